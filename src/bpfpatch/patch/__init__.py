@@ -1,0 +1,9 @@
+"""The patch list: edit a program anywhere, linearize once."""
+
+from .body import Body, To
+from .insn import Insn
+from .linearize import Linearized
+from .patchlist import PatchList
+from .view import CodeView
+
+__all__ = ["Body", "CodeView", "Insn", "Linearized", "PatchList", "To"]

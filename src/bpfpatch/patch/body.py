@@ -1,0 +1,243 @@
+"""Bodies: the instructions that an edit puts in, and where their jumps go."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from bpfpatch import isa
+from bpfpatch.errors import OptionError
+from bpfpatch.program.refs import read_references
+from bpfpatch.program.types import Insns, Slots, frozen
+
+if TYPE_CHECKING:
+    from .insn import Insn
+
+PLACEHOLDER = np.zeros(1, isa.INSN)
+"""One all-zero slot: where `Body.insns` has it at ``keeps``, the original instruction goes."""
+
+
+class To(IntEnum):
+    """What a reference in a body refers to."""
+
+    LOCAL = 0  # an instruction of the body itself
+    ORIG = 1  # the original instruction: the one at the site
+    TARGET = 2  # what the original instruction refers to
+    END = 3  # what follows the body
+    NODE = 4  # a node of the list
+
+
+SPECIAL = {"@orig": To.ORIG, "@target": To.TARGET, "@end": To.END}
+
+
+@dataclass(frozen=True, slots=True)
+class BodyRef:
+    """One reference in a body.
+
+    Attributes:
+        slot: the referring instruction; a slot of the body without its placeholder.
+        to: what kind of thing it refers to.
+        value: for LOCAL such a slot, for NODE a node, else 0.
+        is_entry: whether it is a call or function address, not a jump.
+    """
+
+    slot: int
+    to: To
+    value: int
+    is_entry: bool
+
+
+class Body:
+    """Instructions to put in, with references that need no number before linearize.
+
+    A body may jump to its own instructions, to its end, to the original
+    instruction (``@orig``), to what that one refers to (``@target``) and to
+    any node. One that is made to replace an instruction may keep it, in the
+    middle: that place is a slot of its own, the placeholder.
+
+    A body is immutable and can serve any number of edits of any list, unless
+    it refers to nodes: those are one list's.
+
+    Attributes:
+        words: (n,) uint64, the instructions without the placeholder.
+        nodes: (k,) int32 slots of ``words`` at which an instruction starts.
+        n_pre: how many of ``nodes`` come before the original; all, where it is not kept.
+        keeps: whether the original instruction stays.
+        refs: the references.
+    """
+
+    __slots__ = (
+        "alive",
+        "has_refs",
+        "keeps",
+        "n_pre",
+        "n_slots",
+        "nodes",
+        "refs",
+        "word_array",
+        "words",
+    )
+
+    def __init__(
+        self,
+        insns: Insns,
+        *,
+        keeps: int | None = None,
+        labels: Mapping[int, To | int | Insn] | None = None,
+        locals_: Mapping[int, int] | None = None,
+    ) -> None:
+        """Check the instructions and resolve what can be resolved now.
+
+        Args:
+            insns: (n,) `isa.INSN`; a reference that neither ``labels`` nor
+                ``locals_`` names is a distance within the body, as usual.
+            keeps: the slot of the all-zero placeholder for the original.
+            labels: slot of a referring instruction to what it refers to: a
+                `To`, or a node of the list that the body is for.
+            locals_: slot of a referring instruction to the slot in ``insns``
+                that it refers to; ``n`` is the end.
+
+        Raises:
+            OptionError: an unknown opcode, a missing second slot, or a
+                reference out of the body.
+        """
+        insns = frozen(insns, isa.INSN)
+        refs = _resolve(insns, keeps, dict(labels or {}), dict(locals_ or {}))
+        is_kept = np.ones(len(insns), bool)
+        if keeps is not None:
+            if not 0 <= keeps < len(insns) or insns[keeps] != PLACEHOLDER[0]:
+                raise OptionError(f"the body has no all-zero placeholder at slot {keeps}")
+            is_kept[keeps] = False
+        starts = is_kept & ~isa.second_slots(insns)
+        self.words = frozen(insns[is_kept].view(np.uint64), np.uint64)
+        self.word_array = array("Q", self.words.tobytes())
+        starts_here = starts[is_kept]
+        self.nodes: Slots = frozen(np.flatnonzero(starts_here), np.int32)
+        self.n_slots = int(self.words.size)
+        self.keeps = keeps is not None
+        self.n_pre = int(starts[:keeps].sum())
+        self.refs = refs
+        self.has_refs = bool(refs)
+        self.alive = starts_here.tobytes()
+
+    @classmethod
+    def of(cls, *insns: Insns) -> Self:
+        """A body of instructions from the builders of `bpfpatch.isa`, one behind the other."""
+        return cls(np.concatenate(insns) if insns else np.zeros(0, isa.INSN))
+
+    @classmethod
+    def asm(cls, text: str, **nodes: int | Insn) -> Self:
+        """A body from assembly.
+
+        ``@orig`` on a line of its own keeps the original instruction there.
+        Jumps go to labels of the text, to ``@orig``, ``@target`` and ``@end``,
+        or to a node that is given by name::
+
+            Body.asm("if r1 == 0 goto fail; r2 /= r1", fail=node)
+
+        Raises:
+            AsmError: with line and column.
+            OptionError: a label that neither the text nor ``nodes`` has.
+        """
+        from bpfpatch.asm import parse  # noqa: PLC0415 - bodies without text need no assembler
+
+        fragment = parse(text)
+        labels: dict[int, To | int | Insn] = {}
+        locals_: dict[int, int] = {}
+        for ref in fragment.refs:
+            if ref.label in fragment.labels:
+                locals_[ref.slot] = fragment.labels[ref.label]
+            elif ref.label in SPECIAL:
+                labels[ref.slot] = SPECIAL[ref.label]
+            elif ref.label in nodes:
+                labels[ref.slot] = nodes[ref.label]
+            else:
+                raise OptionError(
+                    f"line {ref.line}, column {ref.column}: no label {ref.label!r} in the body; "
+                    f"define it, or give its node as an argument: asm(..., {ref.label}=node)"
+                )
+        return cls(fragment.insns, keeps=fragment.keeps, labels=labels, locals_=locals_)
+
+    @property
+    def insns(self) -> Insns:
+        """(n,) `isa.INSN` without the placeholder; reference fields are meaningless."""
+        return self.words.view(isa.INSN)
+
+    def __repr__(self) -> str:
+        kept = ", keeps the original" if self.keeps else ""
+        return f"Body({self.nodes.size} instructions, {len(self.refs)} references{kept})"
+
+
+def _resolve(
+    insns: Insns,
+    keeps: int | None,
+    labels: dict[int, To | int | Insn],
+    locals_: dict[int, int],
+) -> tuple[BodyRef, ...]:
+    """All references, in coordinates without the placeholder."""
+    is_unknown = isa.unknown(insns)
+    strange = [slot for slot in is_unknown.tolist() if slot != keeps]
+    if strange:
+        raise OptionError(
+            f"body slot {strange[0]} has opcode {int(insns['code'][strange[0]]):#04x}, "
+            "which is not in the table and might hide a reference"
+        )
+    if len(insns) and insns["code"][-1] == isa.LD_IMM64 and not isa.second_slots(insns)[-1]:
+        raise OptionError("the body ends in the middle of an ld_imm64: its second slot is missing")
+    second = isa.second_slots(insns)
+    refs = read_references(insns, np.zeros(0, np.int32))
+    out: list[BodyRef] = []
+    rows = zip(refs.slot.tolist(), refs.target.tolist(), refs.is_entry.tolist(), strict=True)
+    for slot, distance_target, is_entry in rows:
+        at = _without(slot, keeps)
+        if slot in labels:
+            goal = labels.pop(slot)
+            if isinstance(goal, To):
+                if is_entry and goal is To.END:
+                    raise OptionError(f"body slot {slot} calls the body's end, no subprog")
+                out.append(BodyRef(at, goal, 0, is_entry))
+            else:
+                out.append(BodyRef(at, To.NODE, goal if isinstance(goal, int) else goal.node, is_entry))
+            continue
+        target = locals_.pop(slot, distance_target)
+        if not 0 <= target <= len(insns) or (target < len(insns) and second[target]):
+            raise OptionError(
+                f"body slot {slot} refers to slot {target} of a body of {len(insns)}; "
+                "a reference out of a body needs a label: @orig, @target, @end or a node"
+            )
+        if is_entry:
+            raise OptionError(
+                f"body slot {slot} calls into its own body; a call needs the node of a subprog"
+            )
+        if target == len(insns):
+            out.append(BodyRef(at, To.END, 0, is_entry))
+        elif target == keeps:
+            out.append(BodyRef(at, To.ORIG, 0, is_entry))
+        else:
+            out.append(BodyRef(at, To.LOCAL, _without(target, keeps), is_entry))
+    stray = [*labels, *locals_]
+    if stray:
+        raise OptionError(f"body slot {stray[0]} has a label but holds no reference")
+    return tuple(out)
+
+
+def _without(slot: int, keeps: int | None) -> int:
+    """A slot's number once the placeholder is out."""
+    return slot if keeps is None or slot < keeps else slot - 1
+
+
+EMPTY = Body(np.zeros(0, isa.INSN))
+
+
+def bodies_of(bodies: Body | Sequence[Body], n_sites: int) -> Body | Sequence[Body]:
+    """Check that there is one body, or one a site."""
+    if isinstance(bodies, Body):
+        return bodies
+    if len(bodies) != n_sites:
+        raise OptionError(f"{len(bodies)} bodies for {n_sites} sites; give one body, or one a site")
+    return bodies

@@ -1,0 +1,259 @@
+"""Linearize: from a patch list to a flat program and its remap, in one pure function."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bpfpatch import isa
+from bpfpatch.errors import LostTargetError, ReachError, SlotError, ValidationError, Where
+from bpfpatch.program import FIELD_LIMITS, AnchoredTable, Column, Program, Remap, Subprogs
+from bpfpatch.program.anchors import lost_row
+from bpfpatch.program.refs import write_distances
+from bpfpatch.program.types import DELETED, INSERTED, LOST, REPLACED, Insns, Slots
+from bpfpatch.program.validate import bad_references
+
+from .provenance import Provenance
+from .state import ListState
+from .view import Layout, lay_out
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Linearized:
+    """A flat program and the way to it. Unpacks as a pair."""
+
+    program: Program
+    remap: Remap
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.program, self.remap))
+
+
+def linearize(
+    program: Program,
+    state: ListState,
+    pool: NDArray[np.uint64],
+    *,
+    provenance: Provenance,
+    replaced: Slots,
+    modified: Slots,
+    rows: Mapping[str, Sequence[tuple[int, Any]]],
+    columns: Mapping[str, Column],
+    values: Mapping[str, NDArray[Any] | None],
+) -> Linearized:
+    """Turn a merged patch list back into a program, once.
+
+    In plain Python, and but for the tables::
+
+        slot = {node: i for i, node in enumerate(order)}
+        for node in order:
+            insn = pool[node]
+            if node in target:
+                insn.distance = slot[target[node]] - slot[node] - 1
+
+    Args:
+        program: the original.
+        state: merged.
+        pool: (n_pool or more,) instructions as words.
+        provenance: which site and pass inserted nodes come from.
+        replaced: nodes whose place a body took.
+        modified: nodes that were changed in place.
+        rows: attached rows by table, as (node, row).
+        columns: the columns by name, with the original program's values.
+        values: by column, (n_pool,) values by node, or None where nobody looked.
+
+    Raises:
+        LostTargetError: a jump or call whose target is gone.
+        ReachError: one whose distance does not fit its field.
+        LostRowError: a row that must not lose its instruction has lost it.
+        ValidationError: a jump that leaves its subprog, a call to no subprog's start.
+
+    Source: the RFC's bpf_linearize_list_insn() and verifier_linearize_list_insn(), as one
+    function over tables, as its review asked.
+    """
+    layout = lay_out(state, pool)
+    insns = pool[layout.pool_slot].view(isa.INSN)
+    remap = _remap(program, state, layout, provenance, replaced, modified)
+    draft = _Draft(program, insns, remap)
+    _write_references(draft, state, layout)
+    subprogs = _subprogs(program, remap)
+    external = remap.own[program.external]
+    tables = {name: _moved(draft, name, table) for name, table in program.tables.items()}
+    for name, extra in rows.items():
+        tables[name] = _with_attached(tables[name], extra, layout)
+    out = Program(
+        insns=insns,
+        subprogs=subprogs,
+        sections=program.sections,
+        tables=tables,
+        columns={
+            name: _column(column, values[name], layout, insns, len(program))
+            for name, column in columns.items()
+        },
+        external=external[external >= 0],
+        strings=program.strings,
+    )
+    wrong = list(bad_references(out))
+    if wrong:
+        raise ValidationError(wrong)
+    return Linearized(out, remap)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Draft:
+    """A program in the making: enough of it to say where an error is."""
+
+    program: Program
+    insns: Insns
+    remap: Remap
+
+    def where(self, slot: int) -> Where:
+        """A new slot's place; subprog and line are those of the original slot it comes from."""
+        origin = int(self.remap.site[slot])
+        source = self.program.source(origin)
+        return Where(
+            slot,
+            self.program.subprog_name(origin),
+            "" if source is None else str(source),
+            isa.describe(self.insns, slot),
+        )
+
+
+def _remap(
+    program: Program,
+    state: ListState,
+    layout: Layout,
+    provenance: Provenance,
+    replaced: Slots,
+    modified: Slots,
+) -> Remap:
+    n_old, n_new = len(program), layout.pool_slot.size
+    slots = np.arange(n_new, dtype=np.int32)
+    is_original = layout.pool_slot < n_old
+    own = np.full(n_old, DELETED, np.int32)
+    own[replaced[replaced < n_old]] = REPLACED
+    own[layout.pool_slot[is_original]] = slots[is_original]
+    land = np.where(state.land == LOST, LOST, layout.slot_of[state.land])
+    entry = np.where(state.entry == LOST, LOST, layout.slot_of[state.entry])
+    edges = np.append(np.where(entry == LOST, n_new, entry), n_new)
+    changed = modified[modified < n_old]
+    return Remap(
+        own=own,
+        land=land,
+        entry=entry,
+        bound=np.minimum.accumulate(edges[::-1])[::-1],
+        orig=np.where(is_original, layout.pool_slot, INSERTED),
+        site=provenance.site(layout.pool_slot),
+        origin=provenance.origin(layout.pool_slot),
+        passes=tuple(provenance.passes),
+        modified=np.unique(changed[own[changed] >= 0]),
+    )
+
+
+def _write_references(draft: _Draft, state: ListState, layout: Layout) -> None:
+    """Turn references to nodes into distances, and put them into their fields."""
+    slot = layout.slot_of[state.ref_node]
+    is_alive = slot >= 0
+    slot, target = slot[is_alive], state.ref_target[is_alive]
+    lost = np.sort(slot[target == LOST])
+    if lost.size:
+        _raise_first(
+            [
+                LostTargetError(
+                    draft.where(at),
+                    "its target was deleted, and nothing that it could slide to follows in the "
+                    "subprog; delete this instruction too, or replace the target instead",
+                )
+                for at in lost.tolist()
+            ]
+        )
+    target = layout.slot_of[target]
+    kind = isa.ref_kinds(draft.insns)[slot]
+    distance = target.astype(np.int64) - slot - 1
+    is_far = np.zeros(slot.size, bool)
+    for of_kind, (least, most) in FIELD_LIMITS.items():
+        is_far |= (kind == of_kind) & ((distance < least) | (distance > most))
+    if is_far.any():
+        rows = np.flatnonzero(is_far)
+        _raise_far(draft, slot[rows], target[rows], kind[rows])
+    write_distances(draft.insns, slot, kind, distance.astype(np.int32))
+
+
+def _raise_far(draft: _Draft, slots: Slots, targets: Slots, kinds: NDArray[np.uint8]) -> NoReturn:
+    hints = {
+        isa.RefKind.JUMP16: "use gotol (cpu v4) for `goto`, jump over a gotol for a condition, "
+        "or split the subprog",
+    }
+    errors: list[SlotError] = []
+    for row in np.argsort(slots).tolist():
+        slot, target = int(slots[row]), int(targets[row])
+        kind = isa.RefKind(int(kinds[row]))
+        distance = target - slot - 1
+        errors.append(
+            ReachError(
+                draft.where(slot),
+                draft.where(target),
+                distance,
+                FIELD_LIMITS[kind][distance > 0],
+                hints.get(kind, "make the program smaller"),
+            )
+        )
+    _raise_first(errors)
+
+
+def _raise_first(errors: list[SlotError]) -> NoReturn:
+    """Raise the first of several errors of one kind; it knows the others."""
+    first, *others = errors
+    raise first.with_others(others)
+
+
+def _subprogs(program: Program, remap: Remap) -> Subprogs:
+    subprogs = program.subprogs
+    start = remap.entry[subprogs.start]
+    survives = start != LOST
+    return Subprogs(
+        start[survives],
+        tuple(name for name, stays in zip(subprogs.names, survives, strict=True) if stays),
+        subprogs.section[survives],
+        subprogs.is_root[survives],
+    )
+
+
+def _moved(draft: _Draft, name: str, table: AnchoredTable) -> AnchoredTable:
+    """A table in its new place; an error where a row's policy forbids what happened."""
+    for row in draft.remap.broken_rows(table)[:1].tolist():
+        old = int(table.insn[row])
+        verb = "replaced" if draft.remap.own[old] == REPLACED else "changed in place"
+        what = f"was {verb}, but row {row} of {name} belongs to it"
+        raise lost_row(name, row, SlotError(draft.program.where(old), what))
+    return draft.remap.apply(table)
+
+
+def _with_attached(
+    table: AnchoredTable, extra: Sequence[tuple[int, Any]], layout: Layout
+) -> AnchoredTable:
+    """A table with attached rows sorted in; those whose node has gone meanwhile are left out."""
+    nodes = np.array([node for node, _ in extra], np.int32)
+    added = np.array([row for _, row in extra], table.rows.dtype)
+    place = layout.slot_of[nodes]
+    insn = np.concatenate([table.insn, place[place >= 0]])
+    rows = np.concatenate([table.rows, added[place >= 0]])
+    by_slot = np.argsort(insn, kind="stable")
+    return table.with_rows(insn[by_slot], rows[by_slot])
+
+
+def _column(
+    column: Column, by_node: NDArray[Any] | None, layout: Layout, insns: Insns, n_old: int
+) -> Column:
+    if by_node is not None:
+        return Column(by_node[layout.pool_slot], column.fill)
+    is_new = layout.pool_slot >= n_old
+    out = np.empty((layout.pool_slot.size, *column.values.shape[1:]), column.values.dtype)
+    out[~is_new] = column.values[layout.pool_slot[~is_new]]
+    if is_new.any():
+        out[is_new] = column.fill_for(insns)[is_new] if callable(column.fill) else column.fill
+    return Column(out, column.fill)

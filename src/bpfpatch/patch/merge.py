@@ -1,0 +1,178 @@
+"""Merge a run of commuting edits into a list's state, all at once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bpfpatch.program.types import LOST, Mask, Slots
+
+from .body import Body, To
+from .log import Edits, Verb
+from .state import ListState, NewRefs, new_refs
+
+
+def merge_run(state: ListState, edits: Edits, bodies: list[Body], n_pool: int) -> None:
+    """Apply edits whose order does not matter (see `log.commuting_prefix`) to a state.
+
+    In plain Python, for each position i of the order and the one edit of it::
+
+        new_order += pre_nodes(i)
+        if keeps(i): new_order.append(order[i])
+        new_order += post_nodes(i)
+
+    and every reference, ``land`` and ``entry`` that pointed at node n now
+    points at ``moved[n]``: n itself; the body's first node, where one captured
+    it; the next live node of the subprog, where n is gone.
+
+    Args:
+        state: changed in place.
+        edits: sites are distinct, live and in ``state.order``.
+        bodies: what ``edits.body`` counts.
+        n_pool: length of the pool with these edits' nodes in it.
+    """
+    is_removed = ~edits.keeps
+    position = state.positions()
+    at = position[edits.site]
+    heads = _Heads(state, edits, at, position)
+    moved_land = np.arange(state.n_pool, dtype=np.int32)
+    has_pre = edits.n_pre > 0
+    captures = has_pre & (edits.verb != Verb.PREPEND)
+    moved_land[edits.site[captures]] = edits.first[captures]
+    slides = is_removed & ~has_pre
+    if slides.any():
+        moved_land[edits.site[slides]] = heads.after(at[slides])
+    prologues = has_pre & (edits.verb == Verb.PREPEND)
+    moved_entry = moved_land
+    if prologues.any():
+        moved_entry = moved_land.copy()
+        moved_entry[edits.site[prologues]] = edits.first[prologues]
+
+    fresh = new_refs(edits, bodies)
+    fresh_targets = None if fresh is None else _fresh_targets(state, fresh, edits, heads, at)
+    order = _spread(state.order, edits, bodies, at)
+
+    state.land = _follow(moved_land, state.land)
+    state.entry = _follow(moved_entry, state.entry)
+    state.ref_target = _follow_refs(moved_land, moved_entry, state.ref_target, state.ref_is_entry)
+    if fresh is not None and fresh_targets is not None:
+        is_old = np.isin(fresh.to, (To.TARGET, To.NODE))
+        fresh_targets[is_old] = _follow_refs(
+            moved_land, moved_entry, fresh_targets[is_old], fresh.is_entry[is_old]
+        )
+        state.ref_node = np.concatenate([state.ref_node, fresh.node])
+        state.ref_target = np.concatenate([state.ref_target, fresh_targets])
+        state.ref_is_entry = np.concatenate([state.ref_is_entry, fresh.is_entry])
+    state.order = order
+    state.n_pool = n_pool
+
+
+class _Heads:
+    """Where what falls or slides to a position of the old order arrives after the run."""
+
+    __slots__ = ("_at", "_edits", "_head", "_next", "_position", "_state")
+
+    def __init__(self, state: ListState, edits: Edits, at: Slots, position: Slots) -> None:
+        self._state = state
+        self._edits = edits
+        self._at = at
+        self._position = position
+        self._next: Slots | None = None
+
+    def after(self, at: Slots) -> Slots:
+        """(n,) the first node that comes from a later position of the same subprog, or LOST."""
+        if self._next is None:
+            self._prepare()
+        assert self._next is not None
+        n_order = self._state.order.size
+        later = self._next[at + 1]
+        starts = self._position[self._state.subprog_heads()]
+        is_same = np.searchsorted(starts, at, "right") == np.searchsorted(starts, later, "right")
+        is_same &= later < n_order
+        return np.where(is_same, self._head[np.minimum(later, n_order - 1)], LOST)
+
+    def _prepare(self) -> None:
+        """Compute each position's head, and the next position that has one."""
+        edits, order = self._edits, self._state.order
+        head = order.copy()
+        head[self._at[~edits.keeps]] = LOST
+        has_pre = edits.n_pre > 0
+        # Prologues are no matter here: a run with one lets nothing slide.
+        head[self._at[has_pre]] = edits.first[has_pre]
+        where = np.where(head != LOST, np.arange(order.size, dtype=np.int32), order.size)
+        self._head = head
+        self._next = np.append(np.minimum.accumulate(where[::-1])[::-1], np.int32(order.size))
+
+
+def _fresh_targets(
+    state: ListState, fresh: NewRefs, edits: Edits, heads: _Heads, at: Slots
+) -> Slots:
+    """(r,) nodes that the new references refer to, those to old nodes not moved yet."""
+    target = fresh.value.copy()
+    site = edits.site[fresh.edit]
+    is_orig = fresh.to == To.ORIG
+    target[is_orig] = site[is_orig]
+    is_target = fresh.to == To.TARGET
+    if is_target.any():
+        target[is_target] = state.targets_of(site[is_target])
+    is_end = fresh.to == To.END
+    if is_end.any():
+        ends_at_site = is_end & (edits.verb[fresh.edit] <= Verb.PREPEND)
+        target[ends_at_site] = site[ends_at_site]
+        ends_after = is_end & ~ends_at_site
+        target[ends_after] = heads.after(at[fresh.edit[ends_after]])
+    return target
+
+
+def _spread(order: Slots, edits: Edits, bodies: list[Body], at: Slots) -> Slots:
+    """The new order: the old one with the edits' nodes spread into it."""
+    grown = np.ones(order.size, np.int32)
+    grown[at] = edits.keeps + edits.n_pre + edits.n_post
+    start = np.cumsum(grown, dtype=np.int32) - grown
+    total = int(start[-1] + grown[-1]) if order.size else 0
+    out = np.empty(total, np.int32)
+    base = start[at]
+    is_kept = np.ones(order.size, bool)
+    is_kept[at] = edits.keeps
+    start[at] += edits.n_pre
+    out[start[is_kept]] = order[is_kept]
+    post_base = base + edits.keeps  # behind the kept site, for nodes that count from the first
+    if _is_uniform(edits):
+        n_pre = int(edits.n_pre[0])
+        for index, slot in enumerate(bodies[edits.body[0]].nodes.tolist()):
+            place = base if index < n_pre else post_base
+            out[place + index] = edits.first + slot
+        return out
+    nodes, body_start = _node_table(bodies)
+    count = edits.n_pre + edits.n_post
+    edit = np.repeat(np.arange(len(edits), dtype=np.int32), count)
+    within = np.arange(edit.size, dtype=np.int32) - np.repeat(np.cumsum(count) - count, count)
+    place = np.where(within < edits.n_pre[edit], base[edit], post_base[edit]) + within
+    out[place] = edits.first[edit] + nodes[body_start[edits.body[edit]] + within]
+    return out
+
+
+def _is_uniform(edits: Edits) -> bool:
+    """Whether all edits put in one body in one way: the common case, and the fast one."""
+    return bool((edits.body == edits.body[0]).all() and (edits.n_pre == edits.n_pre[0]).all())
+
+
+def _node_table(bodies: list[Body]) -> tuple[Slots, Slots]:
+    """The bodies' node slots in one array, and where each body's begin."""
+    count = np.array([body.nodes.size for body in bodies], np.int32)
+    nodes = np.concatenate([body.nodes for body in bodies])
+    return nodes, (np.cumsum(count) - count).astype(np.int32)
+
+
+def _follow(moved: Slots, nodes: Slots) -> Slots:
+    """``moved[nodes]``, with LOST left as it is."""
+    out = moved[nodes]
+    out[nodes == LOST] = LOST
+    return out
+
+
+def _follow_refs(land: Slots, entry: Slots, target: Slots, is_entry: Mask) -> Slots:
+    """Move jump targets by ``land`` and call targets by ``entry``."""
+    out = _follow(land, target)
+    if entry is not land:
+        out[is_entry] = _follow(entry, target[is_entry])
+    return out

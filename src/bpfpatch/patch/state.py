@@ -1,0 +1,131 @@
+"""What a patch list is between edits: an order of nodes, and what sits on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bpfpatch.program import Program
+from bpfpatch.program.types import LOST, Mask, Slots
+
+from .body import Body, To
+from .log import Edits
+
+
+@dataclass(slots=True, eq=False)
+class ListState:
+    """The merged state of a patch list.
+
+    A node is a slot of the pool: the original program's slots first, so that
+    a node that is not inserted is its original slot, then every inserted
+    body's. The pool is kept elsewhere: nothing here looks at an instruction.
+
+    All places are present ones: a jump to an instruction that a body has
+    captured is held as a reference to that body's first node. So any number of
+    edits, merged in any portions, equal as many linearizations in between.
+
+    Attributes:
+        n_pool: nodes below this one have been merged.
+        order: (k,) live nodes in program order.
+        ref_node: (r,) referring nodes, in no order; dead ones may be among them.
+        ref_target: (r,) nodes that they refer to, or LOST.
+        ref_is_entry: (r,) whether the reference is a call, not a jump.
+        land: (n_original,) node where a jump to an original slot now arrives, or LOST.
+        entry: (n_original,) node where a call to it now arrives, or LOST.
+        starts: (m,) original slots at which subprogs start.
+    """
+
+    n_pool: int
+    order: Slots
+    ref_node: Slots
+    ref_target: Slots
+    ref_is_entry: Mask
+    land: Slots
+    entry: Slots
+    starts: Slots
+
+    @classmethod
+    def of(cls, program: Program) -> ListState:
+        """The state of a program that nobody edited."""
+        n_slots = len(program)
+        slots = np.arange(n_slots, dtype=np.int32)
+        second = program.second_slots
+        refs = program.refs
+        return cls(
+            n_pool=n_slots,
+            order=slots[~second] if second.any() else slots,
+            ref_node=refs.slot,
+            ref_target=refs.target,
+            ref_is_entry=refs.is_entry,
+            land=slots,
+            entry=slots,
+            starts=program.subprogs.start,
+        )
+
+    def positions(self) -> Slots:
+        """(n_pool,) index of each live node in ``order``; -1 elsewhere."""
+        out = np.full(self.n_pool, -1, np.int32)
+        out[self.order] = np.arange(self.order.size, dtype=np.int32)
+        return out
+
+    def subprog_heads(self) -> Slots:
+        """Nodes at which the surviving subprogs now start, in program order."""
+        heads = self.entry[self.starts]
+        return heads[heads != LOST]
+
+    def targets_of(self, nodes: Slots) -> Slots:
+        """(n,) what each of these nodes, which must hold references, refers to."""
+        by_node = np.argsort(self.ref_node, kind="stable")
+        row = np.searchsorted(self.ref_node, nodes, sorter=by_node)
+        return self.ref_target[by_node[row]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NewRefs:
+    """References that a run of edits brings in.
+
+    Attributes:
+        node: (r,) referring nodes.
+        is_entry: (r,) calls, not jumps.
+        to: (r,) uint8 of `To`.
+        value: (r,) node for LOCAL and NODE; elsewhere 0.
+        edit: (r,) index of the edit in the run.
+    """
+
+    node: Slots
+    is_entry: Mask
+    to: Slots
+    value: Slots
+    edit: Slots
+
+
+def new_refs(edits: Edits, bodies: list[Body]) -> NewRefs | None:
+    """All references of the edits' bodies, with local ones resolved to nodes."""
+    count = np.array([len(body.refs) for body in bodies], np.int32)
+    per_edit = count[edits.body]
+    if not per_edit.any():
+        return None
+    table = np.array(
+        [(r.slot, r.to, r.value, r.is_entry) for body in bodies for r in body.refs], np.int32
+    )
+    start = np.cumsum(count) - count
+    edit = np.repeat(np.arange(len(edits), dtype=np.int32), per_edit)
+    within = np.arange(edit.size) - np.repeat(np.cumsum(per_edit) - per_edit, per_edit)
+    rows = table[np.repeat(start[edits.body], per_edit) + within]
+    first = edits.first[edit]
+    to, value = rows[:, 1], rows[:, 2]
+    site = edits.site[edit]
+    is_entry = rows[:, 3] != 0
+    names_site = (to == To.ORIG) | ((to == To.NODE) & (value == site))
+    # A body's jump to its site reaches the instruction, whatever this very edit captures; a
+    # call, which can only go to where a subprog starts, is captured as other calls are.
+    to = np.where(names_site, np.where(is_entry, To.NODE, To.ORIG), to)
+    value = np.where(names_site, site, value)
+    return NewRefs(
+        node=first + rows[:, 0],
+        is_entry=is_entry,
+        to=to,
+        value=np.where(to == To.LOCAL, first + value, value),
+        edit=edit,
+    )

@@ -1,0 +1,67 @@
+"""References: what a jump, call or function address in the code points at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bpfpatch import isa
+
+from .types import Insns, Slots
+
+FIELD_LIMITS: Final = {
+    isa.RefKind.JUMP16: (-(1 << 15), (1 << 15) - 1),
+    isa.RefKind.JUMP32: (-(1 << 31), (1 << 31) - 1),
+    isa.RefKind.CALL: (-(1 << 31), (1 << 31) - 1),
+    isa.RefKind.FUNC: (-(1 << 31), (1 << 31) - 1),
+}
+"""Least and greatest distance, in slots from the next slot, that a field holds."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class References:
+    """The references of one program, in slot order.
+
+    Attributes:
+        slot: (r,) int32, the referring instruction.
+        kind: (r,) uint8 of `isa.RefKind`.
+        target: (r,) int32 slot that it refers to; not checked to exist.
+    """
+
+    slot: Slots
+    kind: NDArray[np.uint8]
+    target: Slots
+
+    @property
+    def is_entry(self) -> NDArray[np.bool_]:
+        """(r,) whether the reference is a call or function address, not a jump."""
+        return self.kind >= isa.RefKind.CALL
+
+
+def read_references(insns: Insns, external: Slots) -> References:
+    """Decode all references; those at ``external`` slots belong to a relocation and are none.
+
+    Distances are relative to the slot behind the instruction's first one.
+
+    Source: RFC 9669 sections 4.3 and 5.4; linux v6.1, kernel/bpf/core.c,
+    bpf_adj_branches(), and kernel/bpf/verifier.c, add_subprog_and_kfunc().
+    """
+    kinds = isa.ref_kinds(insns)
+    kinds[external] = isa.RefKind.NONE
+    slot = np.flatnonzero(kinds).astype(np.int32)
+    kind = kinds[slot]
+    sites = insns[slot]
+    distance = np.where(kind == isa.RefKind.JUMP16, sites["off"].astype(np.int64), sites["imm"])
+    # A distance of 32 bits can name a slot beyond int32: clip, it is out of range anyhow.
+    target = np.clip(slot + 1 + distance, -1, len(insns) + 1).astype(np.int32)
+    return References(slot, kind, target)
+
+
+def write_distances(insns: Insns, slot: Slots, kind: NDArray[np.uint8], distance: Slots) -> None:
+    """Put distances, which must fit, into the reference fields of ``insns``, in place."""
+    is_short = kind == isa.RefKind.JUMP16
+    insns["off"][slot[is_short]] = distance[is_short]
+    insns["imm"][slot[~is_short]] = distance[~is_short]

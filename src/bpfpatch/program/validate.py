@@ -1,0 +1,147 @@
+"""Structural validation: every violation of a program at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from bpfpatch import isa
+from bpfpatch.errors import OpcodeError, SlotError, ValidationError
+
+from .program import FUNC_INFO, LINE_INFO, Program
+
+
+def violations(program: Program) -> list[SlotError]:
+    """Everything that is structurally wrong with a program, in slot order.
+
+    It is wrong when an opcode is unknown, a reserved field is in use, an
+    ld_imm64 lacks its second slot, a reference points outside of the program,
+    into an ld_imm64, out of its subprog (a jump) or not at a subprog's start
+    (a call), a subprog can run past its end, or a table row sits on no
+    instruction.
+
+    Source: RFC 9669 sections 3 to 5; linux v6.1, kernel/bpf/verifier.c,
+    check_subprogs(), check_btf_func(), check_btf_line().
+    """
+    found = [
+        *_bad_insns(program),
+        *bad_references(program),
+        *_bad_ends(program),
+        *_bad_rows(program),
+    ]
+    return sorted(found, key=lambda error: error.slot)
+
+
+def validate(program: Program) -> None:
+    """Raise if a program is structurally wrong.
+
+    Raises:
+        ValidationError: with all violations.
+    """
+    found = violations(program)
+    if found:
+        raise ValidationError(found)
+
+
+def check_references(program: Program) -> None:
+    """Raise if references are not all known and inside of the program.
+
+    This is what must hold before a program can be edited at all: an opcode
+    that the table lacks might hide a reference.
+
+    Raises:
+        ValidationError: with all such violations.
+    """
+    found = [*_unknown_opcodes(program), *_dangling_references(program)]
+    if found:
+        raise ValidationError(sorted(found, key=lambda error: error.slot))
+
+
+def _unknown_opcodes(program: Program) -> Iterator[SlotError]:
+    for slot in isa.unknown(program.insns).tolist():
+        yield OpcodeError(
+            program.where(slot),
+            f"opcode {int(program.insns['code'][slot]):#04x} is not in the table and might hide a "
+            "reference; remove it, or teach it to bpfpatch.isa.opcodes",
+        )
+
+
+def _bad_insns(program: Program) -> Iterator[SlotError]:
+    yield from _unknown_opcodes(program)
+    for slot, what in isa.reserved_violations(program.insns):
+        yield SlotError(program.where(slot), what)
+
+
+def _dangling_references(program: Program) -> Iterator[SlotError]:
+    refs, n_slots = program.refs, len(program)
+    is_outside = (refs.target < 0) | (refs.target >= n_slots)
+    for row in np.flatnonzero(is_outside).tolist():
+        yield SlotError(
+            program.where(int(refs.slot[row])),
+            f"refers to a slot outside of the program's {n_slots}",
+        )
+    inside = np.flatnonzero(~is_outside)
+    for row in inside[program.second_slots[refs.target[inside]]].tolist():
+        yield SlotError(
+            program.where(int(refs.slot[row])),
+            f"refers to slot {refs.target[row]}, the second one of an ld_imm64",
+        )
+
+
+def bad_references(program: Program) -> Iterator[SlotError]:
+    """References that dangle, jumps that leave their subprog, calls to no subprog's start."""
+    yield from _dangling_references(program)
+    refs, subprogs = program.refs, program.subprogs
+    inside = (refs.target >= 0) & (refs.target < len(program))
+    leaves = inside & ~refs.is_entry & (subprogs.of(refs.slot) != subprogs.of(refs.target))
+    for row in np.flatnonzero(leaves).tolist():
+        target = program.where(int(refs.target[row]))
+        yield SlotError(
+            program.where(int(refs.slot[row])), f"jumps out of its subprog, to {target}"
+        )
+    misses = inside & refs.is_entry & ~np.isin(refs.target, subprogs.start)
+    for row in np.flatnonzero(misses).tolist():
+        target = program.where(int(refs.target[row]))
+        yield SlotError(
+            program.where(int(refs.slot[row])), f"refers to {target}, where no subprog starts"
+        )
+
+
+def _bad_ends(program: Program) -> Iterator[SlotError]:
+    if not len(program):
+        return
+    last = program.subprogs.ends(len(program)) - 1
+    last = np.where(program.second_slots[last], last - 1, last)
+    falls = isa.falls_through(program.insns)[last]
+    # What does not return (bpf_throw, for one) ends a subprog as well, and is a kfunc.
+    is_kfunc = isa.is_kfunc_call(program.insns)[last] | np.isin(last, program.external)
+    for slot in last[falls & ~is_kfunc].tolist():
+        yield SlotError(
+            program.where(slot),
+            "the last instruction of its subprog is no exit and no unconditional jump",
+        )
+
+
+def _bad_rows(program: Program) -> Iterator[SlotError]:
+    for name, table in program.tables.items():
+        is_inside = (table.insn >= 0) & (table.insn < len(program))
+        on_second = np.zeros(len(table), bool)
+        on_second[is_inside] = program.second_slots[table.insn[is_inside]]
+        for row in np.flatnonzero(~is_inside | on_second).tolist():
+            what = "is the second slot of an ld_imm64" if on_second[row] else "does not exist"
+            slot = int(table.insn[row])
+            yield SlotError(
+                program.where(slot), f"row {row} of {name} sits on this slot, which {what}"
+            )
+    func_info = program.tables.get(FUNC_INFO)
+    if func_info is not None:
+        stray = ~np.isin(func_info.insn, program.subprogs.start)
+        for row in np.flatnonzero(stray).tolist():
+            yield SlotError(
+                program.where(int(func_info.insn[row])),
+                f"row {row} of {FUNC_INFO} sits where no subprog starts",
+            )
+
+
+__all__ = ["FUNC_INFO", "LINE_INFO", "check_references", "validate", "violations"]
