@@ -591,8 +591,8 @@ def _jumps() -> Iterator[Opcode]:
 def _calls() -> Iterator[Opcode]:
     called = (_set("args"), _set("caller"))
     kinds = (
-        ("call_helper", 0, "imm", RefKind.NONE, None, "call {helper}#{imm}"),
-        ("call_subprog", 1, "imm", RefKind.CALL, "call pc{jump}", "call pc{low:+}"),
+        ("call_helper", 0, "imm", RefKind.NONE, "call {callee}", "call {helper}#{imm}"),
+        ("call_subprog", 1, "imm", RefKind.CALL, "call pc{jump}", "call pc{delta:+}"),
         # A kfunc call's off is its module's index in the fd array.
         (
             "call_kfunc",
@@ -632,7 +632,7 @@ def _calls() -> Iterator[Opcode]:
         "call_args",
         0xE5,
         Kind.CALL,
-        "call_args {imm}",
+        "call_args {imm}{fd}",
         _set("imm off"),
         src=1,
         reads=called[0],

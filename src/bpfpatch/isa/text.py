@@ -16,7 +16,8 @@ or, on request, ``w`` for a register of which 32 bits or less count), ``imm``,
 ``hex`` (the same, unsigned hex), ``mem`` (displacement after a base register),
 ``plus`` (the same, absent if 0), ``jump`` (distance), ``imm64``, ``low`` and
 ``high`` (halves of an ld_imm64), ``kind`` (what an ld_imm64 loads), ``fd`` (a
-kfunc call's fd index), ``helper``, ``space_to`` and ``space_from``.
+kfunc call's fd index, absent if 0), ``callee`` (a helper's name, or ``imm``),
+``delta`` (a subprog call's distance), ``helper``, ``space_to`` and ``space_from``.
 
 Source for XLATED: linux v6.18, kernel/bpf/disasm.c, print_bpf_insn(), and
 tools/bpf/bpftool/xlated_dumper.c, print_imm(); for OBJDUMP the tool of LLVM 19.
@@ -129,6 +130,7 @@ def _hexed(
         "low": hex(imm & 0xFFFFFFFF),
         "kind": hex(src),
         "fd": f", {off:#x}" if off else "",
+        "callee": f"bpf_{HELPERS[imm]}" if imm in HELPERS else hex(imm),
         "space_to": hex(imm >> 16 & 0xFFFF),
         "space_from": hex(imm & 0xFFFF),
     }
@@ -154,6 +156,8 @@ def _xlated(
         "mem": f"{off:+d}",
         "jump": f"pc{distance:+d}",
         "imm64": hex((high << 32 | imm & 0xFFFFFFFF) & 0xFFFFFFFFFFFFFFFF),
+        # A dump of a JITed program has a callee's distance in off, its number in imm.
+        "delta": off or imm,
         "low": imm,
         "high": high,
         "helper": f"bpf_{HELPERS[imm]}" if imm in HELPERS else "unknown",

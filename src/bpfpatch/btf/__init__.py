@@ -1,0 +1,104 @@
+"""BTF, the type and line information of BPF programs: read, query, build, write.
+
+``Btf`` is a .BTF section and ``BtfExt`` a .BTF.ext section. Both give back
+exactly the bytes that they were parsed from. ``BtfBuilder`` makes changed
+copies; ``Btf.edit()`` returns one.
+
+Example::
+
+    btf = Btf.parse(Path("/sys/kernel/btf/vmlinux").read_bytes())
+    btf.offset_of("struct sk_buff", "len")
+    (func,) = btf.find("tcp_v4_rcv", Kind.FUNC)
+    print(btf.c_decl(func))     # static int tcp_v4_rcv(struct sk_buff *skb)
+"""
+
+from bpfpatch.btf.btf import Btf, Head
+from bpfpatch.btf.builder import BtfBuilder
+from bpfpatch.btf.ext import (
+    CORE_RELO,
+    FUNC_INFO,
+    LINE_INFO,
+    BtfExt,
+    ExtSection,
+)
+from bpfpatch.btf.lines import SourceLine, line_col_join, line_col_split, source_line
+from bpfpatch.btf.members import Place
+from bpfpatch.btf.types import (
+    Array,
+    BtfType,
+    Const,
+    DataSec,
+    DeclTag,
+    Enum,
+    Enum64,
+    Enumerator,
+    Float,
+    Func,
+    FuncLinkage,
+    FuncProto,
+    Fwd,
+    Int,
+    IntEncoding,
+    Member,
+    Param,
+    Ptr,
+    Restrict,
+    SecVar,
+    Struct,
+    Typedef,
+    TypeTag,
+    Union,
+    Unknown,
+    Var,
+    VarLinkage,
+    Void,
+    Volatile,
+)
+from bpfpatch.btf.wire import ByteOrder, Kind
+
+__all__ = [
+    "CORE_RELO",
+    "FUNC_INFO",
+    "LINE_INFO",
+    "Array",
+    "Btf",
+    "BtfBuilder",
+    "BtfExt",
+    "BtfType",
+    "ByteOrder",
+    "Const",
+    "DataSec",
+    "DeclTag",
+    "Enum",
+    "Enum64",
+    "Enumerator",
+    "ExtSection",
+    "Float",
+    "Func",
+    "FuncLinkage",
+    "FuncProto",
+    "Fwd",
+    "Head",
+    "Int",
+    "IntEncoding",
+    "Kind",
+    "Member",
+    "Param",
+    "Place",
+    "Ptr",
+    "Restrict",
+    "SecVar",
+    "SourceLine",
+    "Struct",
+    "TypeTag",
+    "Typedef",
+    "Union",
+    "Unknown",
+    "Var",
+    "VarLinkage",
+    "Void",
+    "Volatile",
+    "line_col_join",
+    "line_col_split",
+    "source_line",
+]
