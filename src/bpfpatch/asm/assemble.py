@@ -1,0 +1,68 @@
+"""Assembly text to a whole `Program`."""
+
+from __future__ import annotations
+
+from bpfpatch.asm.fragment import Fragment, FragmentRef
+from bpfpatch.asm.parser import parse
+from bpfpatch.errors import AsmError
+from bpfpatch.isa import Insns, RefKind, ref_kinds
+from bpfpatch.program import FIELD_LIMITS, Program, Subprogs
+
+
+def assemble(text: str) -> Program:
+    """Read a program: one section, every name defined.
+
+    Subprogs are slot 0, what is called or has its address taken, and what
+    ``.subprog``, ``.globl`` or ``.type`` names.
+
+    Args:
+        text: in the syntax of `bpfpatch.asm.parse`.
+
+    Raises:
+        AsmError: text that is no program, a name that nothing defines, or a
+            distance that its field does not hold.
+    """
+    fragment = parse(text)
+    if fragment.keeps is not None:
+        line = fragment.lines[fragment.keeps]
+        raise AsmError("@orig is for edits: a program has no original instruction", line, 1)
+    starts = {slot: name for slot, name in fragment.subprogs if slot < len(fragment.insns)}
+    program = Program(_resolved(fragment))
+    if not len(program):
+        return program
+    derived = {int(slot): "" for slot in program.subprogs.start}
+    return Program(program.insns, subprogs=Subprogs.from_starts({**derived, **starts}))
+
+
+def _resolved(fragment: Fragment) -> Insns:
+    insns = fragment.insns.copy()
+    kinds = ref_kinds(insns)
+    for ref in fragment.refs:
+        target = fragment.labels.get(ref.label)
+        if target is None:
+            raise AsmError(_undefined(ref), ref.line, ref.column)
+        kind = RefKind(int(kinds[ref.slot]))
+        distance = target - ref.slot - 1
+        _check_reach(ref, kind, distance)
+        insns["off" if kind is RefKind.JUMP16 else "imm"][ref.slot] = distance
+    insns.flags.writeable = False
+    return insns
+
+
+def _check_reach(ref: FragmentRef, kind: RefKind, distance: int) -> None:
+    low, high = FIELD_LIMITS[kind]
+    if low <= distance <= high:
+        return
+    raise AsmError(
+        f"{ref.label!r} is {distance} slots away, the field holds {low} to {high}; use gotol",
+        ref.line,
+        ref.column,
+    )
+
+
+def _undefined(ref: FragmentRef) -> str:
+    if ref.label.startswith("@"):
+        return f"{ref.label} is for edits: a program has no original instruction"
+    if ref.label.startswith("bpf_"):
+        return f"there is no label and no helper {ref.label!r}; a kfunc is called by BTF id"
+    return f"there is no label {ref.label!r}"
