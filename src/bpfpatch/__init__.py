@@ -1,5 +1,81 @@
-"""Rewrite compiled eBPF programs to any length, with everything in them consistent."""
+"""Rewrite compiled eBPF programs to any length, with everything in them consistent.
+
+::
+
+    import bpfpatch as bp
+
+    obj = bp.ElfObject.read("lb.o")
+    patches = bp.PatchList(obj.code)
+    calls = patches.find(bp.isa.is_helper_call)
+    patches.insert_before(calls, bp.Body.asm("r6 += 1"))
+    obj.with_code(patches.linearize()).write("lb.patched.o")
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from . import asm, btf, errors, isa
+    from .elf import ElfObject
+    from .errors import BpfPatchError
+    from .passes import Pass, Pipeline, Target, register
+    from .patch import Body, Insn, Linearized, PatchList
+    from .program import Anchor, AnchoredTable, Column, Program, Remap, Subprogs
+    from .program.validate import validate as validate
+    from .report import diff_programs as diff
+
+_HOMES = {
+    "BpfPatchError": "errors",
+    "ElfObject": "elf",
+    **dict.fromkeys(("Pass", "Pipeline", "Target", "register"), "passes"),
+    **dict.fromkeys(("Body", "Insn", "Linearized", "PatchList"), "patch"),
+    **dict.fromkeys(
+        ("Anchor", "AnchoredTable", "Column", "Program", "Remap", "Subprogs", "validate"),
+        "program",
+    ),
+}
+_MODULES = ("asm", "btf", "errors", "isa")
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: a command line starts faster so."""
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
+    if name == "diff":
+        return import_module(f"{__name__}.report").diff_programs
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+__all__ = [
+    "Anchor",
+    "AnchoredTable",
+    "Body",
+    "BpfPatchError",
+    "Column",
+    "ElfObject",
+    "Insn",
+    "Linearized",
+    "Pass",
+    "PatchList",
+    "Pipeline",
+    "Program",
+    "Remap",
+    "Subprogs",
+    "Target",
+    "__version__",
+    "asm",
+    "btf",
+    "diff",
+    "errors",
+    "isa",
+    "register",
+    "validate",
+]

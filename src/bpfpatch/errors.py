@@ -155,7 +155,8 @@ class ReachError(SlotError):
         self.distance = distance
         self.limit = limit
         super().__init__(
-            where, f"the reference to {target} spans {distance} slots, its field holds {limit}; {hint}"
+            where,
+            f"the reference to {target} spans {distance} slots, its field holds {limit}; {hint}",
         )
 
 

@@ -69,12 +69,14 @@ class Body:
         n_pre: how many of ``nodes`` come before the original; all, where it is not kept.
         keeps: whether the original instruction stays.
         refs: the references.
+        lists: the patch lists whose nodes it names by handle.
     """
 
     __slots__ = (
         "alive",
         "has_refs",
         "keeps",
+        "lists",
         "n_pre",
         "n_slots",
         "nodes",
@@ -122,6 +124,9 @@ class Body:
         self.keeps = keeps is not None
         self.n_pre = int(starts[:keeps].sum())
         self.refs = refs
+        # Lists whose nodes the body names by handle; a bare number is the caller's word.
+        handles = [g for g in (labels or {}).values() if not isinstance(g, (int, np.integer))]
+        self.lists = tuple({id(handle.patches): handle.patches for handle in handles}.values())
         self.has_refs = bool(refs)
         self.alive = starts_here.tobytes()
 
@@ -180,50 +185,70 @@ def _resolve(
     locals_: dict[int, int],
 ) -> tuple[BodyRef, ...]:
     """All references, in coordinates without the placeholder."""
-    is_unknown = isa.unknown(insns)
-    strange = [slot for slot in is_unknown.tolist() if slot != keeps]
-    if strange:
-        raise OptionError(
-            f"body slot {strange[0]} has opcode {int(insns['code'][strange[0]]):#04x}, "
-            "which is not in the table and might hide a reference"
-        )
-    if len(insns) and insns["code"][-1] == isa.LD_IMM64 and not isa.second_slots(insns)[-1]:
-        raise OptionError("the body ends in the middle of an ld_imm64: its second slot is missing")
-    second = isa.second_slots(insns)
+    _check_insns(insns, keeps)
     refs = read_references(insns, np.zeros(0, np.int32))
     out: list[BodyRef] = []
     rows = zip(refs.slot.tolist(), refs.target.tolist(), refs.is_entry.tolist(), strict=True)
     for slot, distance_target, is_entry in rows:
         at = _without(slot, keeps)
         if slot in labels:
-            goal = labels.pop(slot)
-            if isinstance(goal, To):
-                if is_entry and goal is To.END:
-                    raise OptionError(f"body slot {slot} calls the body's end, no subprog")
-                out.append(BodyRef(at, goal, 0, is_entry))
-            else:
-                out.append(BodyRef(at, To.NODE, goal if isinstance(goal, int) else goal.node, is_entry))
-            continue
-        target = locals_.pop(slot, distance_target)
-        if not 0 <= target <= len(insns) or (target < len(insns) and second[target]):
-            raise OptionError(
-                f"body slot {slot} refers to slot {target} of a body of {len(insns)}; "
-                "a reference out of a body needs a label: @orig, @target, @end or a node"
-            )
-        if is_entry:
-            raise OptionError(
-                f"body slot {slot} calls into its own body; a call needs the node of a subprog"
-            )
-        if target == len(insns):
-            out.append(BodyRef(at, To.END, 0, is_entry))
-        elif target == keeps:
-            out.append(BodyRef(at, To.ORIG, 0, is_entry))
+            to, value = _outward(slot, labels.pop(slot), is_entry=is_entry)
         else:
-            out.append(BodyRef(at, To.LOCAL, _without(target, keeps), is_entry))
+            target = locals_.pop(slot, distance_target)
+            to, value = _inward(insns, keeps, slot, target, is_entry=is_entry)
+        out.append(BodyRef(at, to, value, is_entry))
     stray = [*labels, *locals_]
     if stray:
         raise OptionError(f"body slot {stray[0]} has a label but holds no reference")
     return tuple(out)
+
+
+def _check_insns(insns: Insns, keeps: int | None) -> None:
+    strange = [slot for slot in isa.unknown(insns).tolist() if slot != keeps]
+    if strange:
+        raise OptionError(
+            f"body slot {strange[0]} has opcode {int(insns['code'][strange[0]]):#04x}, "
+            "which is not in the table and might hide a reference"
+        )
+    second = isa.second_slots(insns)
+    halves = (insns["code"] == isa.LD_IMM64) & ~second & ~np.append(second[1:], False)
+    if halves.any() or (keeps is not None and second[keeps]):
+        raise OptionError("the second slot of an ld_imm64 is missing from the body")
+
+
+def _outward(slot: int, goal: To | int | Insn, *, is_entry: bool) -> tuple[To, int]:
+    """What a label out of the body means."""
+    if not isinstance(goal, To):
+        return To.NODE, _node(goal)
+    if is_entry and goal is To.END:
+        raise OptionError(f"body slot {slot} calls the body's end, where no subprog starts")
+    return goal, 0
+
+
+def _inward(
+    insns: Insns, keeps: int | None, slot: int, target: int, *, is_entry: bool
+) -> tuple[To, int]:
+    """What a slot of the body means."""
+    n_slots = len(insns)
+    if not 0 <= target <= n_slots or (target < n_slots and isa.second_slots(insns)[target]):
+        raise OptionError(
+            f"body slot {slot} refers to slot {target} of a body of {n_slots}; "
+            "a reference out of a body needs a label: @orig, @target, @end or a node"
+        )
+    if is_entry:
+        raise OptionError(
+            f"body slot {slot} calls into its own body; a call needs the node of a subprog"
+        )
+    if target == n_slots:
+        return To.END, 0
+    if target == keeps:
+        return To.ORIG, 0
+    return To.LOCAL, _without(target, keeps)
+
+
+def _node(goal: int | Insn) -> int:
+    """The number of a node that is given as a number or handle."""
+    return goal.__index__() if isinstance(goal, (int, np.integer)) else goal.node
 
 
 def _without(slot: int, keeps: int | None) -> int:

@@ -142,9 +142,7 @@ class Insn:
         return None if node is None else Insn(self.patches, node)
 
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, Insn) and other.patches is self.patches and other.node == self.node
-        )
+        return isinstance(other, Insn) and other.patches is self.patches and other.node == self.node
 
     def __hash__(self) -> int:
         return hash((id(self.patches), self.node))

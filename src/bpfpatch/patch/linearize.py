@@ -11,12 +11,21 @@ from numpy.typing import NDArray
 
 from bpfpatch import isa
 from bpfpatch.errors import LostTargetError, ReachError, SlotError, ValidationError, Where
-from bpfpatch.program import FIELD_LIMITS, AnchoredTable, Column, Program, Remap, Subprogs
+from bpfpatch.program import (
+    FIELD_LIMITS,
+    AnchoredTable,
+    Column,
+    OnReplace,
+    Program,
+    Remap,
+    Subprogs,
+)
 from bpfpatch.program.anchors import lost_row
-from bpfpatch.program.refs import write_distances
-from bpfpatch.program.types import DELETED, INSERTED, LOST, REPLACED, Insns, Slots
+from bpfpatch.program.refs import References, write_distances
+from bpfpatch.program.types import DELETED, INSERTED, LOST, REPLACED, Insns, Slots, gather
 from bpfpatch.program.validate import bad_references
 
+from .alone import alone
 from .provenance import Provenance
 from .state import ListState
 from .view import Layout, lay_out
@@ -76,14 +85,15 @@ def linearize(
     function over tables, as its review asked.
     """
     layout = lay_out(state, pool)
-    insns = pool[layout.pool_slot].view(isa.INSN)
+    insns = gather(pool, layout.pool_slot).view(isa.INSN)
     remap = _remap(program, state, layout, provenance, replaced, modified)
     draft = _Draft(program, insns, remap)
-    _write_references(draft, state, layout)
+    refs = _write_references(draft, state, layout)
     subprogs = _subprogs(program, remap)
     external = remap.own[program.external]
     tables = {name: _moved(draft, name, table) for name, table in program.tables.items()}
     for name, extra in rows.items():
+        _check_attached(draft, name, extra, np.concatenate([replaced, modified]))
         tables[name] = _with_attached(tables[name], extra, layout)
     out = Program(
         insns=insns,
@@ -97,9 +107,11 @@ def linearize(
         external=external[external >= 0],
         strings=program.strings,
     )
-    wrong = list(bad_references(out))
-    if wrong:
-        raise ValidationError(wrong)
+    vars(out)["refs"] = refs  # known already: no need to decode them again
+    if state.has_foreign_refs:
+        wrong = list(bad_references(out))
+        if wrong:
+            raise ValidationError(wrong)
     return Linearized(out, remap)
 
 
@@ -131,35 +143,50 @@ def _remap(
     replaced: Slots,
     modified: Slots,
 ) -> Remap:
+    """Read the remap off a merged state; what only some ask for is made when they do."""
     n_old, n_new = len(program), layout.pool_slot.size
-    slots = np.arange(n_new, dtype=np.int32)
-    is_original = layout.pool_slot < n_old
-    own = np.full(n_old, DELETED, np.int32)
+    own = layout.slot_of[:n_old].copy()
+    second = np.flatnonzero(program.second_slots)
+    own[second] = np.where(own[second - 1] >= 0, own[second - 1] + 1, DELETED)
+    own[own < 0] = DELETED
     own[replaced[replaced < n_old]] = REPLACED
-    own[layout.pool_slot[is_original]] = slots[is_original]
-    land = np.where(state.land == LOST, LOST, layout.slot_of[state.land])
-    entry = np.where(state.entry == LOST, LOST, layout.slot_of[state.entry])
-    edges = np.append(np.where(entry == LOST, n_new, entry), n_new)
+    land = _place(state.land, layout)
+    entry = land if state.entry is state.land else _place(state.entry, layout)
     changed = modified[modified < n_old]
+    past = provenance.snapshot()
     return Remap(
         own=own,
         land=land,
         entry=entry,
-        bound=np.minimum.accumulate(edges[::-1])[::-1],
-        orig=np.where(is_original, layout.pool_slot, INSERTED),
-        site=provenance.site(layout.pool_slot),
-        origin=provenance.origin(layout.pool_slot),
+        bound=lambda: _bounds(entry, n_new),
+        orig=lambda: np.where(layout.pool_slot < n_old, layout.pool_slot, INSERTED),
+        site=lambda: past.site(layout.pool_slot),
+        origin=lambda: past.origin(layout.pool_slot),
         passes=tuple(provenance.passes),
         modified=np.unique(changed[own[changed] >= 0]),
     )
 
 
-def _write_references(draft: _Draft, state: ListState, layout: Layout) -> None:
+def _place(nodes: Slots, layout: Layout) -> Slots:
+    """(n_old,) flat slots of nodes; LOST stays."""
+    out = gather(layout.slot_of, nodes)  # LOST, which is -1, is put right below
+    out[nodes == LOST] = LOST
+    return out
+
+
+def _bounds(entry: Slots, n_new: int) -> Slots:
+    """(n_old + 1,) where each boundary went: to the next entry that is left."""
+    edges = np.append(np.where(entry == LOST, n_new, entry), n_new)
+    return np.minimum.accumulate(edges[::-1])[::-1]
+
+
+def _write_references(draft: _Draft, state: ListState, layout: Layout) -> References:
     """Turn references to nodes into distances, and put them into their fields."""
     slot = layout.slot_of[state.ref_node]
-    is_alive = slot >= 0
-    slot, target = slot[is_alive], state.ref_target[is_alive]
-    lost = np.sort(slot[target == LOST])
+    alive = np.flatnonzero(slot >= 0)
+    alive = alive[np.argsort(slot[alive], kind="stable")]
+    slot, target = slot[alive], state.ref_target[alive]
+    lost = slot[target == LOST]
     if lost.size:
         _raise_first(
             [
@@ -172,7 +199,7 @@ def _write_references(draft: _Draft, state: ListState, layout: Layout) -> None:
             ]
         )
     target = layout.slot_of[target]
-    kind = isa.ref_kinds(draft.insns)[slot]
+    kind = alone(isa.ref_kinds, draft.insns[slot])
     distance = target.astype(np.int64) - slot - 1
     is_far = np.zeros(slot.size, bool)
     for of_kind, (least, most) in FIELD_LIMITS.items():
@@ -181,6 +208,7 @@ def _write_references(draft: _Draft, state: ListState, layout: Layout) -> None:
         rows = np.flatnonzero(is_far)
         _raise_far(draft, slot[rows], target[rows], kind[rows])
     write_distances(draft.insns, slot, kind, distance.astype(np.int32))
+    return References(slot, kind, target)
 
 
 def _raise_far(draft: _Draft, slots: Slots, targets: Slots, kinds: NDArray[np.uint8]) -> NoReturn:
@@ -189,7 +217,7 @@ def _raise_far(draft: _Draft, slots: Slots, targets: Slots, kinds: NDArray[np.ui
         "or split the subprog",
     }
     errors: list[SlotError] = []
-    for row in np.argsort(slots).tolist():
+    for row in range(slots.size):
         slot, target = int(slots[row]), int(targets[row])
         kind = isa.RefKind(int(kinds[row]))
         distance = target - slot - 1
@@ -231,6 +259,20 @@ def _moved(draft: _Draft, name: str, table: AnchoredTable) -> AnchoredTable:
         what = f"was {verb}, but row {row} of {name} belongs to it"
         raise lost_row(name, row, SlotError(draft.program.where(old), what))
     return draft.remap.apply(table)
+
+
+def _check_attached(
+    draft: _Draft, name: str, extra: Sequence[tuple[int, Any]], touched: Slots
+) -> None:
+    """An attached row is bound to its instruction as the others of its table are."""
+    if draft.program.tables[name].on_replace is not OnReplace.ERROR:
+        return
+    n_rows = len(draft.program.tables[name])
+    nodes = np.array([node for node, _ in extra], np.int32)
+    for row in np.flatnonzero(np.isin(nodes, touched))[:1].tolist():
+        where = Where(int(nodes[row]))
+        what = f"was replaced or changed in place, but an attached row of {name} belongs to it"
+        raise lost_row(name, n_rows + row, SlotError(where, what))
 
 
 def _with_attached(

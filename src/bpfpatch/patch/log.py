@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,10 +94,11 @@ class EditLog:
             self.bodies.append(body)
         return index
 
-    def extend(self, verb: Verb, sites: Slots, body_ids: Slots) -> None:
-        """Append edits in bulk, all of one verb."""
+    def extend(self, verb: Verb, sites: Slots, body_id: int) -> None:
+        """Append edits in bulk: one verb, one body."""
         self._seal()
-        self._chunks.append((np.full(sites.size, verb, np.uint8), sites, body_ids))
+        verbs = np.broadcast_to(np.uint8(verb), sites.shape)
+        self._chunks.append((verbs, sites, np.broadcast_to(np.int32(body_id), sites.shape)))
 
     def drain(self, next_node: int) -> tuple[Edits, list[Body]]:
         """Take all edits and bodies out; the first body's nodes count from ``next_node``."""
@@ -110,6 +112,8 @@ class EditLog:
             verb = np.concatenate([chunk[0] for chunk in chunks])
             site = np.concatenate([chunk[1] for chunk in chunks])
             body = np.concatenate([chunk[2] for chunk in chunks])
+        if len(bodies) == 1 and verb.strides == (0,):
+            return _uniform(Verb(int(verb[0])), site, body, bodies[0], next_node), bodies
         n_slots = np.array([b.n_slots for b in bodies], np.int32)[body]
         first = np.cumsum(n_slots, dtype=np.int32)
         first += next_node - n_slots
@@ -136,6 +140,23 @@ class EditLog:
         self.body_ids = array("i")
 
 
+def _uniform(verb: Verb, site: Slots, body: Slots, one: Body, next_node: int) -> Edits:
+    """Edits that all put one body in by one verb: columns of one value take no memory."""
+    n_pre = 0 if verb is Verb.INSERT_AFTER else one.n_pre
+    keeps = verb <= Verb.INSERT_AFTER or (verb is Verb.REPLACE and one.keeps)
+    stop = next_node + one.n_slots * site.size
+    first = np.arange(next_node, stop, one.n_slots, dtype=np.int32) if one.n_slots else None
+    return Edits(
+        np.broadcast_to(np.uint8(verb), site.shape),
+        site,
+        body,
+        np.broadcast_to(np.int32(next_node), site.shape) if first is None else first,
+        np.broadcast_to(np.int32(n_pre), site.shape),
+        np.broadcast_to(np.int32(one.nodes.size - n_pre), site.shape),
+        np.broadcast_to(np.bool_(keeps), site.shape),
+    )
+
+
 def commuting_prefix(edits: Edits, bodies: list[Body], start: int, previous: Slots) -> int:
     """How far from ``start`` edits do not depend on each other's order: the end of that run.
 
@@ -151,14 +172,18 @@ def commuting_prefix(edits: Edits, bodies: list[Body], start: int, previous: Slo
         start: where the run begins.
         previous: (e,) from `previous_touch`.
     """
+    if start == 0 and is_uniform(edits) and (previous < 0).all() and not _names_nodes(bodies):
+        # Of one verb and body, edits of old nodes commute; a chain of new ones does not.
+        new = np.flatnonzero(edits.site >= edits.first[0])
+        return int(new[0]) if new.size else len(edits)
     slides = np.array([_slides(body) for body in bodies], bool)
     verb = edits.verb[start:]
-    is_sliding = (verb == Verb.DELETE) | (
-        (verb >= Verb.INSERT_AFTER) & slides[edits.body[start:]]
-    )
+    is_sliding = (verb == Verb.DELETE) | ((verb >= Verb.INSERT_AFTER) & slides[edits.body[start:]])
     is_sliding |= (verb == Verb.REPLACE) & (edits.n_pre[start:] == 0)
     is_prepend = verb == Verb.PREPEND
-    clash = (previous[start:] >= start) | (_farthest_node(edits, bodies)[start:] >= edits.first[start])
+    clash = (previous[start:] >= start) | (
+        _farthest_node(edits, bodies)[start:] >= edits.first[start]
+    )
     if is_prepend.any() and is_sliding.any():
         clash |= np.logical_or.accumulate(is_prepend) & np.logical_or.accumulate(is_sliding)
     if not clash.any():
@@ -203,6 +228,19 @@ def previous_touch(edits: Edits, bodies: list[Body], n_pool: int) -> Slots:
 
 def _slides(body: Body) -> bool:
     return any(ref.to is To.END for ref in body.refs)
+
+
+def is_uniform(edits: Edits) -> bool:
+    """Whether all edits put in one body in one way: the common case, and the fast one."""
+    return _is_constant(edits.body) and _is_constant(edits.n_pre) and _is_constant(edits.verb)
+
+
+def _is_constant(values: NDArray[Any]) -> bool:
+    return values.strides == (0,) or bool((values == values[0]).all())
+
+
+def _names_nodes(bodies: list[Body]) -> bool:
+    return any(ref.to is To.NODE for body in bodies for ref in body.refs)
 
 
 def _node_refs(edits: Edits, bodies: list[Body]) -> tuple[Slots, Slots]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bpfpatch.program.types import LOST, Mask, Slots
+from bpfpatch.program.types import LOST, Mask, Slots, gather
 
 from .body import Body, To
-from .log import Edits, Verb
+from .log import Edits, Verb, is_uniform
 from .state import ListState, NewRefs, new_refs
 
 
@@ -32,7 +33,7 @@ def merge_run(state: ListState, edits: Edits, bodies: list[Body], n_pool: int) -
     """
     is_removed = ~edits.keeps
     position = state.positions()
-    at = position[edits.site]
+    at = edits.site if position is state.order else position[edits.site]
     heads = _Heads(state, edits, at, position)
     moved_land = np.arange(state.n_pool, dtype=np.int32)
     has_pre = edits.n_pre > 0
@@ -51,14 +52,20 @@ def merge_run(state: ListState, edits: Edits, bodies: list[Body], n_pool: int) -
     fresh_targets = None if fresh is None else _fresh_targets(state, fresh, edits, heads, at)
     order = _spread(state.order, edits, bodies, at)
 
-    state.land = _follow(moved_land, state.land)
-    state.entry = _follow(moved_entry, state.entry)
+    if state.is_pristine:
+        state.land, state.entry = moved_land, moved_entry
+    else:
+        same = moved_entry is moved_land and state.entry is state.land
+        state.land = _follow(moved_land, state.land)
+        state.entry = state.land if same else _follow(moved_entry, state.entry)
+    state.is_pristine = False
     state.ref_target = _follow_refs(moved_land, moved_entry, state.ref_target, state.ref_is_entry)
     if fresh is not None and fresh_targets is not None:
         is_old = np.isin(fresh.to, (To.TARGET, To.NODE))
         fresh_targets[is_old] = _follow_refs(
             moved_land, moved_entry, fresh_targets[is_old], fresh.is_entry[is_old]
         )
+        state.has_foreign_refs |= bool((fresh.is_entry | (fresh.to == To.NODE)).any())
         state.ref_node = np.concatenate([state.ref_node, fresh.node])
         state.ref_target = np.concatenate([state.ref_target, fresh_targets])
         state.ref_is_entry = np.concatenate([state.ref_is_entry, fresh.is_entry])
@@ -125,35 +132,72 @@ def _fresh_targets(
 
 def _spread(order: Slots, edits: Edits, bodies: list[Body], at: Slots) -> Slots:
     """The new order: the old one with the edits' nodes spread into it."""
+    if is_uniform(edits) and _is_range(at):
+        return _spread_range(order, edits, bodies[int(edits.body[0])], int(at[0]))
     grown = np.ones(order.size, np.int32)
     grown[at] = edits.keeps + edits.n_pre + edits.n_post
-    start = np.cumsum(grown, dtype=np.int32) - grown
-    total = int(start[-1] + grown[-1]) if order.size else 0
+    start = np.cumsum(grown, dtype=np.intp)
+    total = int(start[-1]) if order.size else 0
+    start -= grown
+    del grown
     out = np.empty(total, np.int32)
     base = start[at]
-    is_kept = np.ones(order.size, bool)
-    is_kept[at] = edits.keeps
     start[at] += edits.n_pre
-    out[start[is_kept]] = order[is_kept]
-    post_base = base + edits.keeps  # behind the kept site, for nodes that count from the first
-    if _is_uniform(edits):
-        n_pre = int(edits.n_pre[0])
-        for index, slot in enumerate(bodies[edits.body[0]].nodes.tolist()):
-            place = base if index < n_pre else post_base
-            out[place + index] = edits.first + slot
-        return out
+    if edits.keeps.all():
+        out[start] = order
+    else:
+        is_kept = np.ones(order.size, bool)
+        is_kept[at] = edits.keeps
+        out[start[is_kept]] = order[is_kept]
+    del start
+    if is_uniform(edits):
+        _spread_one_body(out, edits, bodies[int(edits.body[0])], base)
+    else:
+        _spread_bodies(out, edits, bodies, base)
+    return out
+
+
+def _is_range(at: Slots) -> bool:
+    """Whether positions follow each other without a gap."""
+    return int(at[-1]) - int(at[0]) == at.size - 1 and bool((at[1:] > at[:-1]).all())
+
+
+def _spread_range(order: Slots, edits: Edits, body: Body, begin: int) -> Slots:
+    """One body at all positions of a range: columns of a table, and nothing to look up."""
+    n_sites, n_pre, keeps = len(edits), int(edits.n_pre[0]), bool(edits.keeps[0])
+    width = body.nodes.size + keeps
+    behind = begin + n_sites
+    out = np.empty(order.size + n_sites * (width - 1), np.int32)
+    out[:begin] = order[:begin]
+    out[begin + n_sites * width :] = order[behind:]
+    block = out[begin : begin + n_sites * width].reshape(n_sites, width)
+    for index, slot in enumerate(body.nodes.tolist()):
+        np.add(edits.first, np.int32(slot), out=block[:, index + (keeps and index >= n_pre)])
+    if keeps:
+        block[:, n_pre] = order[begin:behind]
+    return out
+
+
+def _spread_one_body(out: Slots, edits: Edits, body: Body, place: NDArray[np.intp]) -> None:
+    """Put the nodes of one body at many places; ``place`` is used up."""
+    n_pre, at_node = int(edits.n_pre[0]), 0
+    for index, slot in enumerate(body.nodes.tolist()):
+        if index == n_pre:
+            place += edits.keeps  # over the kept site
+        place += index - at_node
+        at_node = index
+        out[place] = edits.first + np.int32(slot)
+
+
+def _spread_bodies(out: Slots, edits: Edits, bodies: list[Body], base: NDArray[np.intp]) -> None:
+    """Put the nodes of any bodies at their places."""
     nodes, body_start = _node_table(bodies)
     count = edits.n_pre + edits.n_post
     edit = np.repeat(np.arange(len(edits), dtype=np.int32), count)
     within = np.arange(edit.size, dtype=np.int32) - np.repeat(np.cumsum(count) - count, count)
-    place = np.where(within < edits.n_pre[edit], base[edit], post_base[edit]) + within
+    place = base[edit] + within
+    place += (within >= edits.n_pre[edit]) & edits.keeps[edit]
     out[place] = edits.first[edit] + nodes[body_start[edits.body[edit]] + within]
-    return out
-
-
-def _is_uniform(edits: Edits) -> bool:
-    """Whether all edits put in one body in one way: the common case, and the fast one."""
-    return bool((edits.body == edits.body[0]).all() and (edits.n_pre == edits.n_pre[0]).all())
 
 
 def _node_table(bodies: list[Body]) -> tuple[Slots, Slots]:
@@ -165,8 +209,10 @@ def _node_table(bodies: list[Body]) -> tuple[Slots, Slots]:
 
 def _follow(moved: Slots, nodes: Slots) -> Slots:
     """``moved[nodes]``, with LOST left as it is."""
-    out = moved[nodes]
-    out[nodes == LOST] = LOST
+    out = gather(moved, nodes)  # LOST, which is -1, is put right below
+    is_lost = nodes == LOST
+    if is_lost.any():
+        out[is_lost] = LOST
     return out
 
 

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from bpfpatch import isa
-from bpfpatch.errors import EditError, OptionError, Where
+from bpfpatch.errors import OptionError
 from bpfpatch.program import Anchor, Column, Program, check_references
 from bpfpatch.program.types import LOST, Insns, Mask, Slots
 
-from .body import EMPTY, Body, To, bodies_of
+from .body import EMPTY, Body, bodies_of
+from .checks import Checks, with_fields
 from .insn import Insn
 from .linearize import Linearized, linearize
 from .log import EditLog, Verb, commuting_prefix, previous_touch
 from .merge import merge_run
+from .pool import Pool
 from .provenance import Provenance
 from .replay import replay
 from .state import ListState
@@ -69,13 +69,9 @@ class PatchList:
         check_references(program)
         self.program = program
         self._state = ListState.of(program)
-        self._pool: NDArray[np.uint64] = program.insns.view(np.uint64)
-        self._owns_pool = False
-        self._n_pool = len(program)
-        self._alive = bytearray((~program.second_slots).tobytes())  # by pool slot
+        self._pool = Pool(program)
+        self._checks = Checks(program, self._pool)
         self._log = EditLog()
-        self._pending: list[NDArray[np.uint64]] = []
-        self._tail = array("Q")  # words of edits by handle since the last of ``_pending``
         self._provenance = Provenance(len(program))
         self._columns: dict[str, NDArray[Any]] = {}
         self._fills: dict[str, Column] = dict(program.columns)
@@ -100,7 +96,7 @@ class PatchList:
                 that cannot go there.
         """
         if site.__class__ is int and body.__class__ is Body:
-            return self._edit(Verb.INSERT_BEFORE, site, body)  # type: ignore[arg-type]
+            return self._edit(Verb.INSERT_BEFORE, site, body)
         return self._edit_any(Verb.INSERT_BEFORE, site, body)
 
     def prepend(self, site: Site | Sites, body: Body | Sequence[Body]) -> Any:
@@ -111,13 +107,13 @@ class PatchList:
         `insert_before` does.
         """
         if site.__class__ is int and body.__class__ is Body:
-            return self._edit(Verb.PREPEND, site, body)  # type: ignore[arg-type]
+            return self._edit(Verb.PREPEND, site, body)
         return self._edit_any(Verb.PREPEND, site, body)
 
     def insert_after(self, site: Site | Sites, body: Body | Sequence[Body]) -> Any:
         """Put a body behind an instruction. Returns and raises as `insert_before` does."""
         if site.__class__ is int and body.__class__ is Body:
-            return self._edit(Verb.INSERT_AFTER, site, body)  # type: ignore[arg-type]
+            return self._edit(Verb.INSERT_AFTER, site, body)
         return self._edit_any(Verb.INSERT_AFTER, site, body)
 
     def replace(self, site: Site | Sites, body: Body | Sequence[Body]) -> Any:
@@ -127,7 +123,7 @@ class PatchList:
         itself. An empty body deletes. Returns and raises as `insert_before` does.
         """
         if site.__class__ is int and body.__class__ is Body:
-            return self._edit(Verb.REPLACE, site, body)  # type: ignore[arg-type]
+            return self._edit(Verb.REPLACE, site, body)
         return self._edit_any(Verb.REPLACE, site, body)
 
     def delete(self, site: Site | Sites) -> None:
@@ -137,7 +133,7 @@ class PatchList:
             EditError: a site that is deleted or was never there.
         """
         if site.__class__ is int:
-            self._edit(Verb.DELETE, site, EMPTY)  # type: ignore[arg-type]
+            self._edit(Verb.DELETE, site, EMPTY)
             return
         self._edit_any(Verb.DELETE, site, EMPTY)
 
@@ -164,11 +160,13 @@ class PatchList:
         """
         sites = self._sites(site)
         self.flush()
-        self._own_pool()
-        old = self._pool[sites].view(isa.INSN)
-        new = _with_fields(old, fields)
-        self._check_modify(sites, old, new)
-        self._pool[sites] = new.view(np.uint64)
+        for name, column in self._fills.items():
+            if callable(column.fill):  # it sees an instruction as it was when it came in
+                self.aux(name)
+        old = self._pool.insns(sites)
+        new = with_fields(old, fields)
+        self._checks.change(sites, old, new)
+        self._pool.write(sites, new)
         self._modified.append(sites)
 
     def attach(self, table: str, node: Site, row: Any) -> None:
@@ -180,19 +178,29 @@ class PatchList:
             row: what ``table.rows`` can hold.
 
         Raises:
-            OptionError: the program has no such table.
+            OptionError: the program has no such table, or none that takes this row.
             EditError: the node is deleted or was never there.
         """
         if table not in self.program.tables:
             known = ", ".join(sorted(self.program.tables)) or "none"
             raise OptionError(f"no table {table!r}; the program has {known}")
-        site = node.node if isinstance(node, Insn) else node
-        self._check_alive(site)
-        if self.program.tables[table].anchor is not Anchor.OWN:
+        (site,) = self._sites(node).tolist()
+        known_rows = self.program.tables[table]
+        if known_rows.anchor is not Anchor.OWN or known_rows.unique or known_rows.end is not None:
             raise OptionError(
-                f"rows of {table!r} do not follow the instruction itself; only such can be attached"
+                f"rows of {table!r} follow more than the instruction itself, or are one an "
+                "instruction; only such that follow it alone can be attached"
             )
+        try:
+            np.array([row], known_rows.rows.dtype)
+        except (TypeError, ValueError) as error:
+            raise OptionError(f"{row!r} is no row of {table!r}: {error}") from error
         self._rows.setdefault(table, []).append((site, row))
+
+    def attached(self) -> Slots:
+        """(k,) nodes on which `attach` has put rows, in no order; some may be deleted by now."""
+        nodes = [node for rows in self._rows.values() for node, _ in rows]
+        return np.unique(np.array(nodes, np.int32))
 
     # ---- looks -------------------------------------------------------------------------------
 
@@ -201,7 +209,7 @@ class PatchList:
 
         What the loop itself inserts is not visited.
         """
-        alive = self._alive
+        alive = self._pool.alive
         for node in self.nodes().tolist():
             if alive[node]:
                 yield Insn(self, node)
@@ -216,7 +224,7 @@ class PatchList:
         Raises:
             EditError: the node is deleted or was never there.
         """
-        self._check_alive(node)
+        self._checks.alive(node)
         return Insn(self, node)
 
     def nodes(self) -> Slots:
@@ -234,7 +242,7 @@ class PatchList:
     def view(self) -> CodeView:
         """The code as it is now, as flat arrays: what an analysis works on."""
         self.flush()
-        return CodeView.of_list(self._state, self._pool)
+        return CodeView.of_list(self._state, self._pool.words)
 
     def subprog_nodes(self, name: str) -> Slots:
         """(k,) live nodes of a subprog, in order.
@@ -261,7 +269,7 @@ class PatchList:
 
     def is_alive(self, node: int) -> bool:
         """Whether a node is an instruction that is still there."""
-        return 0 <= node < len(self._alive) and bool(self._alive[node])
+        return 0 <= node < self._pool.size and bool(self._pool.alive[node])
 
     def word(self, node: int) -> int:
         """A node's instruction as one little-endian number of eight bytes.
@@ -269,11 +277,9 @@ class PatchList:
         Raises:
             EditError: the node was never there.
         """
-        if not 0 <= node < self._n_pool:
-            raise self._never(node)
-        if node >= self._state.n_pool:
-            self._consolidate()
-        return int(self._pool[node])
+        if not 0 <= node < self._pool.size:
+            raise self._checks.never(node)
+        return int(self._pool.words[node])
 
     def target_of(self, node: int) -> int | None:
         """The node that a node refers to, or None where it holds no live reference."""
@@ -301,8 +307,8 @@ class PatchList:
         if values is None:
             values = column.values.copy()
         n_known = len(values)
-        if n_known < self._n_pool:
-            fresh = column.fill_for(self._pool[n_known : self._n_pool].view(isa.INSN))
+        if n_known < self._pool.size:
+            fresh = column.fill_for(self._pool.span(n_known))
             values = np.concatenate([values, fresh])
         self._columns[name] = values
         return values
@@ -334,11 +340,11 @@ class PatchList:
     def as_pass(self, name: str) -> Iterator[None]:
         """Inside of this context, what is inserted is said to come from a pass of that name."""
         before = self._provenance.current
-        self._provenance.enter(name, self._n_pool)
+        self._provenance.enter(name, self._pool.size)
         try:
             yield
         finally:
-            self._provenance.resume(before, self._n_pool)
+            self._provenance.resume(before, self._pool.size)
 
     # ---- linearize ---------------------------------------------------------------------------
 
@@ -355,13 +361,11 @@ class PatchList:
             ValidationError: a jump that leaves its subprog, a call to no subprog's start.
         """
         self.flush()
-        columns = {
-            name: self.aux(name) if name in self._columns else None for name in self._fills
-        }
+        columns = {name: self.aux(name) if name in self._columns else None for name in self._fills}
         return linearize(
             self.program,
             self._state,
-            self._pool,
+            self._pool.words,
             provenance=self._provenance,
             replaced=_union(self._replaced),
             modified=_union(self._modified),
@@ -374,41 +378,41 @@ class PatchList:
         """Merge the edits made so far. Every look at the list does this by itself."""
         if not self._log:
             return
-        self._consolidate()
         state = self._state
         edits, bodies = self._log.drain(state.n_pool)
         self._provenance.record(edits)
         is_replaced = ~edits.keeps & (edits.n_pre > 0)
         if is_replaced.any():
             self._replaced.append(edits.site[is_replaced])
-        previous = previous_touch(edits, bodies, self._n_pool)
+        previous = previous_touch(edits, bodies, self._pool.size)
         start = 0
         for _ in range(MAX_RUNS):
             stop = commuting_prefix(edits, bodies, start, previous)
-            end = self._n_pool if stop == len(edits) else int(edits.first[stop])
+            end = self._pool.size if stop == len(edits) else int(edits.first[stop])
             merge_run(state, edits.part(start, stop), bodies, end)
             if stop == len(edits):
                 return
             start = stop
-        replay(state, edits.part(start, len(edits)), bodies, self._n_pool)
+        replay(state, edits.part(start, len(edits)), bodies, self._pool.size)
 
     # ---- inside ------------------------------------------------------------------------------
 
     def _edit(self, verb: Verb, site: int, body: Body) -> int:
         """One edit of one node."""
-        alive = self._alive
-        if site < 0 or site >= len(alive) or not alive[site]:
-            self._check_alive(site)
+        pool = self._pool
+        alive = pool.alive
+        if site < 0 or site >= pool.size or not alive[site]:
+            self._checks.alive(site)
         if body.has_refs or body.keeps:
             self._check_body(verb, np.array([site], np.int32), body)
         log = self._log
         log.verbs.append(verb)
         log.sites.append(site)
         log.body_ids.append(log.id_of(body))
-        first = self._n_pool
+        first = pool.size
         if body.n_slots:
-            self._tail.extend(body.word_array)
-            self._n_pool = first + body.n_slots
+            pool.tail.extend(body.word_array)
+            pool.size = first + body.n_slots
             alive.extend(body.alive)
         if verb >= Verb.REPLACE and not body.keeps:
             alive[site] = 0
@@ -417,9 +421,7 @@ class PatchList:
     def _edit_any(self, verb: Verb, site: Any, bodies: Body | Sequence[Body]) -> Any:
         """One edit by handle, or a bulk edit."""
         if isinstance(site, Insn):
-            if site.patches is not self:
-                raise OptionError("this instruction is of another list")
-            site = site.node
+            site = self._node(site)
         if isinstance(site, (int, np.integer)):
             if not isinstance(bodies, Body):
                 raise OptionError("one site takes one body")
@@ -427,197 +429,52 @@ class PatchList:
         sites = self._sites(site)
         bodies = bodies_of(bodies, sites.size)
         if verb >= Verb.REPLACE:
-            self._check_distinct(sites)
+            self._checks.distinct(sites)
         if isinstance(bodies, Body):
             return self._edit_bulk(verb, sites, bodies)
+        for body in bodies:
+            self._check_lists(body)
+        self._checks.bodies(verb, sites, bodies)
         return np.array(
             [self._edit(verb, s, b) for s, b in zip(sites.tolist(), bodies, strict=True)], np.int32
         )
 
     def _edit_bulk(self, verb: Verb, sites: Slots, body: Body) -> Slots:
         """One body at many sites."""
+        if not sites.size:
+            return sites
         if body.has_refs or body.keeps:
             self._check_body(verb, sites, body)
-        first = self._n_pool + body.n_slots * np.arange(sites.size, dtype=np.int32)
-        if not sites.size:
-            return first
-        self._log.extend(verb, sites, np.full(sites.size, self._log.id_of(body), np.int32))
-        if body.n_slots:
-            self._seal_tail()
-            self._pending.append(np.tile(body.words, sites.size))
-            self._n_pool += body.n_slots * sites.size
-            self._alive.extend(body.alive * sites.size)
+        first = self._pool.size
+        self._log.extend(verb, sites, self._log.id_of(body))
+        self._pool.put_many(body, sites.size)
         if verb >= Verb.REPLACE and not body.keeps:
-            np.frombuffer(self._alive, np.uint8)[sites] = 0
-        return first
+            self._pool.kill(sites)
+        if not body.n_slots:
+            return np.full(sites.size, first, np.int32)
+        return np.arange(first, self._pool.size, body.n_slots, dtype=np.int32)
 
     def _sites(self, site: Any) -> Slots:
         """Any form of site or sites as an array of live nodes."""
         if isinstance(site, Insn):
-            site = site.node
+            site = self._node(site)
         if isinstance(site, (list, tuple)):
-            site = [one.node if isinstance(one, Insn) else one for one in site]
-        raw = np.atleast_1d(np.asarray(site))
-        if raw.size == 0:
-            return np.zeros(0, np.int32)
-        if raw.ndim != 1 or raw.dtype.kind not in "iu":
-            raise OptionError(f"sites are an array of nodes, not of {raw.dtype} in {raw.ndim} dims")
-        is_bad = (raw < 0) | (raw >= len(self._alive))
-        nodes = np.where(is_bad, 0, raw).astype(np.int32)
-        is_bad |= np.frombuffer(self._alive, np.uint8)[nodes] == 0 if self._alive else True
-        if is_bad.any():
-            self._check_alive(int(raw[np.argmax(is_bad)]))
-        return nodes
+            site = [self._node(one) if isinstance(one, Insn) else one for one in site]
+        return self._checks.nodes(site)
 
-    def _check_alive(self, node: int) -> None:
-        if self.is_alive(node):
-            return
-        if not 0 <= node < len(self._alive):
-            raise self._never(node)
-        is_second = node < len(self.program) and bool(self.program.second_slots[node])
-        if is_second:
-            what = "is the second slot of an ld_imm64; edit the first"
-        elif node and self.word(node - 1) & 0xFF == isa.LD_IMM64 and node >= len(self.program):
-            what = "is the second slot of an inserted ld_imm64; edit the first"
-        else:
-            what = "is deleted already; what came in its place has nodes of its own"
-        raise EditError(self._where(node), what)
-
-    def _never(self, node: int) -> EditError:
-        return EditError(
-            Where(node), f"no such node; the list has {self._n_pool}, counted from 0"
-        )
-
-    def _where(self, node: int) -> Where:
-        if node < len(self.program):
-            return self.program.where(node)
-        return Where(node, text=isa.describe(self._pool[node : node + 2].view(isa.INSN), 0))
-
-    def _check_distinct(self, sites: Slots) -> None:
-        """A node goes only once: the second of two is deleted already."""
-        ordered = np.sort(sites)
-        twice = ordered[1:][ordered[1:] == ordered[:-1]]
-        if twice.size:
-            raise EditError(self._where(int(twice[0])), "is named twice among the sites")
+    def _node(self, insn: Insn) -> int:
+        """A handle's node, if it is one of this list."""
+        if insn.patches is not self:
+            raise OptionError("this instruction is of another list")
+        return insn.node
 
     def _check_body(self, verb: Verb, sites: Slots, body: Body) -> None:
-        """Whether a body's references mean something at these sites."""
-        if not sites.size:
-            return
-        if body.keeps and verb != Verb.REPLACE:
-            raise EditError(
-                self._where(int(sites[0])),
-                f"a body that keeps the original can only replace it, not {verb.name.lower()}",
-            )
-        goes = verb == Verb.REPLACE and not body.keeps
-        for ref in body.refs:
-            if ref.to is To.ORIG and goes:
-                raise EditError(
-                    self._where(int(sites[0])),
-                    "the body jumps to the original instruction, which it does not keep (`@orig`)",
-                )
-            if ref.to is To.TARGET:
-                self._check_target(sites, is_entry=ref.is_entry)
-            if ref.to is To.NODE:
-                self._check_alive(ref.value)
-                if goes and (sites == ref.value).any():
-                    raise EditError(
-                        self._where(ref.value), "the body refers to the node that it replaces"
-                    )
+        self._check_lists(body)
+        self._checks.body(verb, sites, body)
 
-    def _check_target(self, sites: Slots, *, is_entry: bool) -> None:
-        """Whether each site holds a reference of the kind that ``@target`` needs."""
-        self._consolidate()
-        kinds = isa.ref_kinds(self._first_slots(sites))
-        kinds[np.isin(sites, self.program.external)] = isa.RefKind.NONE
-        is_bad = (kinds == isa.RefKind.NONE) | ((kinds >= isa.RefKind.CALL) != is_entry)
-        if is_bad.any():
-            kind = "calls or addresses no subprog" if is_entry else "does not jump"
-            raise EditError(
-                self._where(int(sites[np.argmax(is_bad)])),
-                f"the body refers to the instruction's target (`@target`), but it {kind}",
-            )
-
-    def _first_slots(self, nodes: Slots) -> Insns:
-        """(n,) the nodes' first slots, each alone: an ld_imm64 is not followed by its second."""
-        # A zero slot behind each, so that no slot is taken for an ld_imm64's second one.
-        apart = np.zeros(2 * nodes.size, np.uint64)
-        apart[::2] = self._pool[nodes]
-        return apart.view(isa.INSN)[::2]
-
-    def _check_modify(self, sites: Slots, old: Insns, new: Insns) -> None:
-        before, after = _alone(isa.ref_kinds, old), _alone(isa.ref_kinds, new)
-        is_short = before == isa.RefKind.JUMP16
-        renumbers = (is_short & (old["off"] != new["off"])) | (
-            (before > isa.RefKind.JUMP16) & (old["imm"] != new["imm"])
-        )
-        is_wide = (old["code"] == isa.LD_IMM64) != (new["code"] == isa.LD_IMM64)
-        is_bad = (before != after) | renumbers | is_wide
-        if is_bad.any():
-            raise EditError(
-                self._where(int(sites[np.argmax(is_bad)])),
-                "a change in place cannot make, unmake or renumber a reference or an ld_imm64; "
-                "replace the instruction",
-            )
-
-    def _own_pool(self) -> None:
-        """Make the pool ours: until the first edit it is the program's own array."""
-        if not self._owns_pool:
-            self._pool = self._pool.copy()
-            self._owns_pool = True
-
-    def _consolidate(self) -> None:
-        """Move pending bodies into the pool, which grows by half at least."""
-        self._seal_tail()
-        if not self._pending:
-            return
-        n_new = sum(words.size for words in self._pending)
-        used = self._n_pool - n_new
-        if self._pool.size < self._n_pool:
-            pool = np.empty(max(self._n_pool, used + used // 2), np.uint64)
-            pool[:used] = self._pool[:used]
-            self._pool, self._owns_pool = pool, True
-        np.concatenate(self._pending, out=self._pool[used : self._n_pool])
-        self._pending = []
-
-
-    def _seal_tail(self) -> None:
-        """Close the run of bodies that edits by handle brought."""
-        if self._tail:
-            self._pending.append(np.frombuffer(self._tail, np.uint64))
-            self._tail = array("Q")
-
-
-def _with_fields(insns: Insns, fields: dict[str, ArrayLike]) -> Insns:
-    """A copy of instructions with fields changed."""
-    out = insns.copy()
-    for name, given in fields.items():
-        values = np.asarray(given)
-        if name not in ("code", "dst", "src", "off", "imm"):
-            raise OptionError(f"no field {name!r}; an instruction has code, dst, src, off and imm")
-        least, most = {
-            "code": (0, 255),
-            "dst": (0, 15),
-            "src": (0, 15),
-            "off": (-(1 << 15), (1 << 15) - 1),
-            "imm": (-(1 << 31), (1 << 31) - 1),
-        }[name]
-        if ((values < least) | (values > most)).any():
-            raise OptionError(f"{name} holds {least} to {most}")
-        if name == "dst":
-            out["regs"] = (out["regs"] & 0xF0) | values
-        elif name == "src":
-            out["regs"] = (out["regs"] & 0x0F) | (values << 4)
-        else:
-            out[name] = values
-    return out
-
-
-def _alone(predicate: Callable[[Insns], NDArray[Any]], firsts: Insns) -> NDArray[Any]:
-    """Apply a predicate to first slots that do not follow each other in a program."""
-    apart = np.zeros(2 * len(firsts), isa.INSN)
-    apart[::2] = firsts
-    return predicate(apart)[::2]
+    def _check_lists(self, body: Body) -> None:
+        if any(patches is not self for patches in body.lists):
+            raise OptionError("the body refers to an instruction of another list")
 
 
 def _union(parts: Sequence[Slots]) -> Slots:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -44,29 +46,53 @@ class Provenance:
         self._first.append(edits.first)
         self._site.append(edits.site)
 
+    def snapshot(self) -> Past:
+        """The history up to now, for a remap to ask later."""
+        return Past(
+            self.n_original,
+            np.array([mark for mark, _ in self._marks], np.int32),
+            np.array([index for _, index in self._marks], np.uint16),
+            tuple(self._first),
+            tuple(self._site),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Past:
+    """A history that does not change any more.
+
+    Attributes:
+        n_original: slots of the original program.
+        since: nodes from which on a pass inserted.
+        index: that pass's index into the history's ``passes``.
+        first: first nodes of bodies, ascending, in parts.
+        site_parts: the sites at which they went in.
+    """
+
+    n_original: int
+    since: Slots
+    index: NDArray[np.uint16]
+    first: tuple[Slots, ...]
+    site_parts: tuple[Slots, ...]
+
     def origin(self, pool_slots: Slots) -> NDArray[np.uint16]:
         """(n,) index into ``passes``; 0 for original slots."""
-        if len(self._marks) == 1:
-            return np.zeros(pool_slots.size, np.uint16)
-        since = np.array([mark for mark, _ in self._marks], np.int32)
-        index = np.array([index for _, index in self._marks], np.uint16)
-        out = index[np.searchsorted(since, pool_slots, side="right") - 1]
+        out = self.index[np.searchsorted(self.since, pool_slots, side="right") - 1]
         out[pool_slots < self.n_original] = 0
         return out
 
     def site(self, pool_slots: Slots) -> Slots:
         """(n,) the original slot at which an inserted node went in, through any nesting."""
         out = pool_slots.copy()
-        open_rows = np.flatnonzero(out >= self.n_original)
-        if not open_rows.size:
+        rows = np.flatnonzero(out >= self.n_original)
+        if not rows.size:
             return out
-        first, site = np.concatenate(self._first), np.concatenate(self._site)
-        # A site was there before its edit, so its node is smaller: each round goes down, and
-        # doubling the step makes the rounds few however deep the nesting is.
-        parent = site.copy()
+        first, parent = np.concatenate(self.first), np.concatenate(self.site_parts)
         inserted = np.flatnonzero(parent >= self.n_original)
+        # A site was there before its edit, so its node is smaller: each round goes down. What a
+        # round has found serves the next, so that the rounds are few however deep the nesting.
         while inserted.size:
             parent[inserted] = parent[np.searchsorted(first, parent[inserted], side="right") - 1]
             inserted = inserted[parent[inserted] >= self.n_original]
-        out[open_rows] = parent[np.searchsorted(first, out[open_rows], side="right") - 1]
+        out[rows] = parent[np.searchsorted(first, out[rows], side="right") - 1]
         return out

@@ -130,9 +130,7 @@ class _Replay:
         for verb, site, body_id, first, n_pre, keeps in rows:
             self._apply(verb, site, self.bodies[body_id], first, n_pre, keeps)
 
-    def _apply(
-        self, verb: int, site: int, body: Body, first: int, n_pre: int, keeps: bool
-    ) -> None:
+    def _apply(self, verb: int, site: int, body: Body, first: int, n_pre: int, keeps: bool) -> None:
         named = self._named_targets(body, site)
         nodes = [first + slot for slot in body.nodes.tolist()]
         self._link(self.before[site], nodes[:n_pre])
@@ -194,9 +192,7 @@ class _Replay:
             )
         return self.old_refs[site]
 
-    def _add_refs(
-        self, body: Body, first: int, site: int, end: int, named: dict[int, int]
-    ) -> None:
+    def _add_refs(self, body: Body, first: int, site: int, end: int, named: dict[int, int]) -> None:
         for ref in body.refs:
             family = self.calls if ref.is_entry else self.jumps
             if ref.slot in named:
@@ -235,6 +231,8 @@ class _Replay:
         state.ref_is_entry = np.concatenate([state.ref_is_entry, np.array(is_entry, bool)])
         state.order = np.fromiter(self._walk(), np.int32)
         state.n_pool = self.total
+        state.is_pristine = False
+        state.has_foreign_refs |= bool(self.refs)
 
 
 def replay(state: ListState, edits: Edits, bodies: list[Body], n_pool: int) -> None:

@@ -34,6 +34,8 @@ class ListState:
         land: (n_original,) node where a jump to an original slot now arrives, or LOST.
         entry: (n_original,) node where a call to it now arrives, or LOST.
         starts: (m,) original slots at which subprogs start.
+        is_pristine: nothing was edited yet, so that ``land`` and ``entry`` are identities.
+        has_foreign_refs: an edit has brought in a reference that could leave its subprog.
     """
 
     n_pool: int
@@ -44,6 +46,8 @@ class ListState:
     land: Slots
     entry: Slots
     starts: Slots
+    is_pristine: bool = True
+    has_foreign_refs: bool = False
 
     @classmethod
     def of(cls, program: Program) -> ListState:
@@ -65,6 +69,8 @@ class ListState:
 
     def positions(self) -> Slots:
         """(n_pool,) index of each live node in ``order``; -1 elsewhere."""
+        if self.is_pristine and self.order.size == self.n_pool:  # each node stands at its number
+            return self.order
         out = np.full(self.n_pool, -1, np.int32)
         out[self.order] = np.arange(self.order.size, dtype=np.int32)
         return out
@@ -72,13 +78,14 @@ class ListState:
     def subprog_heads(self) -> Slots:
         """Nodes at which the surviving subprogs now start, in program order."""
         heads = self.entry[self.starts]
-        return heads[heads != LOST]
+        return np.compress(heads != LOST, heads)
 
     def targets_of(self, nodes: Slots) -> Slots:
         """(n,) what each of these nodes, which must hold references, refers to."""
         by_node = np.argsort(self.ref_node, kind="stable")
         row = np.searchsorted(self.ref_node, nodes, sorter=by_node)
-        return self.ref_target[by_node[row]]
+        targets: Slots = self.ref_target[by_node[row]]
+        return targets
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bpfpatch import isa
 from bpfpatch.program import Program
-from bpfpatch.program.types import LOST, Insns, Mask, Slots
+from bpfpatch.program.types import LOST, Insns, Mask, Slots, gather
 
 from .state import ListState
+
+_CHUNK: Final = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,10 +34,13 @@ def lay_out(state: ListState, pool: NDArray[np.uint64]) -> Layout:
     """Assign a flat slot to every live node; an ld_imm64 takes two."""
     order = state.order
     slot_of = np.full(state.n_pool, -1, np.int32)
-    is_wide = (pool.view(isa.INSN)["code"] == isa.LD_IMM64)[order]
+    is_wide = pool[: state.n_pool].view(isa.INSN)["code"] == isa.LD_IMM64
     if not is_wide.any():
-        slot_of[order] = np.arange(order.size, dtype=np.int32)
+        for first in range(0, order.size, _CHUNK):  # in portions, for the cache's sake
+            part = order[first : first + _CHUNK]
+            slot_of[part] = np.arange(first, first + part.size, dtype=np.int32)
         return Layout(order, slot_of)
+    is_wide = gather(is_wide, order)
     width = is_wide + np.int32(1)
     start = np.cumsum(width, dtype=np.int32) - width
     slot_of[order] = start
@@ -76,7 +81,7 @@ class CodeView:
         layout = lay_out(state, pool)
         slot_of = layout.slot_of
         node = layout.pool_slot.copy()
-        insns = pool[node].view(isa.INSN)
+        insns = gather(pool, node).view(isa.INSN)
         node[isa.second_slots(insns)] = -1
         slot = slot_of[state.ref_node]
         alive = np.flatnonzero(slot >= 0)

@@ -36,11 +36,14 @@ class Anchor(Enum):
 
 
 class OnReplace(Enum):
-    """What becomes of an OWN row whose instruction was replaced or modified in place."""
+    """What becomes of an OWN row whose instruction a body has replaced.
+
+    ERROR also forbids to change the instruction in place; DROP lets the row stay
+    on an instruction that was changed so.
+    """
 
     ERROR = "error"
     DROP = "drop"
-    KEEP = "keep"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,6 +83,7 @@ class AnchoredTable:
         """
         insn = frozen(self.insn, np.int32)
         object.__setattr__(self, "insn", insn)
+        object.__setattr__(self, "rows", frozen(self.rows))
         if insn.ndim != 1 or insn.size != len(self.rows):
             raise ValueError(f"{insn.size} anchors for {len(self.rows)} rows")
         if self.end is not None:
@@ -89,7 +93,7 @@ class AnchoredTable:
         if self.unique and insn.size > 1 and not (insn[1:] > insn[:-1]).all():
             row = int(np.argmax(insn[1:] <= insn[:-1])) + 1
             raise ValueError(
-                f"row {row} sits on slot {insn[row]}, not after row {row - 1} on slot {insn[row - 1]}"
+                f"row {row} sits on slot {insn[row]}, not after row {row - 1}'s {insn[row - 1]}"
             )
 
     def __len__(self) -> int:
@@ -106,5 +110,5 @@ def lost_row(table: str, row: int, error: SlotError) -> LostRowError:
         error.where,
         table,
         row,
-        f"{error.what}; keep the original instruction in the body (`@orig`), or detach the row first",
+        f"{error.what}; let the body keep the original instruction (`@orig`)",
     )

@@ -132,6 +132,10 @@ class Program:
         object.__setattr__(self, "columns", MappingProxyType(dict(self.columns)))
         if self.subprogs is None:
             object.__setattr__(self, "subprogs", _derived_subprogs(self.refs, len(insns)))
+        if len(self.subprogs) and self.subprogs.start[-1] >= len(insns):
+            raise ValueError(
+                f"a subprog starts at slot {self.subprogs.start[-1]} of a program of {len(insns)}"
+            )
         for name, column in self.columns.items():
             if len(column.values) != len(insns):
                 raise ValueError(
@@ -167,7 +171,7 @@ class Program:
 
     @cached_property
     def section_bounds(self) -> Slots:
-        """(s + 1,) first slot of each section, and the length: a section ends where the next starts."""
+        """(s + 1,) first slot of each section, which ends where the next starts; then the length."""
         first = np.searchsorted(self.subprogs.section, np.arange(len(self.sections) + 1))
         starts = np.append(self.subprogs.start, len(self))
         return starts[first].astype(np.int32)

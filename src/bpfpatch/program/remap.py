@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from .anchors import Anchor, AnchoredTable, OnReplace
 from .types import DELETED, INSERTED, LOST, REPLACED, Mask, Slots, frozen
 
+Lazy = NDArray[Any] | Callable[[], NDArray[Any]]
+"""An array, or a function of no arguments that makes it when somebody first asks."""
 
-@dataclass(frozen=True, slots=True, eq=False)
+
 class Remap:
-    """Old slots to new slots, by anchor, and new slots back to old ones.
+    """Old slots to new slots, by anchor, and new slots back to old ones. Immutable.
 
     ``own``, ``land`` and ``entry`` answer for the first slot of each
     instruction; the second slot of an ld_imm64 is nobody's target and has
@@ -32,33 +35,62 @@ class Remap:
             original ones.
         passes: names; ``passes[0]`` is "" and stands for the input.
         modified: (k,) old slots of instructions that an edit changed in place.
+
+    Raises:
+        ValueError: arrays whose lengths do not belong together.
     """
 
-    own: Slots
-    land: Slots
-    entry: Slots
-    bound: Slots
-    orig: Slots
-    site: Slots
-    origin: NDArray[np.uint16]
-    passes: tuple[str, ...] = ("",)
-    modified: Slots = field(default_factory=lambda: np.zeros(0, np.int32))
-
-    def __post_init__(self) -> None:
-        for name in ("own", "land", "entry", "bound", "orig", "site", "modified"):
-            object.__setattr__(self, name, frozen(getattr(self, name), np.int32))
-        object.__setattr__(self, "origin", frozen(self.origin, np.uint16))
+    def __init__(
+        self,
+        own: Slots,
+        land: Slots,
+        entry: Slots,
+        bound: Lazy,
+        orig: Lazy,
+        site: Lazy,
+        origin: Lazy,
+        passes: tuple[str, ...] = ("",),
+        modified: Slots | None = None,
+    ) -> None:
+        self.own: Slots = frozen(own, np.int32)
+        self.land: Slots = frozen(land, np.int32)
+        self.entry: Slots = frozen(entry, np.int32)
+        self.passes = passes
+        self.modified: Slots = frozen([] if modified is None else modified, np.int32)
+        self._lazy = {"bound": bound, "orig": orig, "site": site, "origin": origin}
         n_old = self.own.size
-        if not (self.land.size == self.entry.size == self.bound.size - 1 == n_old):
+        if not self.land.size == self.entry.size == n_old:
             raise ValueError(
-                f"own, land, entry and bound have {n_old}, {self.land.size}, {self.entry.size} "
-                f"and {self.bound.size} slots; bound has one more than the others, all alike"
+                f"own, land and entry have {n_old}, {self.land.size} and {self.entry.size} slots, "
+                "where all have the old program's"
             )
-        if not self.orig.size == self.site.size == self.origin.size:
-            raise ValueError(
-                f"orig, site and origin have {self.orig.size}, {self.site.size} and "
-                f"{self.origin.size} slots; they have as many as the new program"
-            )
+
+    @cached_property
+    def bound(self) -> Slots:
+        """(n_old + 1,) new slot of the boundary in front of an old slot."""
+        return self._make("bound", np.int32, self.own.size + 1)
+
+    @cached_property
+    def orig(self) -> Slots:
+        """(n_new,) old slot, or INSERTED."""
+        return self._make("orig", np.int32, None)
+
+    @cached_property
+    def site(self) -> Slots:
+        """(n_new,) old slot at which an instruction went in; for an original one its own."""
+        return self._make("site", np.int32, self.orig.size)
+
+    @cached_property
+    def origin(self) -> NDArray[np.uint16]:
+        """(n_new,) index into ``passes``; 0 for original instructions."""
+        return self._make("origin", np.uint16, self.orig.size)
+
+    def _make(self, name: str, dtype: DTypeLike, size: int | None) -> NDArray[Any]:
+        value = self._lazy.pop(name)
+        array = frozen(value() if callable(value) else value, dtype)
+        if size is not None and array.size != size:
+            raise ValueError(f"{name} has {array.size} slots, not {size}")
+        return array
 
     @classmethod
     def identity(cls, n: int) -> Remap:
@@ -85,16 +117,17 @@ class Remap:
         orig = np.where(later.orig >= 0, _pick(self.orig, later.orig), INSERTED)
         n_first = len(self.passes)
         origin = np.where(
-            later.origin > 0, later.origin + (n_first - 1), _pick(self.origin, later.orig)
+            later.origin > 0,
+            later.origin + (n_first - 1),
+            np.where(later.orig >= 0, _pick(self.origin, later.orig), 0),
         )
         still = self.own[self.own >= 0]
         touched = np.zeros(self.orig.size, bool)
         touched[later.modified] = True
-        modified = np.union1d(
-            self.modified, np.flatnonzero(self.own >= 0)[touched[still]]
-        )
+        modified = np.union1d(self.modified, np.flatnonzero(self.own >= 0)[touched[still]])
+        own = _chain(self.own, later.own)
         return Remap(
-            own=_chain(self.own, later.own),
+            own=own,
             land=_chain(self.land, later.land),
             entry=_chain(self.entry, later.entry),
             bound=later.bound[self.bound],
@@ -102,7 +135,7 @@ class Remap:
             site=_pick(self.site, later.site),
             origin=origin,
             passes=self.passes + later.passes[1:],
-            modified=modified,
+            modified=modified[own[modified] >= 0],
         )
 
     def apply(self, table: AnchoredTable) -> AnchoredTable:

@@ -28,8 +28,27 @@ LOST: Final = -1
 """In ``land`` and ``entry``: deleted, with nothing after it in its subprog."""
 
 
-def frozen(values: Any, dtype: DTypeLike) -> NDArray[Any]:
-    """A read-only array of this dtype; no copy where it is one already."""
+_CHUNK: Final = 1 << 16
+
+
+def gather(values: NDArray[Any], index: NDArray[Any]) -> NDArray[Any]:
+    """``values[index]`` for one-dimensional arrays and indices known to be in range.
+
+    NumPy turns int32 indices into int64 ones first; done in portions, those stay
+    in the cache instead of taking twice the index's memory.
+    """
+    if index.size <= _CHUNK:
+        few: NDArray[Any] = values[index]
+        return few
+    out = np.empty(index.size, values.dtype)
+    for start in range(0, index.size, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        np.take(values, index[part], out=out[part], mode="clip")
+    return out
+
+
+def frozen(values: Any, dtype: DTypeLike | None = None) -> NDArray[Any]:
+    """A read-only array, of this dtype if one is named; no copy where it is one already."""
     array = np.asarray(values, dtype=dtype)
     if array.flags.writeable:
         array = array.view()

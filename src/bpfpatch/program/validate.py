@@ -29,6 +29,7 @@ def violations(program: Program) -> list[SlotError]:
         *bad_references(program),
         *_bad_ends(program),
         *_bad_rows(program),
+        *_stray_func_info(program),
     ]
     return sorted(found, key=lambda error: error.slot)
 
@@ -45,7 +46,7 @@ def validate(program: Program) -> None:
 
 
 def check_references(program: Program) -> None:
-    """Raise if references are not all known and inside of the program.
+    """Raise unless every reference is known and every row sits on an instruction.
 
     This is what must hold before a program can be edited at all: an opcode
     that the table lacks might hide a reference.
@@ -53,7 +54,7 @@ def check_references(program: Program) -> None:
     Raises:
         ValidationError: with all such violations.
     """
-    found = [*_unknown_opcodes(program), *_dangling_references(program)]
+    found = [*_unknown_opcodes(program), *_dangling_references(program), *_bad_rows(program)]
     if found:
         raise ValidationError(sorted(found, key=lambda error: error.slot))
 
@@ -134,6 +135,9 @@ def _bad_rows(program: Program) -> Iterator[SlotError]:
             yield SlotError(
                 program.where(slot), f"row {row} of {name} sits on this slot, which {what}"
             )
+
+
+def _stray_func_info(program: Program) -> Iterator[SlotError]:
     func_info = program.tables.get(FUNC_INFO)
     if func_info is not None:
         stray = ~np.isin(func_info.insn, program.subprogs.start)

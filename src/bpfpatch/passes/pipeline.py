@@ -1,0 +1,277 @@
+"""Pipelines: passes in a row, over one list, linearized once."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bpfpatch import isa
+from bpfpatch.errors import OptionError, SlotError, UnsupportedError, ValidationError
+from bpfpatch.patch import Linearized, PatchList
+from bpfpatch.program import Program, Remap, validate, violations
+
+from .base import Pass, registered
+from .target import Target
+
+_PASS: Final = re.compile(r"\s*([A-Za-z0-9_-]+)\s*(?:\{([^{}]*)\})?\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class PassReport:
+    """What one pass did to the list.
+
+    Attributes:
+        text: the pass with its options.
+        inserted: instructions that it put in and that were there when it ended.
+        deleted: instructions that it took out.
+        modified: instructions that it changed in place.
+        milliseconds: how long it took.
+    """
+
+    text: str
+    inserted: int
+    deleted: int
+    modified: int
+    milliseconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a pipeline did.
+
+    Attributes:
+        passes: one report a pass, in order.
+        n_before: instructions before; an ld_imm64 counts as one.
+        n_after: instructions after.
+        jumps_moved: references whose distance changed, of those that stayed.
+        rows_moved: table rows that are still there, on another slot.
+        rows_gone: table rows that went with their instruction, or gave way to one that
+            slid to where they were.
+        milliseconds: the whole, linearizing and validation included.
+    """
+
+    passes: tuple[PassReport, ...]
+    n_before: int
+    n_after: int
+    jumps_moved: int
+    rows_moved: int
+    rows_gone: int
+    milliseconds: float
+
+    def __str__(self) -> str:
+        """One line."""
+        return (
+            f"{self.n_before} -> {self.n_after} instructions, {self.jumps_moved} jumps and calls "
+            f"adjusted, {self.rows_moved} records moved, {self.rows_gone} removed, "
+            f"{self.milliseconds:.1f} ms"
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """A rewritten program, the way to it, and what was done. Goes into ``ElfObject.with_code``."""
+
+    program: Program
+    remap: Remap
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """Passes in a row.
+
+    Attributes:
+        passes: run in this order, each on what the ones before it left.
+    """
+
+    passes: tuple[Pass, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """A pipeline from its text form, such as ``dce,sprinkle{every=2,seed=7},nops``.
+
+        An empty text is the pipeline that does nothing.
+
+        Raises:
+            OptionError: an unknown pass or option, or text that is no pipeline.
+        """
+        return cls(tuple(_parse(text)))
+
+    def __str__(self) -> str:
+        return ",".join(str(one) for one in self.passes)
+
+    def run(
+        self,
+        program: Program,
+        target: Target | None = None,
+        progress: Callable[[Pass], None] | None = None,
+    ) -> Result:
+        """Run all passes over one list of a program, and linearize it once.
+
+        Args:
+            program: stays as it is.
+            target: for whom; by default a program that bpf(2) accepts.
+            progress: called with each pass before it runs.
+
+        Raises:
+            OptionError: a pass's result is not for this target, or a column is missing.
+            UnsupportedError: the result needs more than the target's cpu version, or a pass
+                made what only the kernel itself may make.
+            ValidationError: the result is structurally wrong where the input was not.
+            SlotError: an edit that cannot be made, with its place.
+        """
+        target = target or Target()
+        self._check(program, target)
+        began = time.perf_counter()
+        patches = PatchList(program)
+        reports = []
+        for one in self.passes:
+            if progress is not None:
+                progress(one)
+            reports.append(_run_pass(one, patches))
+        done = patches.linearize()
+        _check_result(program, done, target)
+        spent = 1000 * (time.perf_counter() - began)
+        return Result(done.program, done.remap, _report(tuple(reports), program, done, spent))
+
+    def _check(self, program: Program, target: Target) -> None:
+        for one in self.passes:
+            if one.is_internal and target.is_loadable:
+                raise OptionError(
+                    f"pass {one.name} makes the kernel's own form, which bpf(2) refuses; "
+                    "ask for it with Target.internal()"
+                )
+            missing = [name for name in one.needs if name not in program.columns]
+            if missing:
+                raise OptionError(f"pass {one.name} needs the column {missing[0]!r}")
+
+
+def _parse(text: str) -> Iterator[Pass]:
+    if not text.strip():
+        return
+    passes = registered()
+    at = 0
+    while True:
+        match = _PASS.match(text, at)
+        if match is None:
+            raise OptionError(f"column {at + 1} of pipeline {text!r}: expected the name of a pass")
+        name, options = match[1], match[2]
+        if name not in passes:
+            raise OptionError(f"no pass {name!r}; there are: {', '.join(passes)}")
+        yield passes[name].from_options(_options(name, options or ""))
+        at = match.end()
+        if at == len(text):
+            return
+        if text[at] != ",":
+            raise OptionError(f"column {at + 1} of pipeline {text!r}: expected `,` or the end")
+        at += 1
+
+
+def _options(name: str, text: str) -> dict[str, str]:
+    out: dict[str, str] = {}
+    for part in text.split(",") if text.strip() else ():
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or not key or not value:
+            raise OptionError(f"options of pass {name} are key=value, not {part.strip()!r}")
+        if key in out:
+            raise OptionError(f"pass {name} is given {key!r} twice")
+        out[key] = value
+    return out
+
+
+def _run_pass(one: Pass, patches: PatchList) -> PassReport:
+    began = time.perf_counter()
+    before, n_modified = patches.nodes(), patches.n_modified
+    with patches.as_pass(one.name):
+        one.run(patches)
+    after = patches.nodes()
+    # What was there before has smaller nodes than what came in: no need to compare sets.
+    n_kept = int((after < patches.first_node_of_pass).sum())
+    return PassReport(
+        text=str(one),
+        inserted=after.size - n_kept,
+        deleted=before.size - n_kept,
+        modified=patches.n_modified - n_modified,
+        milliseconds=1000 * (time.perf_counter() - began),
+    )
+
+
+def _check_result(before: Program, done: Linearized, target: Target) -> None:
+    """A pass must not break what was whole, nor make what its target cannot run."""
+    needed = isa.min_cpu(done.program.insns)
+    if target.cpu is not None:
+        _check_cpu(done, needed, target.cpu)
+    if target.is_loadable:
+        _check_loadable(done, needed)
+    try:
+        validate(done.program)
+    except ValidationError as error:
+        fresh = _new_violations(before, error)
+        if fresh:
+            raise ValidationError(fresh) from None
+
+
+def _check_cpu(done: Linearized, needed: NDArray[np.uint8], most: int) -> None:
+    too_new = np.flatnonzero(needed > most)
+    if not too_new.size:
+        return
+    slot = int(too_new[0])
+    maker = done.remap.passes[done.remap.origin[slot]]
+    raise UnsupportedError(
+        f"{done.program.where(slot)} needs a newer cpu than v{most}; allow that, or "
+        + (f"leave out pass {maker}, which made it" if maker else "compile the program for less")
+    )
+
+
+def _check_loadable(done: Linearized, needed: NDArray[np.uint8]) -> None:
+    """What the input had is its own affair; no pass may add to it."""
+    internal = np.flatnonzero(needed == isa.CPU_INTERNAL)
+    if not internal.size:
+        return
+    origin = done.remap.orig[internal]
+    internal = internal[(origin < 0) | np.isin(origin, done.remap.modified)]
+    if internal.size:
+        raise UnsupportedError(
+            f"{done.program.where(int(internal[0]))} is the kernel's own, which bpf(2) refuses; "
+            "ask for that with Target.internal(), or leave out the pass that made it"
+        )
+
+
+def _new_violations(before: Program, error: ValidationError) -> list[SlotError]:
+    """What is wrong now, of kinds of which less was wrong in the input."""
+    old = Counter(violation.what for violation in violations(before))
+    new = Counter(violation.what for violation in error.violations)
+    return [one for one in error.violations if new[one.what] > old[one.what]]
+
+
+def _report(
+    passes: tuple[PassReport, ...], program: Program, done: Linearized, ms: float
+) -> Report:
+    old, new, remap = program.refs, done.program.refs, done.remap
+    now = remap.own[old.slot]
+    stayed = now >= 0
+    distance = np.full(len(done.program), np.iinfo(np.int64).min, np.int64)
+    distance[new.slot] = new.target.astype(np.int64) - new.slot
+    before = old.target[stayed].astype(np.int64) - old.slot[stayed]
+    moved = gone = 0
+    for table in program.tables.values():
+        rows = np.arange(len(table))
+        kept = remap.apply(table.with_rows(table.insn, rows, table.end))
+        gone += len(table) - len(kept)
+        moved += int((kept.insn != table.insn[kept.rows]).sum())
+    return Report(
+        passes=passes,
+        n_before=int((~program.second_slots).sum()),
+        n_after=int((~done.program.second_slots).sum()),
+        jumps_moved=int((distance[now[stayed]] != before).sum()),
+        rows_moved=moved,
+        rows_gone=gone,
+        milliseconds=ms,
+    )

@@ -1,0 +1,179 @@
+"""What an edit is checked for before it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from bpfpatch import isa
+from bpfpatch.errors import EditError, OptionError, Where
+from bpfpatch.program import Program
+from bpfpatch.program.types import Insns, Slots
+
+from .alone import alone
+from .body import Body, To
+from .log import Verb
+from .pool import Pool
+
+FIELD_RANGES: Final = {
+    "code": (0, 255),
+    "dst": (0, 15),
+    "src": (0, 15),
+    "off": (-(1 << 15), (1 << 15) - 1),
+    "imm": (-(1 << 31), (1 << 31) - 1),
+}
+
+
+class Checks:
+    """Checks of sites and bodies against a program and its pool. Nothing is changed here."""
+
+    __slots__ = ("_pool", "_program")
+
+    def __init__(self, program: Program, pool: Pool) -> None:
+        self._program = program
+        self._pool = pool
+
+    def where(self, node: int) -> Where:
+        """A node's place, for an error message."""
+        if node < len(self._program):
+            return self._program.where(node)
+        words = self._pool.words[node : node + 2]
+        return Where(node, text=isa.describe(words.view(isa.INSN), 0))
+
+    def never(self, node: int) -> EditError:
+        """The error for a node that never was."""
+        return EditError(Where(node), f"no such node; the list has {self._pool.size} from 0 on")
+
+    def alive(self, node: int) -> None:
+        """Raise unless a node is a live instruction."""
+        pool = self._pool
+        if not 0 <= node < pool.size:
+            raise self.never(node)
+        if pool.alive[node]:
+            return
+        is_second = node > 0 and int(pool.words[node - 1]) & 0xFF == isa.LD_IMM64
+        if is_second and not self._is_first(node):
+            raise EditError(self.where(node - 1), "the second slot of this one is no node; edit it")
+        raise EditError(
+            self.where(node), "is deleted already; what came in its place has nodes of its own"
+        )
+
+    def _is_first(self, node: int) -> bool:
+        return node < len(self._program) and not self._program.second_slots[node]
+
+    def nodes(self, sites: Any) -> Slots:
+        """Numbers in any form as an array of live nodes."""
+        raw = np.atleast_1d(np.asarray(sites))
+        if raw.size == 0:
+            return np.zeros(0, np.int32)
+        if raw.ndim != 1 or raw.dtype.kind not in "iu":
+            raise OptionError(f"sites are an array of nodes, not of {raw.dtype} in {raw.ndim} dims")
+        is_outside = (raw < 0) | (raw >= self._pool.size)
+        if is_outside.any():
+            raise self.never(int(raw[np.argmax(is_outside)]))
+        nodes = raw.astype(np.int32)
+        is_alive = self._pool.are_alive(nodes)
+        if not is_alive.all():
+            self.alive(int(nodes[np.argmin(is_alive)]))
+        return nodes
+
+    def distinct(self, sites: Slots) -> None:
+        """A node goes only once: the second of two is deleted already."""
+        if (sites[1:] > sites[:-1]).all():
+            return
+        ordered = np.sort(sites)
+        twice = ordered[1:][ordered[1:] == ordered[:-1]]
+        if twice.size:
+            raise EditError(self.where(int(twice[0])), "is named twice among the sites")
+
+    def bodies(self, verb: Verb, sites: Slots, bodies: Sequence[Body]) -> None:
+        """Check all of many edits before the first is made."""
+        gone: set[int] = set()
+        for site, body in zip(sites.tolist(), bodies, strict=True):
+            self.body(verb, np.array([site], np.int32), body)
+            for ref in body.refs:
+                if ref.to is To.NODE and ref.value in gone:
+                    what = "is replaced in the same go in which a body refers to it"
+                    raise EditError(self.where(ref.value), what)
+            if verb == Verb.REPLACE and not body.keeps:
+                gone.add(site)
+
+    def body(self, verb: Verb, sites: Slots, body: Body) -> None:
+        """Whether a body's references mean something at these sites."""
+        if body.keeps and verb != Verb.REPLACE:
+            raise EditError(
+                self.where(int(sites[0])),
+                f"a body that keeps the original can only replace it, not {verb.name.lower()}",
+            )
+        goes = verb == Verb.REPLACE and not body.keeps
+        for ref in body.refs:
+            if ref.to is To.ORIG and goes:
+                raise EditError(
+                    self.where(int(sites[0])),
+                    "the body jumps to the original instruction, which it does not keep (`@orig`)",
+                )
+            if ref.to is To.TARGET:
+                self._target(sites, is_entry=ref.is_entry)
+            if ref.to is To.NODE:
+                self.alive(ref.value)
+                if goes and (sites == ref.value).any():
+                    what = "is what the body refers to and replaces"
+                    raise EditError(self.where(ref.value), what)
+
+    def _target(self, sites: Slots, *, is_entry: bool) -> None:
+        """Whether each site holds a reference of the kind that ``@target`` needs."""
+        kinds = alone(isa.ref_kinds, self._pool.insns(sites))
+        kinds[np.isin(sites, self._program.external)] = isa.RefKind.NONE
+        is_bad = (kinds == isa.RefKind.NONE) | ((kinds >= isa.RefKind.CALL) != is_entry)
+        if is_bad.any():
+            kind = "calls or addresses no subprog" if is_entry else "does not jump"
+            raise EditError(
+                self.where(int(sites[np.argmax(is_bad)])),
+                f"the body refers to the instruction's target (`@target`), but it {kind}",
+            )
+
+    def change(self, sites: Slots, old: Insns, new: Insns) -> None:
+        """Whether instructions may be changed in place so."""
+        if (alone(isa.rows, new) == isa.UNKNOWN).any():
+            raise OptionError("an opcode that the table lacks might hide a reference")
+        before, after = alone(isa.ref_kinds, old), alone(isa.ref_kinds, new)
+        is_short = before == isa.RefKind.JUMP16
+        renumbers = (is_short & (old["off"] != new["off"])) | (
+            (before > isa.RefKind.JUMP16) & (old["imm"] != new["imm"])
+        )
+        is_wide = (old["code"] == isa.LD_IMM64) != (new["code"] == isa.LD_IMM64)
+        is_bad = (before != after) | renumbers | is_wide
+        if is_bad.any():
+            raise EditError(
+                self.where(int(sites[np.argmax(is_bad)])),
+                "a change in place cannot make, unmake or renumber a reference or an ld_imm64; "
+                "replace the instruction",
+            )
+
+
+def with_fields(insns: Insns, fields: Mapping[str, ArrayLike]) -> Insns:
+    """A copy of (n,) instructions with fields changed.
+
+    Raises:
+        OptionError: an unknown field, or a value that does not fit.
+    """
+    out = insns.copy()
+    for name, given in fields.items():
+        if name not in FIELD_RANGES:
+            raise OptionError(f"no field {name!r}; an instruction has {', '.join(FIELD_RANGES)}")
+        values = np.asarray(given)
+        if values.dtype.kind not in "iu" or values.shape not in ((), out.shape):
+            raise OptionError(f"{name} takes one whole number, or one a site: {len(out)} of them")
+        least, most = FIELD_RANGES[name]
+        if ((values < least) | (values > most)).any():
+            raise OptionError(f"{name} holds {least} to {most}")
+        if name == "dst":
+            out["regs"] = (out["regs"] & 0xF0) | values
+        elif name == "src":
+            out["regs"] = (out["regs"] & 0x0F) | (values << 4)
+        else:
+            out[name] = values
+    return out

@@ -1,0 +1,97 @@
+"""Where the instructions of a patch list are kept: the program's, then every body's."""
+
+from __future__ import annotations
+
+from array import array
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bpfpatch import isa
+from bpfpatch.program import Program
+from bpfpatch.program.types import Insns, Slots
+
+from .body import Body
+
+
+class Pool:
+    """Instructions by node, and which of them are alive.
+
+    A node is the pool slot of its instruction's first slot; an ld_imm64's
+    second slot is the one behind it. What an edit by handle brings goes to a
+    tail first, since an array that grows a little is copied as a whole.
+
+    Attributes:
+        size: slots in use, those in the tail included.
+        alive: one byte a slot: whether it is the first of a live instruction.
+        tail: words that are not in the array yet.
+    """
+
+    __slots__ = ("_is_own", "_words", "alive", "size", "tail")
+
+    def __init__(self, program: Program) -> None:
+        # Until the first edit the array is the program's own.
+        self._words: NDArray[np.uint64] = program.insns.view(np.uint64)
+        self._is_own = False
+        self.size = len(program)
+        self.alive = bytearray((~program.second_slots).tobytes())
+        self.tail = array("Q")
+
+    @property
+    def words(self) -> NDArray[np.uint64]:
+        """(size or more,) all instructions as words."""
+        self._settle()
+        return self._words
+
+    def insns(self, nodes: Slots) -> Insns:
+        """(n,) first slots of nodes, a copy; see `alone.alone` for what that means."""
+        return self.words[nodes].view(isa.INSN)
+
+    def span(self, first: int) -> Insns:
+        """All instructions from a slot on, as they stand one behind the other."""
+        return self.words[first : self.size].view(isa.INSN)
+
+    def put_many(self, body: Body, n_times: int) -> None:
+        """Append a body's instructions a number of times."""
+        n_new = body.n_slots * n_times
+        if not n_new:
+            return
+        first = self.size
+        self._settle()
+        self._grow(first + n_new, first)
+        self._words[first : first + n_new].reshape(n_times, -1)[:] = body.words
+        self.size += n_new
+        self.alive.extend(body.alive * n_times)
+
+    def kill(self, nodes: Slots) -> None:
+        """Mark instructions as gone."""
+        np.frombuffer(self.alive, np.uint8)[nodes] = 0
+
+    def are_alive(self, nodes: Slots) -> NDArray[np.bool_]:
+        """(n,) whether each node, which must be below ``size``, is a live instruction."""
+        return np.not_equal(np.frombuffer(self.alive, np.uint8)[nodes], 0)
+
+    def write(self, nodes: Slots, insns: Insns) -> None:
+        """Change the first slots of nodes in place."""
+        words = self.words
+        if not self._is_own:
+            self._words, self._is_own = words.copy(), True
+        self._words[nodes] = insns.view(np.uint64)
+
+    def _settle(self) -> None:
+        """Move the tail into the array."""
+        if not self.tail:
+            return
+        words = np.frombuffer(self.tail, np.uint64)
+        settled = self.size - words.size
+        self._grow(self.size, settled)
+        self._words[settled : self.size] = words
+        self.tail = array("Q")
+
+    def _grow(self, size: int, settled: int) -> None:
+        """Make room, by half at least; the first ``settled`` words stay."""
+        if self._words.size >= size and self._is_own:
+            return
+        words = np.empty(max(size, settled + settled // 2), np.uint64)
+        words[:settled] = self._words[:settled]
+        self._words, self._is_own = words, True
