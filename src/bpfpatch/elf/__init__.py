@@ -1,0 +1,29 @@
+"""BPF objects: ELF files in, with their code as one program, and out again, consistent.
+
+Example::
+
+    obj = ElfObject.read("lb.o")
+    patches = PatchList(obj.code)
+    ...
+    obj.with_code(patches.linearize()).write("lb.patched.o")
+"""
+
+from .contents import MapInfo, ProgramInfo, Section, Symbol, program_type
+from .link import LinkedProgram, LinkReloc, LinkTarget, TargetKind
+from .object import ElfObject
+from .rewrite import Dwarf, Rewritten
+
+__all__ = [
+    "Dwarf",
+    "ElfObject",
+    "LinkReloc",
+    "LinkTarget",
+    "LinkedProgram",
+    "MapInfo",
+    "ProgramInfo",
+    "Rewritten",
+    "Section",
+    "Symbol",
+    "TargetKind",
+    "program_type",
+]

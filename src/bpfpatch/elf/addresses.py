@@ -1,0 +1,264 @@
+"""Addresses of code that lie in data: pointers to functions, and jump tables.
+
+Source: llvm 21, BPF back end, "Support Jump Table" (llvm-project pull request
+149715), and "Avoid relocation for jumptable entries" (166301); libbpf 1.7,
+create_jt_map(): an entry of .jumptables is 8 bytes, and counts the bytes from
+the start of the code section whose instructions load the table's address.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bpfpatch.errors import FormatError
+from bpfpatch.program import Anchor, AnchoredTable, Program
+
+from .fields import CodeRelocs
+from .parts import Parts
+from .raw import RawElf
+from .space import ADDRESS, ADDRESS_TABLE, INSN_SIZE, JUMP_TABLE, CodeSpace, Slots64
+from .symtab import STT_SECTION, RelSection
+
+JUMP_TABLES_SECTION: Final = ".jumptables"
+ENTRY_SIZE: Final = 8
+
+_WIDTHS: Final = {1: 8, 2: 8, 3: 4, 4: 4, 10: 4, 11: 4, 12: 8}
+"""Bytes that a relocation type covers in data. 1 and 10 are what clang up to 12 used there, 11
+and 12 binutils up to 2.40. Source: linux v6.1, Documentation/bpf/llvm_reloc.rst."""
+
+_DEBUG_PREFIXES: Final = (".debug_", ".zdebug_", ".eh_frame", ".gnu.debuglto_")
+
+
+def is_debug_name(name: str) -> bool:
+    """Whether a section of this name holds DWARF."""
+    return name.startswith(_DEBUG_PREFIXES)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Addresses:
+    """Integers in data that stand for instructions.
+
+    Attributes:
+        slot: (n,) slots that they stand for.
+        rows: (n,) `ADDRESS`.
+        jump_section: index of .jumptables, or -1.
+        loose: byte offsets in .jumptables of entries that cannot be told to belong
+            to one code section.
+    """
+
+    slot: Slots64
+    rows: NDArray[Any]
+    jump_section: int
+    loose: Slots64
+
+    def tables(self, starts: Slots64) -> dict[str, AnchoredTable]:
+        """Function starts follow calls; all else, as jumps do, where a jump arrives."""
+        is_start = np.isin(self.slot, starts) & (self.rows["section"] != self.jump_section)
+        slot = self.slot.astype(np.int32)
+        return {
+            ADDRESS_TABLE: AnchoredTable(slot[is_start], self.rows[is_start], Anchor.ENTRY),
+            JUMP_TABLE: AnchoredTable(slot[~is_start], self.rows[~is_start], Anchor.LAND),
+        }
+
+
+def read_addresses(parts: Parts, relocs: CodeRelocs, *, is_absolute: bool) -> Addresses:
+    """Find all addresses of code in data.
+
+    Args:
+        parts: the object's.
+        relocs: the relocations of its code.
+        is_absolute: whether in-place addends include the symbol's value, see
+            `bpfpatch.elf.space.FORM_ABSOLUTE`.
+
+    Raises:
+        FormatError: one stands for no instruction.
+    """
+    found = [(np.zeros(0, np.int64), np.zeros(0, ADDRESS))]
+    for rel in parts.rels:
+        if _holds_addresses(parts, rel):
+            found.append(_relocated(parts, rel, is_absolute=is_absolute))
+    section = parts.raw.find(JUMP_TABLES_SECTION)
+    loose = np.zeros(0, np.int64)
+    if section is not None:
+        known = np.concatenate([rows for _, rows in found])
+        slots, rows, loose = _jump_tables(parts, relocs, section, known)
+        found.append((slots, rows))
+    return Addresses(
+        np.concatenate([slots for slots, _ in found]),
+        np.concatenate([rows for _, rows in found]),
+        -1 if section is None else section,
+        loose,
+    )
+
+
+def _holds_addresses(parts: Parts, rel: RelSection) -> bool:
+    name = parts.raw.names[rel.target]
+    is_own = int(parts.space.code_index[rel.target]) >= 0 or name in (".BTF", ".BTF.ext")
+    return not is_own and not is_debug_name(name) and len(parts.symbols) > 0
+
+
+def _relocated(parts: Parts, rel: RelSection, *, is_absolute: bool) -> tuple[Slots64, NDArray[Any]]:
+    """Addresses that a relocation and an addend in place make up together.
+
+    A pointer to a function symbol with no addend needs no row: it moves with
+    the symbol.
+    """
+    picked = rel.rows[parts.code_of_symbol[rel.rows["sym"]] >= 0]
+    if not picked.size:
+        return np.zeros(0, np.int64), np.zeros(0, ADDRESS)
+    width = _widths(parts, rel, picked)
+    byte_off, sym = picked["byte_off"].astype(np.int64), picked["sym"].astype(np.int64)
+    addend = _integers(parts.raw, rel.target, byte_off, width)
+    value = parts.symbols.rows["value"][sym].astype(np.int64)
+    is_named = parts.symbols.type[sym] != STT_SECTION
+    needs_row = ~is_named | (addend != 0)
+    in_full = is_absolute & is_named & (addend == value)
+    local = np.where(in_full, addend, value + addend)
+    rows = np.zeros(sym.size, ADDRESS)
+    rows["section"], rows["byte_off"], rows["width"] = rel.target, byte_off, width
+    rows["sym"] = np.where(in_full, -1, sym)
+    rows, code, local = rows[needs_row], parts.code_of_symbol[sym][needs_row], local[needs_row]
+    return _to_slots(parts, rows, code, local), rows
+
+
+def _widths(parts: Parts, rel: RelSection, picked: NDArray[Any]) -> NDArray[np.int64]:
+    """(n,) bytes that each relocation covers.
+
+    Raises:
+        FormatError: one is of an unknown type or does not fit in its section.
+    """
+    kinds = [picked["type"] == kind for kind in _WIDTHS]
+    width = np.select(kinds, list(_WIDTHS.values()), 0).astype(np.int64)
+    size = len(parts.raw.contents[rel.target])
+    is_bad = (width == 0) | (picked["byte_off"] >= np.uint64(size))
+    is_bad |= np.minimum(picked["byte_off"], np.uint64(size)).astype(np.int64) + width > size
+    if is_bad.any():
+        row = int(np.argmax(is_bad))
+        raise FormatError(
+            f"{parts.raw.names[rel.section]} has a relocation of type {int(picked['type'][row])} "
+            f"against code, which does not fit at byte {int(picked['byte_off'][row]):#x} of "
+            f"{parts.raw.names[rel.target]}",
+            parts.raw.byte_off(rel.section),
+        )
+    return width
+
+
+def _to_slots(parts: Parts, rows: NDArray[Any], code: Slots64, local: Slots64) -> Slots64:
+    """The instructions at these bytes of these code sections."""
+    is_bad = (local < 0) | (local >= parts.space.n_bytes(code)) | (local % INSN_SIZE != 0)
+    slots: Slots64 = parts.space.slot(code, np.where(is_bad, 0, local))
+    is_bad[~is_bad] |= parts.second[slots[~is_bad]]
+    if is_bad.any():
+        row = int(np.argmax(is_bad))
+        section = int(rows["section"][row])
+        names = parts.raw.names
+        raise FormatError(
+            f"{names[section]} holds {int(local[row]):#x} as an address in "
+            f"{names[int(parts.space.sections[code[row]])]}, where no instruction starts",
+            parts.raw.byte_off(section, int(rows["byte_off"][row])),
+        )
+    return slots
+
+
+def _integers(raw: RawElf, section: int, byte_off: Slots64, width: NDArray[np.int64]) -> Slots64:
+    """Signed integers of 4 or 8 bytes at any places of a section."""
+    content = np.frombuffer(raw.contents[section], np.uint8)
+    mark = "<" if raw.byteorder == "little" else ">"
+    out = np.zeros(byte_off.size, np.int64)
+    for size in (4, 8):
+        picked = np.flatnonzero(width == size)
+        if picked.size:
+            grid = content[byte_off[picked, None] + np.arange(size)]
+            out[picked] = np.ascontiguousarray(grid).view(f"{mark}i{size}")[:, 0]
+    return out
+
+
+def _jump_tables(
+    parts: Parts, relocs: CodeRelocs, section: int, known: NDArray[Any]
+) -> tuple[Slots64, NDArray[Any], Slots64]:
+    """Entries of .jumptables that no relocation of their own places; and the loose ones."""
+    n_entries = len(parts.raw.contents[section]) // ENTRY_SIZE
+    owner = _owners(parts, relocs, section, n_entries)
+    index = np.arange(n_entries)
+    placed = known["byte_off"][known["section"] == section].astype(np.int64)
+    is_open = ~np.isin(index, placed // ENTRY_SIZE)
+    loose = index[is_open & (owner < 0)] * ENTRY_SIZE
+    index = index[is_open & (owner >= 0)]
+    rows = np.zeros(index.size, ADDRESS)
+    rows["section"], rows["byte_off"] = section, index * ENTRY_SIZE
+    rows["width"], rows["sym"] = ENTRY_SIZE, -1
+    width = np.full(index.size, ENTRY_SIZE, np.int64)
+    local = _integers(parts.raw, section, index * ENTRY_SIZE, width)
+    return _to_slots(parts, rows, owner[index], local), rows, loose
+
+
+_UNOWNED: Final = -1
+_CONTESTED: Final = -2
+
+
+def _owners(parts: Parts, relocs: CodeRelocs, section: int, n_entries: int) -> Slots64:
+    """(n_entries,) code section that each entry counts from, or a negative number."""
+    owner = np.full(n_entries, _UNOWNED, np.int64)
+    symbols = parts.symbols
+    if not len(symbols):
+        return owner
+    in_tables = np.flatnonzero(symbols.rows["shndx"][relocs.rows["sym"]] == section)
+    sym = relocs.rows["sym"][in_tables].astype(np.int64)
+    user = parts.space.of_slot(relocs.slot[in_tables])
+    is_one = user.size > 0 and bool((user == user[0]).all())
+    # Entries that no symbol covers, as behind a section symbol, belong to the only user.
+    if is_one:
+        owner[:] = user[0]
+        return owner
+    limit = np.uint64(n_entries * ENTRY_SIZE)
+    first = np.minimum(symbols.rows["value"][sym], limit).astype(np.int64) // ENTRY_SIZE
+    count = np.minimum(symbols.rows["size"][sym], limit).astype(np.int64) // ENTRY_SIZE
+    seen = np.unique(np.stack([first, first + count, user], axis=1), axis=0)
+    covered = 0
+    for start, end, code in seen.tolist():
+        covered += max(min(end, n_entries) - start, 0)
+        if covered > 16 * n_entries:
+            owner[:] = _CONTESTED
+            return owner
+        run = owner[start:end]
+        run[(run != _UNOWNED) & (run != code)] = _CONTESTED
+        run[run == _UNOWNED] = code
+    return owner
+
+
+def write_addresses(
+    raw: RawElf,
+    program: Program,
+    space: CodeSpace,
+    value: NDArray[Any],
+) -> dict[int, bytes]:
+    """New contents of the sections that hold addresses, by section index.
+
+    Args:
+        raw: the file before the edit.
+        program: with the tables of addresses.
+        space: the program's code sections.
+        value: (n_symbols,) new values of the symbols.
+    """
+    out: dict[int, bytes] = {}
+    tables = [program.tables[ADDRESS_TABLE], program.tables[JUMP_TABLE]]
+    slot = np.concatenate([table.insn for table in tables]).astype(np.int64)
+    rows = np.concatenate([table.rows for table in tables])
+    base = np.zeros(slot.size, np.int64)
+    has_symbol = rows["sym"] >= 0
+    base[has_symbol] = value[rows["sym"][has_symbol]].astype(np.int64)
+    number = (space.local_bytes(slot) if slot.size else slot) - base
+    mark = "<" if raw.byteorder == "little" else ">"
+    for section in np.unique(rows["section"]).tolist():
+        content = np.frombuffer(raw.contents[section], np.uint8).copy()
+        for size in (4, 8):
+            mine = np.flatnonzero((rows["section"] == section) & (rows["width"] == size))
+            grid = np.ascontiguousarray(number[mine].astype(f"{mark}i{size}")).view(np.uint8)
+            place = rows["byte_off"][mine].astype(np.int64)[:, None] + np.arange(size)
+            content[place] = grid.reshape(-1, size)
+        out[section] = content.tobytes()
+    return out

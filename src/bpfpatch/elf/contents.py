@@ -1,0 +1,278 @@
+"""What an object holds, as plain records: sections, symbols, programs, maps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+
+from .decode import Code
+from .raw import SHT_NOBITS, RawElf
+from .symtab import (
+    STB_LOCAL,
+    STT_FUNC,
+    STT_NOTYPE,
+    STT_OBJECT,
+    SymbolTable,
+    read_symbols,
+)
+
+TEXT: Final = ".text"
+LEGACY_MAPS: Final = "maps"
+BTF_MAPS: Final = ".maps"
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A section.
+
+    Attributes:
+        index: its number.
+        name: its name.
+        type: SHT_* number.
+        flags: SHF_* bits.
+        byte_off: where its content is in the file.
+        size: its size; of a NOBITS section in memory only.
+        link: sh_link.
+        info: sh_info.
+        align: sh_addralign.
+        data: its content.
+    """
+
+    index: int
+    name: str
+    type: int
+    flags: int
+    byte_off: int
+    size: int
+    link: int
+    info: int
+    align: int
+    data: bytes | memoryview
+
+    @property
+    def has_bytes(self) -> bool:
+        """Whether it takes up space in the file."""
+        return self.type != SHT_NOBITS and self.size > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Symbol:
+    """A symbol.
+
+    Attributes:
+        index: its number.
+        name: its name; a section symbol has its section's.
+        value: bytes from the start of its section.
+        size: bytes that it covers, or 0.
+        type: STT_* number.
+        bind: STB_* number.
+        section: number of its section; 0 where undefined.
+    """
+
+    index: int
+    name: str
+    value: int
+    size: int
+    type: int
+    bind: int
+    section: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramInfo:
+    """A function that a loader can load.
+
+    Attributes:
+        name: the function.
+        section: name of its section, which says what kind of program it is.
+        start: its first slot in the object's code.
+        end: the slot behind its last.
+        type: kind of program as bpftool names it, as far as the section tells, or "".
+    """
+
+    name: str
+    section: str
+    start: int
+    end: int
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class MapInfo:
+    """A map that the object defines.
+
+    Attributes:
+        name: its name.
+        kind: "btf" (in .maps) or "legacy" (in maps).
+        symbol: its symbol's number.
+    """
+
+    name: str
+    kind: Literal["btf", "legacy"]
+    symbol: int
+
+
+def sections(raw: RawElf) -> tuple[Section, ...]:
+    """All sections, in order."""
+    return tuple(
+        Section(
+            index=index,
+            name=raw.names[index],
+            type=int(row["type"]),
+            flags=int(row["flags"]),
+            byte_off=int(row["byte_off"]),
+            size=int(row["size"]),
+            link=int(row["link"]),
+            info=int(row["info"]),
+            align=int(row["addralign"]),
+            data=raw.contents[index],
+        )
+        for index, row in enumerate(raw.shdrs)
+    )
+
+
+def symbols(raw: RawElf) -> tuple[Symbol, ...]:
+    """All symbols, in order.
+
+    Raises:
+        FormatError: the symbol table is broken.
+    """
+    table = read_symbols(raw)
+    columns = [
+        table.rows["value"].tolist(),
+        table.rows["size"].tolist(),
+        table.type.tolist(),
+        table.bind.tolist(),
+        table.rows["shndx"].tolist(),
+    ]
+    return tuple(
+        Symbol(index, table.name(index), *row)
+        for index, row in enumerate(zip(*columns, strict=True))
+    )
+
+
+def programs(code: Code) -> tuple[ProgramInfo, ...]:
+    """Global functions of all code sections but .text, in the order of their slots.
+
+    Source: linux v6.1, tools/lib/bpf/libbpf.c, bpf_object__add_programs() and
+    prog_is_subprog().
+    """
+    subprogs = code.program.subprogs
+    ends = subprogs.ends(len(code.program))
+    out = []
+    for index, slot, symbol in _functions(code):
+        section = code.program.sections[int(subprogs.section[index])]
+        if section == TEXT:
+            continue
+        name = code.symbols.name(symbol)
+        out.append(ProgramInfo(name, section, slot, int(ends[index]), program_type(section)))
+    return tuple(out)
+
+
+def _functions(code: Code) -> list[tuple[int, int, int]]:
+    """(subprog, slot, symbol) of all global function symbols."""
+    table = code.program.tables["symbol"]
+    sym = table.rows["sym"].astype(np.int64)
+    symbols = code.symbols
+    is_mine = (symbols.type[sym] == STT_FUNC) & (symbols.bind[sym] != STB_LOCAL)
+    slots, found = table.insn[is_mine], sym[is_mine]
+    by_slot = np.argsort(slots, kind="stable")
+    slots, found = slots[by_slot], found[by_slot]
+    index = code.program.subprogs.of(slots)
+    return list(zip(index.tolist(), slots.tolist(), found.tolist(), strict=True))
+
+
+def maps(raw: RawElf) -> tuple[MapInfo, ...]:
+    """Maps by their symbols, in symbol order.
+
+    Raises:
+        FormatError: the symbol table is broken.
+    """
+    table = read_symbols(raw)
+    out = []
+    kinds: tuple[tuple[str, Literal["btf", "legacy"]], ...]
+    kinds = ((LEGACY_MAPS, "legacy"), (BTF_MAPS, "btf"))
+    for section, kind in kinds:
+        out += [MapInfo(table.name(sym), kind, sym) for sym in _in_section(raw, table, section)]
+    return tuple(sorted(out, key=lambda info: info.symbol))
+
+
+def _in_section(raw: RawElf, table: SymbolTable, name: str) -> list[int]:
+    section = raw.find(name)
+    if section is None:
+        return []
+    is_map = (table.type == STT_OBJECT) | ((table.type == STT_NOTYPE) & (table.bind != STB_LOCAL))
+    return np.flatnonzero((table.rows["shndx"] == section) & is_map).tolist()
+
+
+_TYPES: Final = {
+    "socket": "socket_filter",
+    "xdp": "xdp",
+    "tc": "sched_cls",
+    "tcx": "sched_cls",
+    "classifier": "sched_cls",
+    "netkit": "sched_cls",
+    "action": "sched_act",
+    "kprobe": "kprobe",
+    "kretprobe": "kprobe",
+    "uprobe": "kprobe",
+    "uretprobe": "kprobe",
+    "ksyscall": "kprobe",
+    "kretsyscall": "kprobe",
+    "usdt": "kprobe",
+    "tracepoint": "tracepoint",
+    "tp": "tracepoint",
+    "raw_tracepoint": "raw_tracepoint",
+    "raw_tp": "raw_tracepoint",
+    "tp_btf": "tracing",
+    "fentry": "tracing",
+    "fexit": "tracing",
+    "fmod_ret": "tracing",
+    "iter": "tracing",
+    "freplace": "ext",
+    "lsm": "lsm",
+    "lsm_cgroup": "lsm",
+    "perf_event": "perf_event",
+    "cgroup_skb": "cgroup_skb",
+    "cgroup/skb": "cgroup_skb",
+    "cgroup/dev": "cgroup_device",
+    "cgroup/sysctl": "cgroup_sysctl",
+    "cgroup/getsockopt": "cgroup_sockopt",
+    "cgroup/setsockopt": "cgroup_sockopt",
+    "cgroup/sock": "cgroup_sock",
+    "cgroup/sock_create": "cgroup_sock",
+    "cgroup/sock_release": "cgroup_sock",
+    "cgroup/post_bind4": "cgroup_sock",
+    "cgroup/post_bind6": "cgroup_sock",
+    "cgroup": "cgroup_sock_addr",
+    "sockops": "sock_ops",
+    "sk_skb": "sk_skb",
+    "sk_msg": "sk_msg",
+    "sk_lookup": "sk_lookup",
+    "sk_reuseport": "sk_reuseport",
+    "flow_dissector": "flow_dissector",
+    "lwt_in": "lwt_in",
+    "lwt_out": "lwt_out",
+    "lwt_xmit": "lwt_xmit",
+    "lwt_seg6local": "lwt_seg6local",
+    "struct_ops": "struct_ops",
+    "syscall": "syscall",
+    "netfilter": "netfilter",
+}
+"""Program type, as bpftool names it, by the longest matching start of a section's name.
+Source: linux v6.1, tools/lib/bpf/libbpf.c, section_defs."""
+
+
+def program_type(section: str) -> str:
+    """The kind of program that a section's name asks for, or "" where it does not tell."""
+    name = section.removeprefix("?").rstrip("+")
+    while name:
+        base = name.removesuffix(".s").removesuffix(".multi").removesuffix(".session")
+        base = base.removesuffix(".frags").removesuffix(".w")
+        for candidate in (name, base):
+            if candidate in _TYPES:
+                return _TYPES[candidate]
+        name = name.rpartition("/")[0]
+    return ""

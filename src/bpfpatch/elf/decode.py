@@ -1,0 +1,281 @@
+"""From the container to the program: all code of an object, and all that is tied to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bpfpatch import isa
+from bpfpatch.btf import Btf, BtfExt
+from bpfpatch.errors import FormatError
+from bpfpatch.program import Anchor, AnchoredTable, OnReplace, Program, Subprogs
+
+from .addresses import read_addresses, write_addresses
+from .extrecords import read_tables
+from .fields import CodeRelocs, canonicalize, entry_sites, gather, mark, restore_fields
+from .parts import Parts, read_parts
+from .raw import RawElf
+from .space import (
+    FORM_ABSOLUTE,
+    FORM_EXTERNAL,
+    INSN_SIZE,
+    LABEL_TABLE,
+    RELOC_TABLE,
+    SYMBOL,
+    SYMBOL_TABLE,
+    CodeSpace,
+    Slots64,
+)
+from .symtab import STB_LOCAL, STT_FILE, STT_FUNC, STT_SECTION, RelSection, SymbolTable
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Code:
+    """The code of an object, with what it takes to write it back.
+
+    Attributes:
+        program: all code sections as one program.
+        space: which sections those are.
+        symbols: the symbol table.
+        rels: all relocation sections.
+        btf: types and strings, if the object has them.
+        ext: records of .BTF.ext, if the object has them.
+        loose: entries of .jumptables that belong to no one code section.
+        is_stripped: whether calls are ``external`` since the symbols and relocations that
+            would say where they go were stripped off.
+    """
+
+    program: Program
+    space: CodeSpace
+    symbols: SymbolTable
+    rels: tuple[RelSection, ...]
+    btf: Btf | None
+    ext: BtfExt | None
+    loose: Slots64
+    is_stripped: bool
+
+
+def read_code(raw: RawElf, btf: Btf | None, ext: BtfExt | None) -> Code:
+    """Decode an object's code.
+
+    Raises:
+        FormatError: something in the object does not add up; the message says what.
+    """
+    parts = read_parts(raw)
+    insns = parts.insns.copy()
+    relocs = canonicalize(parts, gather(parts), insns)
+    is_external = relocs.rows["form"] == FORM_EXTERNAL
+    external = mark(relocs.slot[is_external], len(insns))
+    sites = entry_sites(insns, parts.second)
+    sites = sites[~external[sites]]
+    is_stripped = not len(parts.symbols) and not _make_sense(parts, insns, sites)
+    if is_stripped:
+        external[sites] = True
+        sites = sites[:0]
+
+    space, labels = parts.space, _SymbolSites.of(parts)
+    starts = _starts(parts, relocs, insns, sites, labels)
+    is_absolute = bool((relocs.rows["form"] == FORM_ABSOLUTE).any())
+    addresses = read_addresses(parts, relocs, is_absolute=is_absolute)
+    tables = _reloc_table(relocs) | labels.tables(relocs) | addresses.tables(starts)
+    if ext is not None:
+        with located(raw, ".BTF.ext"):
+            tables |= read_tables(ext, space, parts.second)
+    program = Program(
+        insns=insns,
+        subprogs=Subprogs(
+            starts.astype(np.int32), labels.names(starts), space.of_slot(starts).astype(np.int32)
+        ),
+        sections=tuple(raw.names[section] for section in space.sections.tolist()),
+        tables=tables,
+        external=np.flatnonzero(external).astype(np.int32),
+        strings=b"" if btf is None else btf.string_bytes,
+    )
+    _check_round_trip(parts, program)
+    return Code(program, space, parts.symbols, parts.rels, btf, ext, addresses.loose, is_stripped)
+
+
+@contextmanager
+def located(raw: RawElf, section: str) -> Iterator[None]:
+    """Turn places in a section's content into places in the file."""
+    try:
+        yield
+    except FormatError as error:
+        index = raw.find(section)
+        byte_off = raw.byte_off(index or 0, error.byte_off or 0)
+        raise FormatError(f"{section}: {error.what}", byte_off) from error
+
+
+def read_btf(raw: RawElf) -> tuple[Btf | None, BtfExt | None]:
+    """The object's .BTF and .BTF.ext.
+
+    Raises:
+        FormatError: one of them is broken.
+    """
+    section, ext_section = raw.find(".BTF"), raw.find(".BTF.ext")
+    if section is None:
+        return None, None
+    with located(raw, ".BTF"):
+        btf = Btf.parse(bytes(raw.contents[section]), raw.byteorder)
+    if ext_section is None:
+        return btf, None
+    with located(raw, ".BTF.ext"):
+        return btf, BtfExt.parse(bytes(raw.contents[ext_section]), btf)
+
+
+def _make_sense(parts: Parts, insns: NDArray[Any], sites: Slots64) -> bool:
+    """Whether the calls of an object without symbols can be meant as they stand.
+
+    They can if each one's target is the start of its section or stands behind
+    an instruction that does not go on to it.
+    """
+    target = sites + 1 + insns["imm"][sites]
+    if ((target < 0) | (target >= len(insns))).any():
+        return False
+    is_start = np.isin(target, parts.space.starts)
+    before = np.maximum(target - 1, 0)
+    is_start |= ~isa.falls_through(insns)[before] & ~parts.second[before]
+    is_near = parts.space.of_slot(target) == parts.space.of_slot(sites)
+    return bool((is_start & is_near).all())
+
+
+def _reloc_table(relocs: CodeRelocs) -> dict[str, AnchoredTable]:
+    table = AnchoredTable(
+        relocs.slot.astype(np.int32), relocs.rows, Anchor.OWN, on_replace=OnReplace.ERROR
+    )
+    return {RELOC_TABLE: table}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _SymbolSites:
+    """The symbols that stand on an instruction: neither sections nor files, nor at a section's end.
+
+    Attributes:
+        symbols: all symbols.
+        sym: (k,) their indices.
+        slot: (k,) where they stand.
+        end: (k,) the slot behind what they cover.
+    """
+
+    symbols: SymbolTable
+    sym: Slots64
+    slot: Slots64
+    end: Slots64
+
+    @classmethod
+    def of(cls, parts: Parts) -> _SymbolSites:
+        symbols, space = parts.symbols, parts.space
+        in_code = np.flatnonzero((parts.code_of_symbol >= 0) & (symbols.type != STT_FILE))
+        rows, code = symbols.rows[in_code], parts.code_of_symbol[in_code]
+        n_bytes = space.n_bytes(code).astype(np.uint64)
+        value, size = rows["value"], rows["size"]
+        is_section = symbols.type[in_code] == STT_SECTION
+        is_bad = (value > n_bytes) | (value % INSN_SIZE != 0) | (is_section & (value != 0))
+        is_long = (size > n_bytes - np.minimum(value, n_bytes)) | (size % INSN_SIZE != 0)
+        is_bad |= ~is_section & is_long
+        placed = ~is_section & (value < n_bytes) & ~is_bad
+        slot = space.slot(code, np.where(placed, value, 0).astype(np.int64))
+        is_bad[placed] |= parts.second[slot[placed]]
+        if is_bad.any():
+            row = int(np.argmax(is_bad))
+            raise FormatError(
+                f"symbol {int(in_code[row])} covers {int(size[row]):#x} bytes from byte "
+                f"{int(value[row]):#x} of {parts.raw.names[int(rows['shndx'][row])]}, "
+                "which are not its instructions",
+                parts.raw.byte_off(symbols.section, int(in_code[row]) * rows.itemsize + 8),
+            )
+        end = slot + (size // INSN_SIZE).astype(np.int64)
+        return cls(symbols, in_code[placed], slot[placed], end[placed])
+
+    @property
+    def is_func(self) -> NDArray[np.bool_]:
+        """(k,) whether the symbol is a function."""
+        return np.asarray(self.symbols.type[self.sym] == STT_FUNC, np.bool_)
+
+    def tables(self, relocs: CodeRelocs) -> dict[str, AnchoredTable]:
+        """Symbols that can be called follow calls, others, as basic blocks' labels, jumps."""
+        rows = np.zeros(self.sym.size, SYMBOL)
+        rows["sym"] = self.sym
+        rows["is_sized"] = self.symbols.rows["size"][self.sym] != 0
+        called = relocs.rows["sym"][relocs.is_internal]
+        is_entry = self.is_func | (self.symbols.bind[self.sym] != STB_LOCAL)
+        is_entry |= np.isin(self.sym, called)
+        slot, end = self.slot.astype(np.int32), self.end.astype(np.int32)
+        return {
+            name: AnchoredTable(slot[mine], rows[mine], anchor, end=end[mine])
+            for name, mine, anchor in (
+                (SYMBOL_TABLE, is_entry, Anchor.ENTRY),
+                (LABEL_TABLE, ~is_entry, Anchor.LAND),
+            )
+        }
+
+    def names(self, starts: Slots64) -> tuple[str, ...]:
+        """A name for each start: a global function's before a local one's before a label's."""
+        at_start = np.flatnonzero(np.isin(self.slot, starts))
+        rank = 2 * ~self.is_func[at_start] + (self.symbols.bind[self.sym[at_start]] == STB_LOCAL)
+        best = at_start[np.argsort(-rank, kind="stable")]
+        # Of several on one slot the last wins, so the best come last.
+        named = dict(zip(self.slot[best].tolist(), self.sym[best].tolist(), strict=True))
+        return tuple(
+            self.symbols.name(named[start]) if start in named else "" for start in starts.tolist()
+        )
+
+
+def _starts(
+    parts: Parts,
+    relocs: CodeRelocs,
+    insns: NDArray[Any],
+    sites: Slots64,
+    labels: _SymbolSites,
+) -> Slots64:
+    """Where functions start: sections, function symbols, and what calls and addresses refer to.
+
+    Raises:
+        FormatError: a call without a relocation leaves its section.
+    """
+    space = parts.space
+    target = sites + 1 + insns["imm"][sites]
+    is_bad = (target < 0) | (target >= len(insns))
+    is_bad[~is_bad] |= parts.second[target[~is_bad]]
+    is_far = space.of_slot(target) != space.of_slot(sites)
+    is_bad |= is_far & ~mark(relocs.slot[relocs.is_internal], len(insns))[sites]
+    if is_bad.any():
+        slot = int(sites[np.argmax(is_bad)])
+        raise FormatError(
+            f"`{parts.text(slot)}` has no relocation and refers to no instruction of its section "
+            f"{parts.section_name(slot)}",
+            parts.file_off(slot),
+        )
+    is_start = mark(target, len(insns))
+    is_start[labels.slot[labels.is_func]] = True
+    is_start[space.starts[:-1][space.starts[:-1] < space.starts[1:]]] = True
+    return np.flatnonzero(is_start)
+
+
+def _check_round_trip(parts: Parts, program: Program) -> None:
+    """Raise unless encoding what was decoded gives back the file's bytes.
+
+    It can fail where a corrupted object keeps two values in one place, or
+    one that its field cannot hold.
+    """
+    value = parts.symbols.rows["value"]
+    fields = restore_fields(program.insns, program.tables[RELOC_TABLE], parts.space, value)
+    at = parts.insns[fields.slot]
+    is_other = (at["imm"] != fields.imm) | (at["regs"] != fields.regs)
+    if is_other.any():
+        slot = int(fields.slot[np.argmax(is_other)])
+        raise FormatError(
+            f"the relocation of `{parts.text(slot)}` cannot be written back as it is",
+            parts.file_off(slot),
+        )
+    for section, content in write_addresses(parts.raw, program, parts.space, value).items():
+        if content != parts.raw.contents[section]:
+            raise FormatError(
+                f"the addresses of code in {parts.raw.names[section]} overlap",
+                parts.raw.byte_off(section),
+            )

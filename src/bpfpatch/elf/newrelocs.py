@@ -1,0 +1,112 @@
+"""Relocations for references that an edit put in.
+
+A call within a section needs none. A call to another section does, and the
+address of a function always: that is what a loader knows it by.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from bpfpatch.errors import LostRowError, UnsupportedError
+from bpfpatch.program import INSERTED, AnchoredTable, Program, Remap
+
+from .decode import Code
+from .fields import CALL, LD_IMM64, entry_sites, mark
+from .raw import RawElf
+from .space import FORM_EXTERNAL, FORM_RELATIVE, RELOC, RELOC_TABLE, SYMBOL_TABLE, CodeSpace
+from .symtab import STB_LOCAL, STT_FUNC, STT_SECTION
+
+R_BPF_64_64: Final = 1
+R_BPF_64_32: Final = 10
+
+
+def add_relocations(
+    raw: RawElf, code: Code, program: Program, remap: Remap, space: CodeSpace
+) -> Program:
+    """The program with a row in ``reloc`` for each inserted reference that needs one.
+
+    Raises:
+        LostRowError: a row of ``reloc`` that is against code sits on no reference.
+        UnsupportedError: the object has no section or symbol for a relocation, or
+            an original call across sections has lost its own.
+    """
+    table = program.tables[RELOC_TABLE]
+    sites = entry_sites(program.insns, program.second_slots)
+    sites = sites[~mark(program.external, len(program))[sites]]
+    _check_relocated(program, table)
+    sites = sites[~mark(table.insn, len(program))[sites]]
+    if not sites.size:
+        return program
+    target = sites + 1 + program.insns["imm"][sites]
+    is_far = space.of_slot(target) != space.of_slot(sites)
+    is_address = program.insns["code"][sites] == LD_IMM64
+    is_new = remap.orig[sites] == INSERTED
+    torn = sites[is_far & ~is_new]
+    if torn.size:
+        raise UnsupportedError(
+            f"{program.where(int(torn[0]))}: calls another section, but its relocation was detached"
+        )
+    needy = np.flatnonzero(is_new & (is_far | is_address))
+    if not needy.size:
+        return program
+    rows = np.zeros(needy.size, RELOC)
+    rows["form"] = FORM_RELATIVE
+    for row, site in enumerate(needy.tolist()):
+        slot, to = int(sites[site]), int(target[site])
+        rows["section"][row] = _rel_section(raw, code, program, slot)
+        rows["sym"][row] = _symbol_for(code, program, space, (slot, to))
+        rows["type"][row] = R_BPF_64_64 if is_address[site] else R_BPF_64_32
+        rows["src"][row] = 0 if is_address[site] else 1
+    insn = np.concatenate([table.insn, sites[needy].astype(np.int32)])
+    by_slot = np.argsort(insn, kind="stable")
+    merged = table.with_rows(insn[by_slot], np.concatenate([table.rows, rows])[by_slot])
+    return program.with_tables(**{RELOC_TABLE: merged})
+
+
+def _check_relocated(program: Program, table: AnchoredTable) -> None:
+    inside = np.flatnonzero(table.rows["form"] != FORM_EXTERNAL)
+    at = program.insns[table.insn[inside]]
+    src = at["regs"] >> 4
+    is_fine = ((at["code"] == CALL) & (src == 1)) | ((at["code"] == LD_IMM64) & (src == 4))
+    if is_fine.all():
+        return
+    row = int(inside[np.argmin(is_fine)])
+    raise LostRowError(
+        program.where(int(table.insn[row])),
+        RELOC_TABLE,
+        row,
+        "has a relocation against code, but is no call of a subprog and no function address; "
+        "detach the row, or keep the instruction",
+    )
+
+
+def _rel_section(raw: RawElf, code: Code, program: Program, slot: int) -> int:
+    index = int(np.searchsorted(program.section_bounds, slot, side="right")) - 1
+    target = int(code.space.sections[index])
+    for rel in code.rels:
+        if rel.target == target:
+            return rel.section
+    raise UnsupportedError(
+        f"{program.where(slot)}: needs a relocation, and the object has no section of relocations "
+        f"for {raw.names[target]}; refer to a function of the same section"
+    )
+
+
+def _symbol_for(code: Code, program: Program, space: CodeSpace, reference: tuple[int, int]) -> int:
+    """A global function's symbol at the target; else its section's; else any at the target."""
+    slot, target = reference
+    home = int(code.space.sections[int(space.of_slot(target))])
+    symbols, table = code.symbols, program.tables[SYMBOL_TABLE]
+    at_target = table.rows["sym"][table.insn == target].astype(np.int64)
+    is_global = (symbols.type[at_target] == STT_FUNC) & (symbols.bind[at_target] != STB_LOCAL)
+    of_section = (symbols.rows["shndx"] == home) & (symbols.type == STT_SECTION)
+    for found in (at_target[is_global], np.flatnonzero(of_section), at_target):
+        if found.size:
+            return int(found[0])
+    raise UnsupportedError(
+        f"{program.where(slot)}: refers to {program.where(target)}, which no symbol of the object "
+        "names; give that function a symbol"
+    )

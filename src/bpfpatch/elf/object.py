@@ -1,0 +1,194 @@
+"""A BPF object file: its code as a program, and the file back with other code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from bpfpatch.btf import Btf, BtfExt
+from bpfpatch.program import Program
+
+from .contents import MapInfo, ProgramInfo, Section, Symbol, maps, programs, sections, symbols
+from .decode import Code, read_btf, read_code
+from .files import Source, Target, read_all, write_all
+from .link import LinkedProgram, link
+from .raw import ByteOrder, RawElf, parse_raw
+from .rewrite import Dwarf, Rewritten, rewrite
+
+
+@dataclass(frozen=True, eq=False)
+class ElfObject:
+    """One relocatable BPF object. Immutable: an edit gives another object.
+
+    Laws: ``parse(x).to_bytes() == x``; putting back code that nobody edited
+    gives the same bytes; ``parse(obj.to_bytes()) == obj``.
+
+    Attributes:
+        raw: the container.
+        notices: what `with_code` had to take away, as sentences for the user.
+    """
+
+    raw: RawElf
+    notices: tuple[str, ...] = field(default=())
+
+    @classmethod
+    def parse(cls, data: bytes | bytearray | memoryview) -> ElfObject:
+        """Read an object from memory. What is in its sections is read when asked for.
+
+        Raises:
+            FormatError: this is no ELF64 relocatable BPF object, or it is broken.
+        """
+        return cls(parse_raw(bytes(data)))
+
+    @classmethod
+    def read(cls, source: Source) -> ElfObject:
+        """Read an object from a file, an open binary stream, or standard input (``-``).
+
+        Raises:
+            FormatError: see `parse`.
+            OSError: it cannot be read.
+        """
+        return cls.parse(read_all(source))
+
+    def to_bytes(self) -> bytes:
+        """The object as a file holds it."""
+        return self.raw.to_bytes()
+
+    def write(self, target: Target) -> None:
+        """Write the object to a file, an open binary stream, or standard output (``-``).
+
+        A file is replaced in one step, or, where that fails, left as it was.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        write_all(target, self.to_bytes())
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ElfObject):
+            return NotImplemented
+        return self.to_bytes() == other.to_bytes()
+
+    def __hash__(self) -> int:
+        return hash(self.to_bytes())
+
+    def __repr__(self) -> str:
+        return f"<ElfObject of {len(self.raw.names)} sections, {self.byteorder}-endian>"
+
+    @property
+    def byteorder(self) -> ByteOrder:
+        """Of the file, "little" or "big"."""
+        return self.raw.byteorder
+
+    @cached_property
+    def _btf(self) -> tuple[Btf | None, BtfExt | None]:
+        return read_btf(self.raw)
+
+    @cached_property
+    def _code(self) -> Code:
+        return read_code(self.raw, *self._btf)
+
+    @property
+    def btf(self) -> Btf | None:
+        """Types and strings of .BTF, or None.
+
+        Raises:
+            FormatError: .BTF or .BTF.ext is broken.
+        """
+        return self._btf[0]
+
+    @property
+    def btf_ext(self) -> BtfExt | None:
+        """Records of .BTF.ext, or None.
+
+        Raises:
+            FormatError: .BTF or .BTF.ext is broken.
+        """
+        return self._btf[1]
+
+    @property
+    def code(self) -> Program:
+        """All code of the object: one program, with its executable sections as ranges.
+
+        Its references are distances within the program, also where the file
+        splits them between a relocation and a field. Its tables are
+        ``line_info``, ``func_info`` and ``core_relo`` (with .BTF.ext), and
+        ``reloc``, ``symbol``, ``label``, ``code_address`` and ``jump_table``;
+        see `bpfpatch.elf.space` for the rows of the latter.
+
+        Raises:
+            FormatError: code, symbols, relocations or records are broken.
+        """
+        return self._code.program
+
+    def with_code(self, new: Rewritten, dwarf: Dwarf = "drop") -> ElfObject:
+        """This object with other code, and everything that depends on code moved along.
+
+        Args:
+            new: the program and the remap that linearizing a patch list of
+                `code` gave.
+            dwarf: DWARF goes stale as soon as an instruction has moved: "drop"
+                removes it and says so in ``notices``, "refuse" raises.
+
+        Returns:
+            The new object. Its own `code` is ``new.program``, but for what
+            cannot be seen in a file.
+
+        Raises:
+            OptionError: ``new`` is not about this object's code.
+            StaleDebugError: ``dwarf`` is "refuse", and there is some to go stale.
+            LostRowError: something that stays needs an instruction that is gone.
+            UnsupportedError: the object has no place for what the new code
+                needs, or something else refers to a symbol that leaves.
+        """
+        raw, notices = rewrite(self.raw, self._code, new, dwarf)
+        return ElfObject(raw, self.notices + notices)
+
+    @cached_property
+    def sections(self) -> tuple[Section, ...]:
+        """All sections, in order."""
+        return sections(self.raw)
+
+    @cached_property
+    def symbols(self) -> tuple[Symbol, ...]:
+        """All symbols, in order.
+
+        Raises:
+            FormatError: the symbol table is broken.
+        """
+        return symbols(self.raw)
+
+    @cached_property
+    def programs(self) -> tuple[ProgramInfo, ...]:
+        """What a loader would load: global functions outside of .text.
+
+        Raises:
+            FormatError: see `code`.
+        """
+        return programs(self._code)
+
+    @cached_property
+    def maps(self) -> tuple[MapInfo, ...]:
+        """Maps that the object defines, legacy ones and those in .maps.
+
+        Raises:
+            FormatError: the symbol table is broken.
+        """
+        return maps(self.raw)
+
+    @property
+    def license(self) -> str | None:
+        """What section ``license`` says, or None without one."""
+        section = self.raw.find("license")
+        if section is None:
+            return None
+        return bytes(self.raw.contents[section]).split(b"\0")[0].decode("utf-8", "replace")
+
+    def link(self, name: str) -> LinkedProgram:
+        """The flat program that a loader would submit for one of `programs`.
+
+        Raises:
+            LinkError: there is no program of this name.
+            FormatError: see `code`.
+        """
+        return link(self.raw, self._code, name)
