@@ -1,0 +1,59 @@
+# Everything runs in a virtual environment of its own, made on first use.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.ready
+SMALL  ?= --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint types deps bench fixtures fuzz fuzz-model coverage clean
+
+help: ## Show this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "setting up $(VENV) (once)" >&2
+	@$(BIN)/python -m pip install $(SMALL) --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP) ## Rewrite the bundled XDP object, show the change, run both versions
+	@$(BIN)/bpfpatch demo
+
+test: $(STAMP) ## Run the tests (what needs more than Python skips, and is counted)
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(STAMP) ## ruff and import-linter
+	@$(BIN)/ruff check src tests benchmarks examples
+	@$(BIN)/ruff format --check src tests benchmarks examples
+	@$(BIN)/lint-imports
+
+types: $(STAMP) ## mypy --strict
+	@$(BIN)/mypy
+
+coverage: $(STAMP) ## Tests of the core, which must cover every branch of it
+	@$(BIN)/python -m pytest tests/unit/program tests/unit/patch tests/property/test_patch_model.py \
+	  --quiet --cov=bpfpatch.program --cov=bpfpatch.patch --cov-branch \
+	  --cov-report=term-missing:skip-covered --cov-fail-under=100
+
+check: lint types coverage test ## All that CI runs
+
+deps: ## Install what the skipped tests need (Debian, as root)
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+	  clang-14 clang-16 clang-19 llvm-19 gcc-bpf bpftool libxdp1 libbpf-tools libbpf-dev >/dev/null
+
+bench: $(STAMP) ## Measure: a million patches, edits by handle, a 4 MB object
+	@$(BIN)/python -m benchmarks
+
+fixtures: $(STAMP) ## Build the test objects again from their sources (needs make deps)
+	@$(BIN)/python tests/fixtures/build.py
+
+fuzz: $(STAMP) ## 200,000 mutated inputs through the readers
+	@$(BIN)/python -m tests.fuzz --cases 200000
+
+fuzz-model: $(STAMP) ## 100,000 random programs against the naive model
+	@$(BIN)/python tests/property/long_model.py --cases 100000
+
+clean: ## Remove what make made
+	rm -rf $(VENV) demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

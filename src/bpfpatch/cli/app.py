@@ -1,0 +1,118 @@
+"""The command group, and what becomes of errors."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Final
+
+import click
+
+from bpfpatch._version import __version__
+
+BROKEN_PIPE: Final = 141
+INTERRUPTED: Final = 130
+BUG: Final = 3
+
+COMMANDS: Final = {
+    "apply": "Rewrite an object with a pipeline of passes.",
+    "demo": "Rewrite a real XDP object, and run both on the same packets.",
+    "diff": "Compare two objects, instruction by instruction.",
+    "dump": "Print the instructions of an object.",
+    "extract": "Find the BPF objects that are embedded in a program.",
+    "info": "Say what an object holds.",
+    "passes": "List the passes that a pipeline can have.",
+}
+"""Each command is the ``command`` of the module of its name, imported when it is used."""
+
+EXAMPLES: Final = """\b
+Examples:
+  bpfpatch info lb.o
+  bpfpatch apply -p dce,nops lb.o -o lb.small.o
+  bpfpatch diff lb.o lb.small.o
+  bpfpatch extract /usr/sbin/opensnoop-bpfcc -o objects/
+
+\b
+Exit status: 0 done, 1 failed, 2 wrong arguments, 3 a bug in bpfpatch.
+`diff` has that of diff(1): 0 no difference, 1 some, 2 failed.
+"""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are asked for: NumPy takes a while."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All commands, by name."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name, or None."""
+        if cmd_name not in COMMANDS:
+            return None
+        found = importlib.import_module(f"bpfpatch.cli.{cmd_name}").command
+        assert isinstance(found, click.Command)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands, without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    "bpfpatch",
+    cls=LazyGroup,
+    epilog=EXAMPLES,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(__version__, prog_name="bpfpatch")
+def cli() -> None:
+    """Rewrite compiled eBPF programs to any length, with everything in them consistent."""
+
+
+def run(args: Sequence[str] | None = None) -> int:
+    """Run one command line.
+
+    Args:
+        args: the arguments; None for those of the process.
+
+    Returns:
+        The exit status.
+    """
+    try:
+        result = cli.main(args, prog_name="bpfpatch", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        sys.stderr.write("bpfpatch: interrupted\n")
+        return INTERRUPTED
+    except BrokenPipeError:
+        _forget_stdout()
+        return BROKEN_PIPE
+    except ModuleNotFoundError:
+        raise
+    except OSError as error:  # files have been taken care of: this is the standard output
+        sys.stderr.write(f"bpfpatch: <stdout>: {error.strerror or error}\n")
+        _forget_stdout()
+        return 1
+    except Exception as error:  # a bug: say so, in one line unless asked for more
+        if os.environ.get("BPFPATCH_DEBUG"):
+            traceback.print_exc()
+        sys.stderr.write(
+            f"bpfpatch: internal error, please report it: {type(error).__name__}: {error}"
+            " (BPFPATCH_DEBUG=1 shows where)\n"
+        )
+        return BUG
+    return result if isinstance(result, int) else 0
+
+
+def _forget_stdout() -> None:
+    """Let nothing complain at exit that what is left cannot be written."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, sys.stdout.fileno())
+    os.close(devnull)

@@ -1,0 +1,214 @@
+"""``bpfpatch apply``: rewrite an object."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from bpfpatch.elf import ElfObject
+from bpfpatch.elf.files import write_all
+from bpfpatch.errors import OptionError
+from bpfpatch.isa import ByteOrder
+from bpfpatch.passes import Pass, Pipeline, Report, Result, Target
+from bpfpatch.program import Program
+
+from .failure import Command, blame
+from .inputs import (
+    Input,
+    check_terminal,
+    endian_option,
+    format_option,
+    read_input,
+    reference_names,
+)
+from .plugins import blame_pass, load_plugins, plugin_option
+from .screen import echo_diff, echo_json, patience
+
+if TYPE_CHECKING:
+    from bpfpatch.report import Diff
+
+EPILOG: Final = """\b
+Examples:
+  bpfpatch apply -p dce,nops lb.o -o lb.small.o
+  bpfpatch apply -p 'sprinkle{every=2,seed=7}' lb.o -o - | bpfpatch info -
+  bpfpatch apply --plugin count.py -p count-calls lb.o -o lb.o
+  bpfpatch apply -p dce lb.o --diff
+
+Without a pipeline the object is written as it is. Without -o nothing is
+written. On any error, nothing is written and an existing file stays.
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class Rewrite:
+    """What was rewritten, ready to be written.
+
+    Attributes:
+        data: the new file.
+        notices: what had to be taken away.
+        result: the pipeline's.
+        diff: the change, where it was asked for.
+    """
+
+    data: bytes
+    notices: tuple[str, ...]
+    result: Result
+    diff: Diff | None
+
+
+@click.command("apply", cls=Command, epilog=EPILOG)
+@click.argument("obj", metavar="OBJ")
+@click.option("-p", "--pipeline", "text", metavar="PIPELINE", default="", help="Passes to run.")
+@click.option("-o", "--output", metavar="OUT", help="File to write; - for stdout.")
+@click.option(
+    "--cpu",
+    type=click.Choice(["v1", "v2", "v3", "v4"]),
+    help="The highest cpu version that the result may need.",
+)
+@click.option(
+    "--dwarf",
+    type=click.Choice(["drop", "refuse"]),
+    default="drop",
+    show_default=True,
+    help="What to do with DWARF that would go stale.",
+)
+@plugin_option
+@click.option("--diff", "with_diff", is_flag=True, help="Print what changed.")
+@click.option("--report", "with_report", is_flag=True, help="Report on each pass.")
+@click.option("-q", "--quiet", is_flag=True, help="No report and no notices.")
+@format_option
+@endian_option
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def command(
+    *,
+    obj: str,
+    text: str,
+    output: str | None,
+    cpu: str | None,
+    dwarf: Any,
+    plugins: tuple[str, ...],
+    wanted: str,
+    endian: ByteOrder,
+    with_diff: bool,
+    with_report: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Run a PIPELINE of passes over OBJ and write the result to OUT; - is stdin and stdout."""
+    if output is None and not (with_diff or with_report or as_json):
+        raise click.UsageError("where to? -o OUT, or --diff, --report or --json to look only")
+    if output == "-" and (with_diff or as_json):
+        raise click.UsageError("--diff and --json print to stdout, and so does -o -")
+    if output is not None:
+        check_terminal(output)
+    load_plugins(plugins)
+    pipeline = _pipeline(text)
+    source = read_input(obj, wanted, endian)
+    with blame(source.shown), patience("rewriting"):
+        done = _rewrite(source, pipeline, Target.loadable(cpu=cpu), dwarf, with_diff=with_diff)
+    if output is not None:
+        with blame("<stdout>" if output == "-" else output):
+            write_all(output, done.data)
+    if as_json:
+        echo_json(_json(source.shown, output, done))
+    elif done.diff is not None:
+        echo_diff(done.diff.lines())
+    if not quiet:
+        _tell(source.shown, done, with_report=with_report)
+
+
+def _pipeline(text: str) -> Pipeline:
+    try:
+        return Pipeline.parse(text)
+    except OptionError as error:
+        raise click.BadParameter(str(error), param_hint="-p") from error
+
+
+def _rewrite(
+    source: Input, pipeline: Pipeline, target: Target, dwarf: Any, *, with_diff: bool
+) -> Rewrite:
+    running: list[Pass] = []
+    with blame_pass(running):
+        result = pipeline.run(source.program, target=target, progress=running.append)
+    notices: tuple[str, ...] = ()
+    changed = None
+    if source.obj is not None:
+        changed = source.obj.with_code(result, dwarf=dwarf)
+        data, notices = changed.to_bytes(), changed.notices
+    elif source.format == "asm":
+        data = _assembly(result.program)
+    else:
+        data = result.program.to_bytes(source.byteorder)
+    diff = _diff(source, result, changed) if with_diff else None
+    return Rewrite(data, notices, result, diff)
+
+
+def _assembly(program: Program) -> bytes:
+    from bpfpatch.asm import format_program  # noqa: PLC0415 - objects need no assembler
+
+    return format_program(program).encode()
+
+
+def _diff(source: Input, result: Result, changed: ElfObject | None) -> Diff:
+    from bpfpatch.report import diff_programs  # noqa: PLC0415 - few ask for it
+
+    return diff_programs(
+        source.program,
+        result.program,
+        result.remap,
+        old_names=source.names,
+        new_names={} if changed is None else reference_names(changed),
+    )
+
+
+def _tell(shown: str, done: Rewrite, *, with_report: bool) -> None:
+    """The report and the notices, on the standard error."""
+    report = done.result.report
+    for one in report.passes if with_report else ():
+        click.echo(
+            f"  {one.text}: {one.inserted} inserted, {one.deleted} deleted, "
+            f"{one.modified} changed, {one.milliseconds:.1f} ms",
+            err=True,
+        )
+    click.echo(f"{shown}: {report}", err=True)
+    for notice in done.notices:
+        click.echo(f"{shown}: note: {notice}", err=True)
+    sys.stderr.flush()
+
+
+def _json(shown: str, output: str | None, done: Rewrite) -> dict[str, Any]:
+    out = {
+        "file": shown,
+        "output": output,
+        **report_json(done.result.report),
+        "bytes": len(done.data),
+        "notices": list(done.notices),
+    }
+    if done.diff is not None:
+        out["diff"] = done.diff.to_json()
+    return out
+
+
+def report_json(report: Report) -> dict[str, Any]:
+    """A pipeline's report with the keys that docs/cli.md promises."""
+    return {
+        "insns_before": report.n_before,
+        "insns_after": report.n_after,
+        "jumps_moved": report.jumps_moved,
+        "rows_moved": report.rows_moved,
+        "rows_gone": report.rows_gone,
+        "milliseconds": round(report.milliseconds, 3),
+        "passes": [
+            {
+                "pass": one.text,
+                "inserted": one.inserted,
+                "deleted": one.deleted,
+                "modified": one.modified,
+                "milliseconds": round(one.milliseconds, 3),
+            }
+            for one in report.passes
+        ],
+    }

@@ -1,0 +1,204 @@
+"""``bpfpatch dump``: print instructions."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import click
+import numpy as np
+
+from bpfpatch import isa
+from bpfpatch.asm import format_insns, format_program, format_xlated
+from bpfpatch.isa import ByteOrder, Syntax
+from bpfpatch.program import Program
+from bpfpatch.report.keys import function_name
+
+from .failure import Command, Failure, blame
+from .inputs import Input, endian_option, format_option, read_input
+from .screen import echo_json
+
+EPILOG: Final = """\b
+Examples:
+  bpfpatch dump lb.o
+  bpfpatch dump lb.o --prog parse_ip4 --no-lines
+  bpfpatch dump lb.o --link balancer --syntax xlated
+  bpfpatch dump - --json < lb.o
+
+The llvm syntax is what `bpfpatch apply` and clang read back.
+"""
+
+_SLOT: Final = re.compile(r" *(\d+):")
+
+Span = tuple[int, int]
+
+
+@click.command("dump", cls=Command, epilog=EPILOG)
+@click.argument("obj", metavar="OBJ")
+@click.option("--section", metavar="NAME", help="Only this section.")
+@click.option("--prog", metavar="NAME", help="Only this program or subprogram.")
+@click.option("--link", metavar="NAME", help="The flat program that a loader would submit.")
+@click.option(
+    "--syntax",
+    type=click.Choice(["llvm", "xlated"]),
+    default="llvm",
+    show_default=True,
+    help="As llvm-objdump, or as the kernel and bpftool.",
+)
+@click.option("--raw", is_flag=True, help="Show the bytes, too.")
+@click.option("--lines/--no-lines", default=True, show_default=True, help="Show source lines.")
+@format_option
+@endian_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(
+    *,
+    obj: str,
+    section: str | None,
+    prog: str | None,
+    link: str | None,
+    syntax: str,
+    raw: bool,
+    lines: bool,
+    wanted: str,
+    endian: ByteOrder,
+    as_json: bool,
+) -> None:
+    """Print the instructions of OBJ, an object, raw instructions or assembly; - is stdin."""
+    source = read_input(obj, wanted, endian)
+    with blame(source.shown):
+        program, names = _flat(source, link)
+    span = _span(source.shown, program, section, prog)
+    if as_json:
+        echo_json(_json(source, program, names, span, syntax))
+    elif syntax == "llvm":
+        text = format_program(program, raw=raw, sources=lines)
+        sys.stdout.writelines(_only(text, span, names, to_end=span[1] == len(program)))
+    else:
+        sys.stdout.writelines(_xlated(program, span, names, raw=raw, lines=lines))
+
+
+def _flat(source: Input, link: str | None) -> tuple[Program, Mapping[int, str]]:
+    """The program to show, and what its relocations refer to by slot."""
+    if link is None:
+        return source.program, source.names
+    if source.obj is None:
+        raise Failure(source.shown, "--link needs an object, and this is none")
+    linked = source.obj.link(link)
+    return linked.program, {row.slot: row.target.name for row in linked.relocations}
+
+
+def _span(shown: str, program: Program, section: str | None, prog: str | None) -> Span:
+    """First slot to show, and the end."""
+    span = (0, len(program))
+    if section is not None:
+        if section not in program.sections:
+            raise Failure(shown, f"no code section {section!r}; {_choices(program.sections)}")
+        bounds = program.section_bounds[program.sections.index(section) :]
+        span = int(bounds[0]), int(bounds[1])
+    if prog is None:
+        return span
+    subprogs = program.subprogs
+    ends = subprogs.ends(len(program))
+    names = [function_name(program, index) for index in range(len(subprogs))]
+    for index, name in enumerate(names):
+        start = int(subprogs.start[index])
+        if name == prog and span[0] <= start < span[1]:
+            return start, int(ends[index])
+    raise Failure(shown, f"no program or subprogram {prog!r}; {_choices(names)}")
+
+
+def _choices(names: Any) -> str:
+    return f"there are: {', '.join(names) or 'none'}"
+
+
+def _only(text: str, span: Span, names: Mapping[int, str], *, to_end: bool) -> Iterator[str]:
+    """The lines of a listing that belong to a span, with what relocations refer to."""
+    waiting: list[str] = []  # labels and source lines belong to the instruction that follows
+    for line in text.splitlines():
+        found = _SLOT.match(line)
+        if found is None:
+            waiting.append(line)
+            continue
+        slot = int(found[1])
+        if span[0] <= slot < span[1]:
+            if slot == span[0] and waiting[:1] == [""]:
+                del waiting[0]
+            yield from (f"{before}\n" for before in waiting)
+            yield f"{line}  // {names[slot]}\n" if slot in names else f"{line}\n"
+        waiting = []
+    yield from (f"{line}\n" for line in waiting if to_end)
+
+
+def _xlated(
+    program: Program, span: Span, names: Mapping[int, str], *, raw: bool, lines: bool
+) -> Iterator[str]:
+    starts = {int(start): index for index, start in enumerate(program.subprogs.start)}
+    width = max(len(str(len(program))), 4)
+    shown = ""
+    for slot, text in enumerate(format_xlated(program.insns[: span[1]])):
+        if slot < span[0] or not text:
+            continue
+        if slot in starts:
+            yield f"{function_name(program, starts[slot])}:\n"
+            shown = ""
+        source = program.source(slot) if lines else None
+        if source is not None and (line := f"; {source}  {source.text}".rstrip()) != shown:
+            yield f"{line}\n"
+            shown = line
+        bytes_ = f"{_hex(program, slot)}  " if raw else ""
+        note = f"  // {names[slot]}" if slot in names else ""
+        yield f"{slot:>{width}}: {bytes_}{text}{note}\n"
+
+
+def _hex(program: Program, slot: int) -> str:
+    n_slots = 2 if slot + 1 < len(program) and program.second_slots[slot + 1] else 1
+    return isa.to_bytes(program.insns[slot : slot + n_slots]).hex(" ")
+
+
+def _json(
+    source: Input, program: Program, names: Mapping[int, str], span: Span, syntax: str
+) -> dict[str, Any]:
+    insns = program.insns
+    texts = format_insns(insns, Syntax.ASM) if syntax == "llvm" else format_xlated(insns)
+    targets = dict(zip(program.refs.slot.tolist(), program.refs.target.tolist(), strict=True))
+    ends = program.subprogs.ends(len(program)).tolist()
+    functions = []
+    for index, start in enumerate(program.subprogs.start.tolist()):
+        if not span[0] <= start < span[1]:
+            continue
+        slots = np.arange(start, ends[index])
+        slots = slots[~program.second_slots[slots]]
+        functions.append(
+            {
+                "name": function_name(program, index),
+                "section": program.sections[int(program.subprogs.section[index])],
+                "start": start,
+                "end": ends[index],
+                "insns": [
+                    {
+                        "slot": slot,
+                        "bytes": _hex(program, slot).replace(" ", ""),
+                        "text": texts[slot],
+                        "target": targets.get(slot),
+                        "symbol": names.get(slot),
+                        "source": _source_json(program, slot),
+                    }
+                    for slot in slots.tolist()
+                ],
+            }
+        )
+    return {"file": source.shown, "format": source.format, "functions": functions}
+
+
+def _source_json(program: Program, slot: int) -> dict[str, Any] | None:
+    source = program.source(slot)
+    if source is None:
+        return None
+    return {
+        "file": source.file,
+        "line": source.line,
+        "column": source.column,
+        "text": source.text,
+    }

@@ -1,0 +1,82 @@
+"""Errors as the command line shows them: ``bpfpatch: FILE: message``, and no traceback."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar, Final, Self
+
+import click
+
+from bpfpatch.errors import BpfPatchError, ValidationError
+
+MAX_LINES: Final = 20
+"""How many violations of one program are shown."""
+
+
+class Failure(click.ClickException):
+    """The operation failed.
+
+    Args:
+        where: the file or what else is to blame.
+        messages: one a line.
+    """
+
+    def __init__(self, where: str, *messages: str) -> None:
+        self.where = where
+        self.messages = messages
+        self.lines = [f"bpfpatch: {where}: {_one_line(message)}" for message in messages]
+        super().__init__("\n".join(self.lines))
+
+    @classmethod
+    def like(cls, other: Failure) -> Self:
+        """The same failure with the exit status of this class."""
+        return cls(other.where, *other.messages)
+
+    def show(self, file: Any = None) -> None:
+        """Print the message to the standard error."""
+        for line in self.lines:
+            click.echo(line, file=file or sys.stderr)
+
+
+class Command(click.Command):
+    """A command; a subclass may let failures exit with another status than 1."""
+
+    failure: ClassVar[type[Failure]] = Failure
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            out = super().invoke(ctx)
+            sys.stdout.flush()
+        except Failure as failure:
+            raise self.failure.like(failure) from failure
+        return out
+
+
+@contextmanager
+def blame(where: str) -> Iterator[None]:
+    """Turn errors into a `Failure` that names a file.
+
+    Raises:
+        Failure: for any `BpfPatchError`, `OSError` and `MemoryError`.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except ValidationError as error:
+        shown = [str(violation) for violation in error.violations[:MAX_LINES]]
+        more = len(error.violations) - len(shown)
+        raise Failure(where, *shown, *([f"and {more} more violations"] if more else [])) from error
+    except BpfPatchError as error:
+        raise Failure(where, str(error)) from error
+    except OSError as error:
+        raise Failure(where, error.strerror or str(error)) from error
+    except MemoryError as error:
+        raise Failure(where, "out of memory") from error
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.split("\n"))

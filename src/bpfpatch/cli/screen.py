@@ -1,0 +1,92 @@
+"""What goes to the screen: tables, colour, and signs of life."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, Literal
+
+import click
+
+PATIENCE: Final = 1.0
+"""Seconds after which something is shown to be going on."""
+
+_COLORS: Final = {"added": "green", "removed": "red", "head": "cyan", "source": "blue"}
+
+
+def echo_json(value: Any) -> None:
+    """Print a value as JSON."""
+    click.echo(json.dumps(value, indent=2))
+
+
+def has_color() -> bool:
+    """Whether the standard output is a terminal that may show colour."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return sys.stdout.isatty() and not plain
+
+
+def echo_diff(lines: Iterator[tuple[str, str]]) -> None:
+    """Print the lines of a diff, coloured on a terminal."""
+    color = has_color()
+    write = sys.stdout.write
+    for kind, line in lines:
+        shown = click.style(line, fg=_COLORS[kind]) if color and kind in _COLORS else line
+        write(f"{shown}\n")
+
+
+def echo_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table; columns whose name ends in ``#`` are numbers."""
+    if sys.stdout.isatty():
+        _rich_table(title, columns, rows)
+        return
+    names = [column.removesuffix("#").upper() for column in columns]
+    cells = [names, *([str(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    if title:
+        click.echo(f"{title}:")
+    for row in cells:
+        padded = (
+            cell.rjust(width) if column.endswith("#") else cell.ljust(width)
+            for cell, column, width in zip(row, columns, widths, strict=True)
+        )
+        click.echo("  ".join(padded).rstrip())
+
+
+def _rich_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    from rich.console import Console  # noqa: PLC0415 - rich takes a while, and few need it
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(title=title or None, title_justify="left")
+    for column in columns:
+        is_number = column.endswith("#")
+        justify: Literal["left", "right"] = "right" if is_number else "left"
+        table.add_column(column.removesuffix("#"), justify=justify, no_wrap=is_number)
+    for row in rows:
+        table.add_row(*(Text(str(cell)) for cell in row))
+    Console().print(table)
+
+
+@contextmanager
+def patience(what: str) -> Iterator[None]:
+    """Show on a terminal that something is going on, once it takes over a second."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console  # noqa: PLC0415 - see _rich_table
+    from rich.status import Status  # noqa: PLC0415
+
+    status = Status(f"{what} ...", console=Console(stderr=True))
+    timer = threading.Timer(PATIENCE, status.start)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        status.stop()
