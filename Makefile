@@ -50,7 +50,7 @@ fixtures: $(STAMP) ## Build the test objects again from their sources (needs mak
 	@$(BIN)/python tests/fixtures/build.py
 
 fuzz: $(STAMP) ## 200,000 mutated inputs through the readers
-	@$(BIN)/python -m tests.fuzz --cases 200000
+	@$(BIN)/python tests/fuzz --cases 200000
 
 fuzz-model: $(STAMP) ## 100,000 random programs against the naive model
 	@$(BIN)/python tests/property/long_model.py --cases 100000

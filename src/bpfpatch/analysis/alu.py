@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable
 from typing import Final
 
 U64: Final = (1 << 64) - 1
@@ -12,6 +14,37 @@ NEG, MOD, XOR, MOV, ARSH, END = 0x80, 0x90, 0xA0, 0xB0, 0xC0, 0xD0
 
 ALU, ALU64, JMP, JMP32 = 0x04, 0x07, 0x05, 0x06
 CLASS_MASK, OP_MASK, SRC_X = 0x07, 0xF0, 0x08
+
+
+_FUNCTIONS: Final[dict[int, Callable[[int, int], int]]] = {
+    ADD: operator.add,
+    SUB: operator.sub,
+    MUL: operator.mul,
+    OR: operator.or_,
+    AND: operator.and_,
+    XOR: operator.xor,
+    NEG: lambda left, _: -left,
+    MOV: lambda _, right: right,
+}
+_SHIFTS: Final[dict[int, Callable[[int, int], int]]] = {
+    LSH: operator.lshift,
+    RSH: operator.rshift,
+    ARSH: operator.rshift,
+}
+_COMPARISONS: Final[dict[int, tuple[Callable[[int, int], bool], bool]]] = {
+    # operation: (what must hold, whether of signed numbers)
+    0x10: (operator.eq, False),
+    0x20: (operator.gt, False),
+    0x30: (operator.ge, False),
+    0x40: (lambda a, b: a & b != 0, False),
+    0x50: (operator.ne, False),
+    0x60: (operator.gt, True),
+    0x70: (operator.ge, True),
+    0xA0: (operator.lt, False),
+    0xB0: (operator.le, False),
+    0xC0: (operator.lt, True),
+    0xD0: (operator.le, True),
+}
 
 
 def signed(value: int, bits: int) -> int:
@@ -47,22 +80,11 @@ def compute(code: int, slot_off: int, dst: int, operand: int, imm: int) -> int |
         return _divide(operation, left, right, bits, is_signed=slot_off == 1)
     if slot_off:
         return None  # an address-space cast, or newer than this function
-    shift = right & (bits - 1)
-    results = {
-        ADD: left + right,
-        SUB: left - right,
-        MUL: left * right,
-        OR: left | right,
-        AND: left & right,
-        XOR: left ^ right,
-        LSH: left << shift,
-        RSH: left >> shift,
-        ARSH: signed(left, bits) >> shift,
-        NEG: -left,
-        MOV: right,
-    }
-    result = results.get(operation)
-    return None if result is None else result & mask
+    if operation in _SHIFTS:
+        value = signed(left, bits) if operation == ARSH else left
+        return _SHIFTS[operation](value, right & (bits - 1)) & mask
+    function = _FUNCTIONS.get(operation)
+    return None if function is None else function(left, right) & mask
 
 
 def _divide(operation: int, left: int, right: int, bits: int, *, is_signed: bool) -> int:
@@ -94,17 +116,10 @@ def holds(code: int, left: int, right: int) -> bool | None:
     bits = 64 if code & CLASS_MASK == JMP else 32
     mask = (1 << bits) - 1
     a, b = left & mask, right & mask
-    sa, sb = signed(a, bits), signed(b, bits)
-    return {
-        0x10: a == b,
-        0x20: a > b,
-        0x30: a >= b,
-        0x40: a & b != 0,
-        0x50: a != b,
-        0x60: sa > sb,
-        0x70: sa >= sb,
-        0xA0: a < b,
-        0xB0: a <= b,
-        0xC0: sa < sb,
-        0xD0: sa <= sb,
-    }.get(code & OP_MASK)
+    found = _COMPARISONS.get(code & OP_MASK)
+    if found is None:
+        return None
+    function, is_signed = found
+    if is_signed:
+        return function(signed(a, bits), signed(b, bits))
+    return function(a, b)

@@ -8,7 +8,7 @@ import numpy as np
 
 from bpfpatch import isa
 from bpfpatch.patch import CodeView
-from bpfpatch.program.types import LOST, Mask, Slots
+from bpfpatch.program.types import Mask
 
 from .alu import ALU, ALU64, CLASS_MASK, JMP, JMP32, OP_MASK, SRC_X, U64, compute, holds
 from .blocks import Blocks
@@ -26,9 +26,8 @@ class Constants:
     """Runs blocks on what is known of the registers.
 
     Constants are followed through moves, arithmetic and 64-bit loads of a
-    number; memory is never looked at. Only blocks that lead up to a promising
-    branch are looked at one instruction at a time, the rest costs a few array
-    operations.
+    number; memory is never looked at. Functions in which no branch compares
+    anything are not looked at one instruction at a time.
 
     Args:
         view: the code.
@@ -42,7 +41,7 @@ class Constants:
     def __init__(self, view: CodeView, blocks: Blocks, opaque: Mask) -> None:
         insns = view.insns
         flags = isa.writes(insns)
-        self._needed = _needed(blocks, _promising(view, blocks, flags)).tolist()
+        self._needed = _compares(view, blocks).tolist()
         flags[opaque] |= _OPAQUE
         flags[view.node < 0] |= _SECOND
         self._flags = flags
@@ -111,35 +110,8 @@ def _set(known: Known, register: int, value: int | None) -> None:
         known[register] = value
 
 
-def _promising(view: CodeView, blocks: Blocks, written: np.ndarray) -> Slots:
-    """Blocks whose branch is on what arithmetic made, as the code in front of it falls through."""
-    insns, last = view.insns, blocks.last
-    is_branch = isa.is_cond_jump(insns)[last] & ~isa.is_may_goto(insns)[last]
-    rows = np.flatnonzero(is_branch).astype(np.int32)
-    is_maker = isa.is_alu(insns) | isa.is_ld_imm64(insns)
-    operand = isa.dst(insns)[last[rows]]
-    chain_start = blocks.start[_chain_heads(blocks)]
-    slots = np.arange(len(view), dtype=np.int32)
-    is_good = np.zeros(rows.size, bool)
-    for register in np.unique(operand).tolist():
-        mine = operand == register
-        writer = np.maximum.accumulate(np.where(written & (1 << register), slots, LOST))
-        at = writer[last[rows[mine]]]
-        is_good[mine] = (at >= chain_start[rows[mine]]) & is_maker[at]
-    return rows[is_good]
-
-
-def _chain_heads(blocks: Blocks) -> Slots:
-    """(b,) the first of the blocks that fall through, one into the next, to each block."""
-    is_head = np.ones(len(blocks), bool)
-    is_head[1:] = ~blocks.falls[:-1] | (blocks.subprog[1:] != blocks.subprog[:-1])
-    numbers = np.arange(len(blocks), dtype=np.int32)
-    return np.maximum.accumulate(np.where(is_head, numbers, 0))
-
-
-def _needed(blocks: Blocks, promising: Slots) -> Mask:
-    """(b,) the promising blocks, and those in front of them that fall through to them."""
-    depth = np.zeros(len(blocks) + 1, np.int32)
-    np.add.at(depth, _chain_heads(blocks)[promising], 1)
-    np.add.at(depth, promising + 1, -1)
-    return np.cumsum(depth[:-1]) > 0
+def _compares(view: CodeView, blocks: Blocks) -> Mask:
+    """(b,) blocks of functions in which a branch compares at all."""
+    last = view.insns[blocks.last]
+    is_branch = isa.is_cond_jump(last) & ~isa.is_may_goto(last)
+    return np.isin(blocks.subprog, blocks.subprog[is_branch])

@@ -35,14 +35,14 @@ def reachable(
 ) -> Reach:
     """Follow jumps, fall-through, calls and taken function addresses from entry points.
 
-    A conditional jump goes both ways, unless the constants decide it. What is
-    known of registers goes along from a block to the one that it falls into,
-    as far as nothing else that can be reached enters that one: a branch that
-    never jumps does not spoil what its target knows. A jump, call or function
-    address takes no knowledge along.
+    A conditional jump goes both ways, unless the constants decide it. A block
+    knows on entry what all the jumps and fall-throughs agree on that can enter
+    it: one that cannot run spoils nothing. A call or a function address takes
+    no knowledge along.
 
     Linear in blocks and calls: what is known on a block's entry only ever
-    shrinks, so that no block is run more often than there are registers.
+    shrinks, so that no block is run more often than there are registers, and
+    once.
 
     Args:
         view: the code.
@@ -50,8 +50,8 @@ def reachable(
         roots: indices into ``view.starts`` that are entered from outside.
         constants: what decides branches; None for nothing.
 
-    Source: the optimistic iteration is Wegman and Zadeck's, "Constant Propagation
-    with Conditional Branches", TOPLAS 13(2), 1991.
+    Source: conditional constant propagation as in Wegman and Zadeck, "Constant
+    Propagation with Conditional Branches", TOPLAS 13(2), 1991.
     """
     search = _Search(view, blocks, constants)
     search.run(roots)
@@ -94,9 +94,9 @@ class _Search:
             if falls[block] and verdict is not True and block + 1 < len(falls):
                 self._enter(block + 1, known)
             if jump[block] != LOST and verdict is not False:
-                self._enter(jump[block], {})
+                self._enter(jump[block], known)
             for target in blocks.indirect.get(owner[block], ()) if is_indirect[block] else ():
-                self._enter(target, {})
+                self._enter(target, known)
             for callee in self.calls.get(block, ()):
                 self._enter(self.entry_block[callee], {})
 

@@ -67,6 +67,9 @@ _TOKEN: Final = re.compile(
 _MOST_DIGITS: Final = 70
 """Enough for 64 bits in binary; what is longer fits no field."""
 
+_MOST_TOKENS: Final = 4096
+"""Far more than an instruction has; a statement that is longer is garbage."""
+
 
 def statements(text: str) -> Iterator[list[Token]]:
     """Cut text into statements.
@@ -107,6 +110,8 @@ def statements(text: str) -> Iterator[list[Token]]:
             continue
         if group == "opcode" and (not tokens or tokens[-1].text == ":"):
             continue
+        if len(tokens) == _MOST_TOKENS:
+            raise AsmError(f"this statement has over {_MOST_TOKENS} tokens", line, column)
         _append(tokens, str(group), match[0], line, column)
     if tokens:
         yield tokens

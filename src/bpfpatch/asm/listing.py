@@ -41,9 +41,9 @@ def format_program(
     out: list[str] = []
     starts = set(program.subprogs.start.tolist())
     uncalled = starts - {0} - _entered(program)
-    width = len(str(len(program)))
+    width = max(2, len(str(len(program))))
     for slot, text in enumerate(texts):
-        if slot in starts:
+        if slot in starts and slot in labels:
             out += _heading(program, labels[slot], slot, slot in uncalled)
         elif slot in labels:
             out.append(f"{labels[slot]}:")
@@ -77,6 +77,8 @@ def _labels(program: Program) -> dict[int, str]:
     taken: set[str] = set()
     named = zip(program.subprogs.start.tolist(), program.subprogs.names, strict=True)
     for slot, name in named:
+        if program.second_slots[slot]:
+            continue  # broken code: what refers to it stays a number
         label = name if _may_be_label(name) and name not in taken else _made(name, slot, taken)
         taken.add(label)
         out[slot] = label

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from typing import Final
 
@@ -12,6 +14,7 @@ _EXTRA: Final = {"click", "rich"}
 
 def main() -> None:
     """Run the command line on ``sys.argv``, and exit."""
+    _have_streams()
     try:
         from .app import run  # noqa: PLC0415 - without click there is still a message
 
@@ -25,3 +28,14 @@ def main() -> None:
         )
         code = 2
     sys.exit(code)
+
+
+def _have_streams() -> None:
+    """Have all three standard streams, closed or not, and none that refuses a character."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            # The lowest free number is this one: no file of ours must take its place.
+            os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r"))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")

@@ -13,7 +13,8 @@ import click
 
 from bpfpatch._version import __version__
 
-BROKEN_PIPE: Final = 141
+from .failure import forget_stdout
+
 INTERRUPTED: Final = 130
 BUG: Final = 3
 
@@ -91,14 +92,11 @@ def run(args: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         sys.stderr.write("bpfpatch: interrupted\n")
         return INTERRUPTED
-    except BrokenPipeError:
-        _forget_stdout()
-        return BROKEN_PIPE
     except ModuleNotFoundError:
         raise
-    except OSError as error:  # files have been taken care of: this is the standard output
+    except OSError as error:  # commands take care of their own: this was a help text
         sys.stderr.write(f"bpfpatch: <stdout>: {error.strerror or error}\n")
-        _forget_stdout()
+        forget_stdout()
         return 1
     except Exception as error:  # a bug: say so, in one line unless asked for more
         if os.environ.get("BPFPATCH_DEBUG"):
@@ -109,10 +107,3 @@ def run(args: Sequence[str] | None = None) -> int:
         )
         return BUG
     return result if isinstance(result, int) else 0
-
-
-def _forget_stdout() -> None:
-    """Let nothing complain at exit that what is left cannot be written."""
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, sys.stdout.fileno())
-    os.close(devnull)

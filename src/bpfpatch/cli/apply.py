@@ -25,7 +25,7 @@ from .inputs import (
     reference_names,
 )
 from .plugins import blame_pass, load_plugins, plugin_option
-from .screen import echo_diff, echo_json, patience
+from .screen import echo, echo_diff, echo_json, patience
 
 if TYPE_CHECKING:
     from bpfpatch.report import Diff
@@ -168,14 +168,14 @@ def _tell(shown: str, done: Rewrite, *, with_report: bool) -> None:
     """The report and the notices, on the standard error."""
     report = done.result.report
     for one in report.passes if with_report else ():
-        click.echo(
+        echo(
             f"  {one.text}: {one.inserted} inserted, {one.deleted} deleted, "
             f"{one.modified} changed, {one.milliseconds:.1f} ms",
             err=True,
         )
-    click.echo(f"{shown}: {report}", err=True)
+    echo(f"{shown}: {report}", err=True)
     for notice in done.notices:
-        click.echo(f"{shown}: note: {notice}", err=True)
+        echo(f"{shown}: note: {notice}", err=True)
     sys.stderr.flush()
 
 

@@ -11,7 +11,7 @@ from bpfpatch.report import Op, diff_programs
 
 from .failure import Command, Failure, blame
 from .inputs import endian_option, format_option, read_input
-from .screen import echo_diff, echo_json, patience
+from .screen import echo, echo_diff, echo_json, patience
 
 DIFFERENT: Final = 1
 
@@ -68,7 +68,7 @@ def command(
     show_all: bool,
     brief: bool,
     as_json: bool,
-) -> int:
+) -> None:
     """Compare the instructions of A and B, function by function; one of them may be -."""
     if a == b == "-":
         raise click.UsageError("only one of A and B can be stdin")
@@ -82,11 +82,13 @@ def command(
         echo_json({"old": old.shown, "new": new.shown, **diff.to_json()})
     elif not brief:
         if not diff.is_equal:
-            click.echo(f"--- {old.shown}\n+++ {new.shown}")
+            echo(f"--- {old.shown}")
+            echo(f"+++ {new.shown}")
         echo_diff(diff.lines(context, show_all=show_all))
     elif not diff.is_equal:
-        click.echo(
+        echo(
             f"{old.shown} and {new.shown} differ: {diff.count(Op.ADDED)} instructions added, "
             f"{diff.count(Op.REMOVED)} removed, {diff.count(Op.CHANGED)} changed"
         )
-    return 0 if diff.is_equal else DIFFERENT
+    if not diff.is_equal:
+        raise click.exceptions.Exit(DIFFERENT)

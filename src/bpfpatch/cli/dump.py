@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -18,7 +17,7 @@ from bpfpatch.report.keys import function_name
 
 from .failure import Command, Failure, blame
 from .inputs import Input, endian_option, format_option, read_input
-from .screen import echo_json
+from .screen import echo_json, echo_lines
 
 EPILOG: Final = """\b
 Examples:
@@ -74,9 +73,9 @@ def command(
         echo_json(_json(source, program, names, span, syntax))
     elif syntax == "llvm":
         text = format_program(program, raw=raw, sources=lines)
-        sys.stdout.writelines(_only(text, span, names, to_end=span[1] == len(program)))
+        echo_lines(_only(text, span, names, to_end=span[1] == len(program)))
     else:
-        sys.stdout.writelines(_xlated(program, span, names, raw=raw, lines=lines))
+        echo_lines(_xlated(program, span, names, raw=raw, lines=lines))
 
 
 def _flat(source: Input, link: str | None) -> tuple[Program, Mapping[int, str]]:
@@ -125,10 +124,11 @@ def _only(text: str, span: Span, names: Mapping[int, str], *, to_end: bool) -> I
         if span[0] <= slot < span[1]:
             if slot == span[0] and waiting[:1] == [""]:
                 del waiting[0]
-            yield from (f"{before}\n" for before in waiting)
-            yield f"{line}  // {names[slot]}\n" if slot in names else f"{line}\n"
+            yield from waiting
+            yield f"{line}  // {names[slot]}" if slot in names else line
         waiting = []
-    yield from (f"{line}\n" for line in waiting if to_end)
+    if to_end:
+        yield from waiting
 
 
 def _xlated(
@@ -141,15 +141,15 @@ def _xlated(
         if slot < span[0] or not text:
             continue
         if slot in starts:
-            yield f"{function_name(program, starts[slot])}:\n"
+            yield f"{function_name(program, starts[slot])}:"
             shown = ""
         source = program.source(slot) if lines else None
         if source is not None and (line := f"; {source}  {source.text}".rstrip()) != shown:
-            yield f"{line}\n"
+            yield line
             shown = line
         bytes_ = f"{_hex(program, slot)}  " if raw else ""
         note = f"  // {names[slot]}" if slot in names else ""
-        yield f"{slot:>{width}}: {bytes_}{text}{note}\n"
+        yield f"{slot:>{width}}: {bytes_}{text}{note}"
 
 
 def _hex(program: Program, slot: int) -> str:

@@ -11,7 +11,7 @@ from bpfpatch.elf.files import read_all, write_all
 
 from .embedded import Embedded, find_embedded
 from .failure import Command, Failure, blame
-from .screen import echo_json, patience
+from .screen import echo, echo_json, patience
 
 EPILOG: Final = """\b
 Examples:
@@ -49,7 +49,7 @@ def command(binary: str, output: str, *, only_list: bool, force: bool, as_json: 
     for row in rows:
         programs = ", ".join(row["programs"]) or "no programs"
         name = f"at byte {row['byte_off']:#x}" if only_list else row["path"]
-        click.echo(f"{name}: {row['bytes']} bytes, {row['byteorder']}-endian, {programs}")
+        echo(f"{name}: {row['bytes']} bytes, {row['byteorder']}-endian, {programs}")
 
 
 def _write(folder: Path, files: dict[Path, Embedded], *, force: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,11 @@ from typing import Any, ClassVar, Final, Self
 import click
 
 from bpfpatch.errors import BpfPatchError, ValidationError
+
+from .screen import printable
+
+BROKEN_PIPE: Final = 128 + 13
+"""What a shell says of a process that SIGPIPE ended."""
 
 MAX_LINES: Final = 20
 """How many violations of one program are shown."""
@@ -50,6 +56,14 @@ class Command(click.Command):
         try:
             out = super().invoke(ctx)
             sys.stdout.flush()
+        except BrokenPipeError:
+            forget_stdout()
+            raise click.exceptions.Exit(BROKEN_PIPE) from None
+        except BpfPatchError as error:
+            raise self.failure(str(ctx.info_name), str(error)) from error
+        except OSError as error:  # files are taken care of by blame()
+            forget_stdout()
+            raise self.failure("<stdout>", error.strerror or str(error)) from error
         except Failure as failure:
             raise self.failure.like(failure) from failure
         return out
@@ -78,5 +92,12 @@ def blame(where: str) -> Iterator[None]:
         raise Failure(where, "out of memory") from error
 
 
+def forget_stdout() -> None:
+    """Let nothing complain at exit that what is left cannot be written."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, sys.stdout.fileno())
+    os.close(devnull)
+
+
 def _one_line(message: str) -> str:
-    return " ".join(message.split("\n"))
+    return printable(" ".join(message.split("\n")))

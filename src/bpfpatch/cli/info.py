@@ -14,7 +14,7 @@ from bpfpatch.report.keys import function_name
 
 from .failure import Command, blame
 from .inputs import read_object
-from .screen import echo_json, echo_table
+from .screen import echo, echo_json, echo_table
 
 EPILOG: Final = """\b
 Examples:
@@ -141,17 +141,17 @@ def _subprograms(code: Program) -> list[dict[str, Any]]:
 def _show(facts: dict[str, Any]) -> None:
     """Print the facts as tables."""
     licence = facts["license"]
-    click.echo(
+    echo(
         f"{facts['file']}: {facts['byteorder']}-endian BPF object of {facts['bytes']} bytes, "
         f"{facts['insns']} instructions in {facts['slots']} slots"
     )
-    click.echo(f"licence: {'none' if licence is None else licence}")
-    click.echo(f"needs cpu: {facts['cpu'] or 'none'}")
+    echo(f"licence: {'none' if licence is None else licence}")
+    echo(f"needs cpu: {facts['cpu'] or 'none'}")
     btf = facts["btf"]
-    click.echo(f"BTF: {'none' if btf is None else '{types} types'.format(**btf)}")
+    echo(f"BTF: {'none' if btf is None else '{types} types'.format(**btf)}")
     dwarf = facts["dwarf"]
     described = "{sections} sections, {bytes} bytes".format(**dwarf)
-    click.echo(f"DWARF: {described if dwarf['sections'] else 'none'}")
+    echo(f"DWARF: {described if dwarf['sections'] else 'none'}")
     _table("programs", facts["programs"], "name", "section", "type", "start#", "end#")
     _table(
         "subprograms",
@@ -163,16 +163,16 @@ def _show(facts: dict[str, Any]) -> None:
     _table("records", records, "table", "rows#")
     _table("sections", facts["sections"], "index#", "name", "type", "bytes#", "executable")
     for problem in facts["violations"]:
-        click.echo(f"problem: {problem}")
+        echo(f"problem: {problem}")
     for notice in facts["notices"]:
-        click.echo(f"note: {notice}")
+        echo(f"note: {notice}")
 
 
 def _table(title: str, rows: list[dict[str, Any]], *columns: str) -> None:
     """Print rows under a title, or nothing where there are none; "#" marks numbers."""
     if not rows:
         return
-    click.echo()
+    echo()
     shown = [[_cell(row[name.removesuffix("#")]) for name in columns] for row in rows]
     echo_table(title, columns, shown)
 

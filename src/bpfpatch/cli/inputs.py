@@ -69,8 +69,13 @@ class Input:
 
     @cached_property
     def names(self) -> Mapping[int, str]:
-        """By slot, what relocations refer to outside of the code."""
-        return {} if self.obj is None else reference_names(self.obj)
+        """By slot, what relocations refer to outside of the code.
+
+        Raises:
+            Failure: the symbols are broken.
+        """
+        with blame(self.shown):
+            return {} if self.obj is None else reference_names(self.obj)
 
 
 def read_input(path: str, wanted: str = "auto", byteorder: ByteOrder = "little") -> Input:
@@ -123,8 +128,13 @@ def check_terminal(path: str) -> None:
     Raises:
         Failure: the output is one.
     """
-    if path == "-" and sys.stdout.isatty():
+    if path == "-" and stdout_is_terminal():
         raise Failure("<stdout>", "is a terminal; write to a file, or to a pipe")
+
+
+def stdout_is_terminal() -> bool:
+    """Whether somebody would look at what is written to stdout."""
+    return sys.stdout.isatty()
 
 
 def _format_of(path: str, data: bytes) -> Format:

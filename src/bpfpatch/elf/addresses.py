@@ -48,12 +48,14 @@ class Addresses:
         jump_section: index of .jumptables, or -1.
         loose: byte offsets in .jumptables of entries that cannot be told to belong
             to one code section.
+        pointed_at: slots whose symbol a relocation of data names.
     """
 
     slot: Slots64
     rows: NDArray[Any]
     jump_section: int
     loose: Slots64
+    pointed_at: Slots64
 
     def tables(self, starts: Slots64) -> dict[str, AnchoredTable]:
         """Function starts follow calls; all else, as jumps do, where a jump arrives."""
@@ -65,14 +67,12 @@ class Addresses:
         }
 
 
-def read_addresses(parts: Parts, relocs: CodeRelocs, *, is_absolute: bool) -> Addresses:
+def read_addresses(parts: Parts, relocs: CodeRelocs) -> Addresses:
     """Find all addresses of code in data.
 
     Args:
         parts: the object's.
         relocs: the relocations of its code.
-        is_absolute: whether in-place addends include the symbol's value, see
-            `bpfpatch.elf.space.FORM_ABSOLUTE`.
 
     Raises:
         FormatError: one stands for no instruction.
@@ -80,7 +80,7 @@ def read_addresses(parts: Parts, relocs: CodeRelocs, *, is_absolute: bool) -> Ad
     found = [(np.zeros(0, np.int64), np.zeros(0, ADDRESS))]
     for rel in parts.rels:
         if _holds_addresses(parts, rel):
-            found.append(_relocated(parts, rel, is_absolute=is_absolute))
+            found.append(_relocated(parts, rel))
     section = parts.raw.find(JUMP_TABLES_SECTION)
     loose = np.zeros(0, np.int64)
     if section is not None:
@@ -92,7 +92,22 @@ def read_addresses(parts: Parts, relocs: CodeRelocs, *, is_absolute: bool) -> Ad
         np.concatenate([rows for _, rows in found]),
         -1 if section is None else section,
         loose,
+        _pointed_at(parts),
     )
+
+
+def _pointed_at(parts: Parts) -> Slots64:
+    """Slots of the named symbols in code that relocations of data are against."""
+    sym = [rel.rows["sym"] for rel in parts.rels if _holds_addresses(parts, rel)]
+    found = np.unique(np.concatenate([np.zeros(0, np.uint32), *sym])).astype(np.int64)
+    if not found.size:
+        return found
+    code = parts.code_of_symbol[found]
+    found, code = found[code >= 0], code[code >= 0]
+    value = parts.symbols.rows["value"][found].astype(np.int64)
+    is_named = (parts.symbols.type[found] != STT_SECTION) & (value < parts.space.n_bytes(code))
+    slots: Slots64 = parts.space.slot(code[is_named], value[is_named])
+    return slots
 
 
 def _holds_addresses(parts: Parts, rel: RelSection) -> bool:
@@ -101,7 +116,7 @@ def _holds_addresses(parts: Parts, rel: RelSection) -> bool:
     return not is_own and not is_debug_name(name) and len(parts.symbols) > 0
 
 
-def _relocated(parts: Parts, rel: RelSection, *, is_absolute: bool) -> tuple[Slots64, NDArray[Any]]:
+def _relocated(parts: Parts, rel: RelSection) -> tuple[Slots64, NDArray[Any]]:
     """Addresses that a relocation and an addend in place make up together.
 
     A pointer to a function symbol with no addend needs no row: it moves with
@@ -116,13 +131,15 @@ def _relocated(parts: Parts, rel: RelSection, *, is_absolute: bool) -> tuple[Slo
     value = parts.symbols.rows["value"][sym].astype(np.int64)
     is_named = parts.symbols.type[sym] != STT_SECTION
     needs_row = ~is_named | (addend != 0)
-    in_full = is_absolute & is_named & (addend == value)
+    code = parts.code_of_symbol[sym]
+    # Old binutils put all of the address in place, see FORM_ABSOLUTE.
+    in_full = is_named & needs_row & (addend == value)
     local = np.where(in_full, addend, value + addend)
     rows = np.zeros(sym.size, ADDRESS)
     rows["section"], rows["byte_off"], rows["width"] = rel.target, byte_off, width
     rows["sym"] = np.where(in_full, -1, sym)
-    rows, code, local = rows[needs_row], parts.code_of_symbol[sym][needs_row], local[needs_row]
-    return _to_slots(parts, rows, code, local), rows
+    rows = rows[needs_row]
+    return _to_slots(parts, rows, code[needs_row], local[needs_row]), rows
 
 
 def _widths(parts: Parts, rel: RelSection, picked: NDArray[Any]) -> NDArray[np.int64]:

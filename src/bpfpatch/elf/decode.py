@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bpfpatch import isa
-from bpfpatch.btf import Btf, BtfExt
+from bpfpatch.btf import Btf, BtfExt, DeclTag, Kind
 from bpfpatch.errors import FormatError
 from bpfpatch.program import Anchor, AnchoredTable, OnReplace, Program, Subprogs
 
@@ -21,7 +21,7 @@ from .fields import CodeRelocs, canonicalize, entry_sites, gather, mark, restore
 from .parts import Parts, read_parts
 from .raw import RawElf
 from .space import (
-    FORM_ABSOLUTE,
+    ADDRESS_TABLE,
     FORM_EXTERNAL,
     INSN_SIZE,
     LABEL_TABLE,
@@ -32,6 +32,8 @@ from .space import (
     Slots64,
 )
 from .symtab import STB_LOCAL, STT_FILE, STT_FUNC, STT_SECTION, RelSection, SymbolTable
+
+EXCEPTION_CALLBACK: Final = "exception_callback:"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,16 +82,19 @@ def read_code(raw: RawElf, btf: Btf | None, ext: BtfExt | None) -> Code:
 
     space, labels = parts.space, _SymbolSites.of(parts)
     starts = _starts(parts, relocs, insns, sites, labels)
-    is_absolute = bool((relocs.rows["form"] == FORM_ABSOLUTE).any())
-    addresses = read_addresses(parts, relocs, is_absolute=is_absolute)
-    tables = _reloc_table(relocs) | labels.tables(relocs) | addresses.tables(starts)
+    addresses = read_addresses(parts, relocs)
+    tables = _reloc_table(relocs) | labels.tables(relocs, starts) | addresses.tables(starts)
     if ext is not None:
         with located(raw, ".BTF.ext"):
             tables |= read_tables(ext, space, parts.second)
+    entered = np.concatenate([tables[ADDRESS_TABLE].insn, addresses.pointed_at])
     program = Program(
         insns=insns,
         subprogs=Subprogs(
-            starts.astype(np.int32), labels.names(starts), space.of_slot(starts).astype(np.int32)
+            starts.astype(np.int32),
+            labels.names(starts),
+            space.of_slot(starts).astype(np.int32),
+            _roots(parts, starts, entered, btf),
         ),
         sections=tuple(raw.names[section] for section in space.sections.tolist()),
         tables=tables,
@@ -98,6 +103,42 @@ def read_code(raw: RawElf, btf: Btf | None, ext: BtfExt | None) -> Code:
     )
     _check_round_trip(parts, program)
     return Code(program, space, parts.symbols, parts.rels, btf, ext, addresses.loose, is_stripped)
+
+
+def _roots(parts: Parts, starts: Slots64, entered: Slots64, btf: Btf | None) -> NDArray[np.bool_]:
+    """(m,) subprogs that are entered from outside of the code.
+
+    They are programs, which are all functions outside of .text, those that
+    data points at, and exception callbacks, which only .BTF names.
+
+    Source: libbpf v1.5, src/libbpf.c, bpf_object__add_programs() and
+    bpf_prog_collect_exception_cb().
+    """
+    sections = [parts.raw.names[index] for index in parts.space.sections.tolist()]
+    is_program = np.array([name != ".text" for name in sections], np.bool_)
+    names = set() if btf is None else set(exception_callbacks(btf).values())
+    called_back = np.zeros(0, np.int64)
+    if names:
+        sym = [index for index in range(len(parts.symbols)) if parts.symbols.name(index) in names]
+        sym = [index for index in sym if parts.code_of_symbol[index] >= 0]
+        value = parts.symbols.rows["value"][sym].astype(np.int64)
+        called_back = parts.space.slot(parts.code_of_symbol[sym], value)
+    is_entered = np.isin(starts, np.concatenate([entered, called_back]))
+    return np.asarray(is_program[parts.space.of_slot(starts)] | is_entered, np.bool_)
+
+
+def exception_callbacks(btf: Btf) -> dict[int, str]:
+    """Names of exception callbacks by the type id of the function that declares one.
+
+    Raises:
+        FormatError: a declaration tag is broken.
+    """
+    out = {}
+    for type_id in np.flatnonzero(btf.kinds == Kind.DECL_TAG).tolist():
+        tag = btf.type(type_id)
+        if isinstance(tag, DeclTag) and tag.name.startswith(EXCEPTION_CALLBACK):
+            out[tag.type_id] = tag.name.removeprefix(EXCEPTION_CALLBACK)
+    return out
 
 
 @contextmanager
@@ -197,14 +238,14 @@ class _SymbolSites:
         """(k,) whether the symbol is a function."""
         return np.asarray(self.symbols.type[self.sym] == STT_FUNC, np.bool_)
 
-    def tables(self, relocs: CodeRelocs) -> dict[str, AnchoredTable]:
+    def tables(self, relocs: CodeRelocs, starts: Slots64) -> dict[str, AnchoredTable]:
         """Symbols that can be called follow calls, others, as basic blocks' labels, jumps."""
         rows = np.zeros(self.sym.size, SYMBOL)
         rows["sym"] = self.sym
         rows["is_sized"] = self.symbols.rows["size"][self.sym] != 0
         called = relocs.rows["sym"][relocs.is_internal]
         is_entry = self.is_func | (self.symbols.bind[self.sym] != STB_LOCAL)
-        is_entry |= np.isin(self.sym, called)
+        is_entry |= np.isin(self.sym, called) | np.isin(self.slot, starts)
         slot, end = self.slot.astype(np.int32), self.end.astype(np.int32)
         return {
             name: AnchoredTable(slot[mine], rows[mine], anchor, end=end[mine])

@@ -29,7 +29,7 @@ from .space import (
     CodeSpace,
     Slots64,
 )
-from .symtab import RelSection
+from .symtab import STT_SECTION, RelSection
 
 CALL: Final = 0x85
 LD_IMM64: Final = 0x18
@@ -144,7 +144,7 @@ def canonicalize(parts: Parts, relocs: CodeRelocs, insns: NDArray[Any]) -> CodeR
         return relocs
     rows = relocs.rows.copy()
     fields = _Fields.of(parts, relocs, inside)
-    form, local = _choose_form(parts, fields)
+    form, local = _targets(parts, fields)
     rows["form"][inside] = form
     rows["src"][inside] = insns["regs"][fields.slot] >> 4
     insns["imm"][fields.slot] = parts.space.slot(fields.code, local) - fields.slot - 1
@@ -160,18 +160,20 @@ class _Fields:
     slot: Slots64
     code: Slots64
     is_call: NDArray[np.bool_]
+    is_named: NDArray[np.bool_]
     value: Slots64
     imm: Slots64
 
     @classmethod
     def of(cls, parts: Parts, relocs: CodeRelocs, inside: NDArray[np.intp]) -> _Fields:
-        slot = relocs.slot[inside]
+        slot, sym = relocs.slot[inside], relocs.rows["sym"][inside]
         at = parts.insns[slot]
         return cls(
             slot,
             relocs.code[inside],
             at["code"] == CALL,
-            parts.symbols.rows["value"][relocs.rows["sym"][inside]].astype(np.int64),
+            parts.symbols.type[sym] != STT_SECTION,
+            parts.symbols.rows["value"][sym].astype(np.int64),
             at["imm"].astype(np.int64),
         )
 
@@ -206,26 +208,27 @@ def _are_shared(slot: Slots64) -> NDArray[np.bool_]:
     return out
 
 
-def _choose_form(parts: Parts, fields: _Fields) -> tuple[int, Slots64]:
-    """Find the one form in which all fields of the object make sense.
+def _targets(parts: Parts, fields: _Fields) -> tuple[NDArray[np.uint8], Slots64]:
+    """Where the fields lead.
 
-    Nothing in the object names its form. The absolute one shows itself by
-    targets that would lie beyond their section or in the middle of a function.
+    Nothing in the object names their form. A field that is just the value of
+    its symbol is absolute: read as relative it would lead somewhere far behind
+    the symbol that it names.
 
     Returns:
-        The form, and (k,) targets in bytes from the start of their section.
+        (k,) forms, and (k,) targets in bytes from the start of their section.
     """
     relative = fields.value + np.where(fields.is_call, (fields.imm + 1) * INSN_SIZE, fields.imm)
-    is_fine = _are_starts(parts, fields.code, relative)
-    if is_fine.all():
-        return FORM_RELATIVE, relative
     absolute = fields.imm + fields.is_call
-    if _are_starts(parts, fields.code, absolute).all():
-        return FORM_ABSOLUTE, absolute
+    is_whole = fields.is_named & (absolute == fields.value) & (fields.value != 0)
+    local = np.where(is_whole, absolute, relative)
+    is_fine = _are_starts(parts, fields.code, local)
+    if is_fine.all():
+        return np.where(is_whole, FORM_ABSOLUTE, FORM_RELATIVE).astype(np.uint8), local
     row = int(np.argmin(is_fine))
     slot, section = int(fields.slot[row]), int(parts.space.sections[fields.code[row]])
     raise FormatError(
-        f"`{parts.text(slot)}` refers to byte {int(relative[row]):#x} of "
+        f"`{parts.text(slot)}` refers to byte {int(local[row]):#x} of "
         f"{parts.raw.names[section]}, where no function can start",
         parts.file_off(slot),
     )

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bpfpatch.btf import Btf, DataSec, DeclTag, Kind
+from bpfpatch.btf import Btf, DataSec, Kind
 from bpfpatch.errors import LinkError
 from bpfpatch.program import FUNC_INFO, LINE_INFO, Anchor, AnchoredTable, Program, Remap, Subprogs
 from bpfpatch.program.refs import write_distances
@@ -23,14 +23,13 @@ from bpfpatch.program.types import INSERTED, Slots
 
 from .addresses import JUMP_TABLES_SECTION
 from .contents import BTF_MAPS, LEGACY_MAPS, ProgramInfo, programs
-from .decode import Code
+from .decode import Code, exception_callbacks
 from .raw import RawElf
 from .rewrite import Rewritten
 from .space import CORE_RELO, FORM_EXTERNAL, INSN_SIZE, JUMP_TABLE, RELOC_TABLE
 from .symtab import STT_SECTION, is_defined
 
 _CALL: Final = 0x85
-_EXCEPTION_CALLBACK: Final = "exception_callback:"
 
 LINK_RELOC: Final = np.dtype([("target", "<u4"), ("addend", "<i8")])
 """A row of a linked program's ``reloc`` table: index into its ``targets``, and bytes behind it."""
@@ -222,26 +221,17 @@ def _reached(code: Code, main: ProgramInfo) -> Iterator[int]:
 
 def _exception_callback(code: Code, main: ProgramInfo) -> int | None:
     """The subprog that a declaration tag of the main function names as its exception callback."""
-    btf = code.btf
-    if btf is None:
+    if code.btf is None:
         return None
-    funcs = set(btf.find(main.name, Kind.FUNC))
-    for tag in _types(btf, Kind.DECL_TAG):
-        if not isinstance(tag, DeclTag) or tag.type_id not in funcs:
+    declared = exception_callbacks(code.btf)
+    for func in code.btf.find(main.name, Kind.FUNC):
+        name = declared.get(func)
+        if name is None:
             continue
-        if tag.name.startswith(_EXCEPTION_CALLBACK):
-            name = tag.name.removeprefix(_EXCEPTION_CALLBACK)
-            if name not in code.program.subprogs.names:
-                raise LinkError(
-                    f"{main.name} names {name!r} as exception callback, which is absent"
-                )
-            return code.program.subprogs.names.index(name)
+        if name not in code.program.subprogs.names:
+            raise LinkError(f"{main.name} names {name!r} as exception callback, which is absent")
+        return code.program.subprogs.names.index(name)
     return None
-
-
-def _types(btf: Btf, kind: Kind) -> Iterator[Any]:
-    for type_id in np.flatnonzero(btf.kinds == kind).tolist():
-        yield btf.type(type_id)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,11 +6,12 @@ address of a function always: that is what a loader knows it by.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bpfpatch.errors import LostRowError, UnsupportedError
+from bpfpatch.errors import LostRowError, OptionError, UnsupportedError
 from bpfpatch.program import INSERTED, AnchoredTable, Program, Remap
 
 from .decode import Code
@@ -64,6 +65,26 @@ def add_relocations(
     by_slot = np.argsort(insn, kind="stable")
     merged = table.with_rows(insn[by_slot], np.concatenate([table.rows, rows])[by_slot])
     return program.with_tables(**{RELOC_TABLE: merged})
+
+
+def relocation_row(code: Code, section: str, symbol: str) -> NDArray[Any]:
+    """A ``reloc`` row, () of `RELOC`, for an ld_imm64 in a code section, against a symbol.
+
+    Raises:
+        OptionError: the object has no such code section or symbol, or the section
+            has no relocations so far.
+    """
+    target = code.space.names.get(section)
+    rels = [rel.section for rel in code.rels if code.space.code_index[rel.target] == target]
+    if target is None or not rels:
+        raise OptionError(f"there is no code section {section!r} with a section of relocations")
+    names = [code.symbols.name(index) for index in range(len(code.symbols))]
+    if symbol not in names[1:]:
+        raise OptionError(f"the object has no symbol {symbol!r}")
+    row = np.zeros((), RELOC)
+    row["section"], row["sym"] = rels[0], names.index(symbol, 1)
+    row["type"], row["form"] = R_BPF_64_64, FORM_EXTERNAL
+    return row
 
 
 def _check_relocated(program: Program, table: AnchoredTable) -> None:

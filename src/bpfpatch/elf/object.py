@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
+
+from numpy.typing import NDArray
 
 from bpfpatch.btf import Btf, BtfExt
 from bpfpatch.program import Program
@@ -12,6 +15,7 @@ from .contents import MapInfo, ProgramInfo, Section, Symbol, maps, programs, sec
 from .decode import Code, read_btf, read_code
 from .files import Source, Target, read_all, write_all
 from .link import LinkedProgram, link
+from .newrelocs import relocation_row
 from .raw import ByteOrder, RawElf, parse_raw
 from .rewrite import Dwarf, Rewritten, rewrite
 
@@ -143,6 +147,24 @@ class ElfObject:
         """
         raw, notices = rewrite(self.raw, self._code, new, dwarf)
         return ElfObject(raw, self.notices + notices)
+
+    def relocation(self, section: str, symbol: str) -> NDArray[Any]:
+        """A row that makes an inserted ld_imm64 load the address of a map or variable.
+
+        ::
+
+            node = patches.insert_before(site, Body(isa.ld_imm64(1, 0)))
+            patches.attach("reloc", node, obj.relocation("xdp", "my_map"))
+
+        Args:
+            section: the code section that the instruction goes into.
+            symbol: the map, variable or kernel symbol.
+
+        Raises:
+            OptionError: the object has no such symbol, or no relocations there.
+            FormatError: see `code`.
+        """
+        return relocation_row(self._code, section, symbol)
 
     @cached_property
     def sections(self) -> tuple[Section, ...]:

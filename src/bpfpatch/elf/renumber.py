@@ -107,8 +107,8 @@ def _relocations(
         row = int(np.argmax(number == GONE))
         name = symbols.name(int(rel["sym"][row]))
         raise UnsupportedError(
-            f"{name or 'a symbol'} would leave the object with its code, but relocation {row} of "
-            f"{raw.names[section]} still needs it; keep the code, or remove what refers to it first"
+            f"symbol {name} leaves the object, as what it names is gone, but relocation {row} of "
+            f"{raw.names[section]} still needs it; keep what it names, or remove that relocation"
         )
     out = rel.copy()
     out["sym"] = number

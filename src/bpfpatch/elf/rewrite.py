@@ -25,7 +25,7 @@ from .decode import Code
 from .extrecords import KINDS, write_relocations, write_tables
 from .fields import restore_fields
 from .newrelocs import add_relocations
-from .raw import REL, SHT_REL, SHT_RELA, Buffer, RawElf
+from .raw import REL, SHF_EXECINSTR, SHT_PROGBITS, SHT_REL, SHT_RELA, Buffer, RawElf
 from .renumber import Removal, renumber
 from .space import (
     ADDRESS_TABLE,
@@ -248,8 +248,11 @@ def _records(
 
 def _stale_sections(raw: RawElf) -> list[int]:
     """DWARF, and the relocations of it."""
-    debug = {index for index, name in enumerate(raw.names) if is_debug_name(name)}
     types, infos = raw.shdrs["type"].tolist(), raw.shdrs["info"].tolist()
+    # Whatever its name, a table that the object needs to be read is no DWARF.
+    is_content = (raw.shdrs["type"] == SHT_PROGBITS) & (raw.shdrs["flags"] & SHF_EXECINSTR == 0)
+    named = {index for index, name in enumerate(raw.names) if is_debug_name(name)}
+    debug = named & set(np.flatnonzero(is_content).tolist())
     rels = {
         index
         for index, kind in enumerate(types)

@@ -26,8 +26,8 @@ FORM_RELATIVE: Final = 1
 A call's target is ``symbol / 8 + imm + 1``, an address's ``(symbol + imm) / 8``.
 Source: linux v6.1, tools/lib/bpf/libbpf.c, bpf_object__reloc_code()."""
 FORM_ABSOLUTE: Final = 2
-"""The target's bytes from the section's start, less 1 in a call, whatever the symbol's value.
-Seen from binutils 2.40's assembler (bpf-gcc 12)."""
+"""The named symbol's bytes from its section's start, less 1 in a call: the symbol's value twice.
+Seen from binutils 2.40's assembler (bpf-gcc 12); against section symbols it is relative."""
 
 RELOC: Final = np.dtype(
     [("section", "<u4"), ("sym", "<u4"), ("type", "<u4"), ("form", "u1"), ("src", "u1")]

@@ -149,7 +149,7 @@ def _set(spec: str) -> frozenset[str]:
     return frozenset(spec.split())
 
 
-# op: (high nibble, operator, takes and reads dst)
+# operation: (high nibble, operator)
 _ALU_OPS: Final = {
     "add": (0x00, "+="),
     "sub": (0x10, "-="),

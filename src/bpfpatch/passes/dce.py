@@ -87,7 +87,8 @@ def _opaque(patches: PatchList, view: CodeView) -> Mask:
     for table in program.tables.values():
         if table.anchor is Anchor.OWN:
             by_node[table.insn] = True
-    return by_node[np.where(view.node < view.n_original, view.node, -1)]
+    opaque = by_node[np.where(view.node < view.n_original, view.node, -1)]
+    return opaque | np.isin(view.node, patches.attached())
 
 
 def _indirect_targets(program: Program, view: CodeView) -> Slots:

@@ -109,11 +109,11 @@ class Body:
                 reference out of the body.
         """
         insns = frozen(insns, isa.INSN)
+        if keeps is not None and (not 0 <= keeps < len(insns) or insns[keeps] != PLACEHOLDER[0]):
+            raise OptionError(f"the body has no all-zero placeholder at slot {keeps}")
         refs = _resolve(insns, keeps, dict(labels or {}), dict(locals_ or {}))
         is_kept = np.ones(len(insns), bool)
         if keeps is not None:
-            if not 0 <= keeps < len(insns) or insns[keeps] != PLACEHOLDER[0]:
-                raise OptionError(f"the body has no all-zero placeholder at slot {keeps}")
             is_kept[keeps] = False
         starts = is_kept & ~isa.second_slots(insns)
         self.words = frozen(insns[is_kept].view(np.uint64), np.uint64)

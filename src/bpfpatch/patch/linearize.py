@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -26,9 +26,10 @@ from bpfpatch.program.types import DELETED, INSERTED, LOST, REPLACED, Insns, Slo
 from bpfpatch.program.validate import bad_references
 
 from .alone import alone
+from .attached import Attached
 from .provenance import Provenance
 from .state import ListState
-from .view import Layout, lay_out
+from .view import Layout
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +51,7 @@ def linearize(
     provenance: Provenance,
     replaced: Slots,
     modified: Slots,
-    rows: Mapping[str, Sequence[tuple[int, Any]]],
+    rows: Mapping[str, Attached],
     columns: Mapping[str, Column],
     values: Mapping[str, NDArray[Any] | None],
 ) -> Linearized:
@@ -71,7 +72,7 @@ def linearize(
         provenance: which site and pass inserted nodes come from.
         replaced: nodes whose place a body took.
         modified: nodes that were changed in place.
-        rows: attached rows by table, as (node, row).
+        rows: attached rows by table.
         columns: the columns by name, with the original program's values.
         values: by column, (n_pool,) values by node, or None where nobody looked.
 
@@ -84,17 +85,19 @@ def linearize(
     Source: the RFC's bpf_linearize_list_insn() and verifier_linearize_list_insn(), as one
     function over tables, as its review asked.
     """
-    layout = lay_out(state, pool)
+    layout = Layout(state, pool)
     insns = gather(pool, layout.pool_slot).view(isa.INSN)
     remap = _remap(program, state, layout, provenance, replaced, modified)
     draft = _Draft(program, insns, remap)
     refs = _write_references(draft, state, layout)
-    subprogs = _subprogs(program, remap)
-    external = remap.own[program.external]
-    tables = {name: _moved(draft, name, table) for name, table in program.tables.items()}
-    for name, extra in rows.items():
-        _check_attached(draft, name, extra, np.concatenate([replaced, modified]))
-        tables[name] = _with_attached(tables[name], extra, layout)
+    subprogs = _subprogs(program, layout.slots(state.entry[program.subprogs.start]))
+    external = remap.own[program.external] if program.external.size else program.external
+    tables = {
+        name: _with_attached(draft, name, rows[name], layout, replaced)
+        if name in rows
+        else _moved(draft, name, table)
+        for name, table in program.tables.items()
+    }
     out = Program(
         insns=insns,
         subprogs=subprogs,
@@ -144,34 +147,38 @@ def _remap(
     modified: Slots,
 ) -> Remap:
     """Read the remap off a merged state; what only some ask for is made when they do."""
-    n_old, n_new = len(program), layout.pool_slot.size
+    n_old = len(program)
+    land, entry = state.land, state.entry  # the state goes on to change
+    past = provenance.snapshot()
+    remap = Remap(
+        own=lambda: _own(program, layout, replaced),
+        land=lambda: layout.slots(land),
+        entry=lambda: remap.land if entry is land else layout.slots(entry),
+        bound=lambda: _bounds(remap.entry, layout.pool_slot.size),
+        orig=lambda: np.where(layout.pool_slot < n_old, layout.pool_slot, INSERTED),
+        site=lambda: past.site(layout.pool_slot),
+        origin=lambda: past.origin(layout.pool_slot),
+        passes=tuple(provenance.passes),
+        modified=_still_there(modified, layout, n_old),
+    )
+    return remap
+
+
+def _own(program: Program, layout: Layout, replaced: Slots) -> Slots:
+    """(n_old,) flat slots of the original instructions, or what became of them."""
+    n_old = len(program)
     own = layout.slot_of[:n_old].copy()
     second = np.flatnonzero(program.second_slots)
     own[second] = np.where(own[second - 1] >= 0, own[second - 1] + 1, DELETED)
     own[own < 0] = DELETED
     own[replaced[replaced < n_old]] = REPLACED
-    land = _place(state.land, layout)
-    entry = land if state.entry is state.land else _place(state.entry, layout)
-    changed = modified[modified < n_old]
-    past = provenance.snapshot()
-    return Remap(
-        own=own,
-        land=land,
-        entry=entry,
-        bound=lambda: _bounds(entry, n_new),
-        orig=lambda: np.where(layout.pool_slot < n_old, layout.pool_slot, INSERTED),
-        site=lambda: past.site(layout.pool_slot),
-        origin=lambda: past.origin(layout.pool_slot),
-        passes=tuple(provenance.passes),
-        modified=np.unique(changed[own[changed] >= 0]),
-    )
+    return own
 
 
-def _place(nodes: Slots, layout: Layout) -> Slots:
-    """(n_old,) flat slots of nodes; LOST stays."""
-    out = gather(layout.slot_of, nodes)  # LOST, which is -1, is put right below
-    out[nodes == LOST] = LOST
-    return out
+def _still_there(modified: Slots, layout: Layout, n_old: int) -> Slots:
+    """Original slots that were changed in place and not deleted later."""
+    changed = np.unique(modified[modified < n_old])
+    return changed[layout.slots(changed) >= 0]
 
 
 def _bounds(entry: Slots, n_new: int) -> Slots:
@@ -182,7 +189,7 @@ def _bounds(entry: Slots, n_new: int) -> Slots:
 
 def _write_references(draft: _Draft, state: ListState, layout: Layout) -> References:
     """Turn references to nodes into distances, and put them into their fields."""
-    slot = layout.slot_of[state.ref_node]
+    slot = layout.slots(state.ref_node)
     alive = np.flatnonzero(slot >= 0)
     alive = alive[np.argsort(slot[alive], kind="stable")]
     slot, target = slot[alive], state.ref_target[alive]
@@ -198,7 +205,7 @@ def _write_references(draft: _Draft, state: ListState, layout: Layout) -> Refere
                 for at in lost.tolist()
             ]
         )
-    target = layout.slot_of[target]
+    target = layout.slots(target)
     kind = alone(isa.ref_kinds, draft.insns[slot])
     distance = target.astype(np.int64) - slot - 1
     is_far = np.zeros(slot.size, bool)
@@ -239,9 +246,8 @@ def _raise_first(errors: list[SlotError]) -> NoReturn:
     raise first.with_others(others)
 
 
-def _subprogs(program: Program, remap: Remap) -> Subprogs:
+def _subprogs(program: Program, start: Slots) -> Subprogs:
     subprogs = program.subprogs
-    start = remap.entry[subprogs.start]
     survives = start != LOST
     return Subprogs(
         start[survives],
@@ -261,31 +267,29 @@ def _moved(draft: _Draft, name: str, table: AnchoredTable) -> AnchoredTable:
     return draft.remap.apply(table)
 
 
-def _check_attached(
-    draft: _Draft, name: str, extra: Sequence[tuple[int, Any]], touched: Slots
-) -> None:
-    """An attached row is bound to its instruction as the others of its table are."""
-    if draft.program.tables[name].on_replace is not OnReplace.ERROR:
-        return
-    n_rows = len(draft.program.tables[name])
-    nodes = np.array([node for node, _ in extra], np.int32)
-    for row in np.flatnonzero(np.isin(nodes, touched))[:1].tolist():
-        where = Where(int(nodes[row]))
-        what = f"was replaced or changed in place, but an attached row of {name} belongs to it"
-        raise lost_row(name, n_rows + row, SlotError(where, what))
-
-
 def _with_attached(
-    table: AnchoredTable, extra: Sequence[tuple[int, Any]], layout: Layout
+    draft: _Draft, name: str, extra: Attached, layout: Layout, replaced: Slots
 ) -> AnchoredTable:
-    """A table with attached rows sorted in; those whose node has gone meanwhile are left out."""
-    nodes = np.array([node for node, _ in extra], np.int32)
-    added = np.array([row for _, row in extra], table.rows.dtype)
-    place = layout.slot_of[nodes]
-    insn = np.concatenate([table.insn, place[place >= 0]])
-    rows = np.concatenate([table.rows, added[place >= 0]])
+    """A table in its new place, with attached rows sorted in.
+
+    An attached row is bound to its instruction as the others of its table are:
+    it goes when that is deleted, and an error where the policy says so.
+    """
+    table = draft.program.tables[name]
+    moved = _moved(draft, name, table)
+    place = layout.slots(extra.node)
+    lives = place >= 0
+    is_broken = (lives & extra.is_changed) | (~lives & np.isin(extra.node, replaced))
+    if table.on_replace is OnReplace.ERROR and is_broken.any():
+        row = int(np.argmax(is_broken))
+        what = f"was replaced or changed in place, but a row attached to {name} belongs to it"
+        at = draft.where(int(place[row])) if lives[row] else Where(int(extra.node[row]))
+        raise lost_row(name, len(table) + row, SlotError(at, what))
+    added = np.array(extra.rows, table.rows.dtype)
+    insn = np.concatenate([moved.insn, place[lives]])
+    rows = np.concatenate([moved.rows, added[lives]])
     by_slot = np.argsort(insn, kind="stable")
-    return table.with_rows(insn[by_slot], rows[by_slot])
+    return moved.with_rows(insn[by_slot], rows[by_slot])
 
 
 def _column(

@@ -38,7 +38,10 @@ def merge_run(state: ListState, edits: Edits, bodies: list[Body], n_pool: int) -
     moved_land = np.arange(state.n_pool, dtype=np.int32)
     has_pre = edits.n_pre > 0
     captures = has_pre & (edits.verb != Verb.PREPEND)
-    moved_land[edits.site[captures]] = edits.first[captures]
+    if captures.all():
+        moved_land[edits.site] = edits.first
+    else:
+        moved_land[edits.site[captures]] = edits.first[captures]
     slides = is_removed & ~has_pre
     if slides.any():
         moved_land[edits.site[slides]] = heads.after(at[slides])

@@ -13,6 +13,7 @@ from bpfpatch.errors import OptionError
 from bpfpatch.program import Anchor, Column, Program, check_references
 from bpfpatch.program.types import LOST, Insns, Mask, Slots
 
+from .attached import AttachedRows
 from .body import EMPTY, Body, bodies_of
 from .checks import Checks, with_fields
 from .insn import Insn
@@ -75,7 +76,7 @@ class PatchList:
         self._provenance = Provenance(len(program))
         self._columns: dict[str, NDArray[Any]] = {}
         self._fills: dict[str, Column] = dict(program.columns)
-        self._rows: dict[str, list[tuple[int, Any]]] = {}
+        self._rows = AttachedRows()
         self._replaced: list[Slots] = []
         self._modified: list[Slots] = []
 
@@ -195,12 +196,11 @@ class PatchList:
             np.array([row], known_rows.rows.dtype)
         except (TypeError, ValueError) as error:
             raise OptionError(f"{row!r} is no row of {table!r}: {error}") from error
-        self._rows.setdefault(table, []).append((site, row))
+        self._rows.add(table, site, row, len(self._modified))
 
     def attached(self) -> Slots:
         """(k,) nodes on which `attach` has put rows, in no order; some may be deleted by now."""
-        nodes = [node for rows in self._rows.values() for node, _ in rows]
-        return np.unique(np.array(nodes, np.int32))
+        return self._rows.nodes()
 
     # ---- looks -------------------------------------------------------------------------------
 
@@ -369,7 +369,7 @@ class PatchList:
             provenance=self._provenance,
             replaced=_union(self._replaced),
             modified=_union(self._modified),
-            rows=self._rows,
+            rows=self._rows.by_table(self._modified, self._pool.size),
             columns=self._fills,
             values=columns,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, Self
 
 import numpy as np
@@ -17,36 +18,52 @@ from .state import ListState
 _CHUNK: Final = 1 << 16
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+_FEW: Final = 4
+"""So many nodes are looked for faster than all nodes' slots are written down."""
+
+
 class Layout:
     """Which pool slot is where.
 
     Attributes:
         pool_slot: (n,) the pool slot that comes to each flat slot.
-        slot_of: (n_pool,) flat slot of each live node, -1 elsewhere.
     """
 
-    pool_slot: Slots
-    slot_of: Slots
+    def __init__(self, state: ListState, pool: NDArray[np.uint64]) -> None:
+        """Assign a flat slot to every live node; an ld_imm64 takes two."""
+        self._n_pool = state.n_pool
+        self._order = state.order
+        self._start: Slots | None = None
+        self.pool_slot = state.order
+        is_wide = pool[: state.n_pool].view(isa.INSN)["code"] == isa.LD_IMM64
+        if not is_wide.any():
+            return
+        is_wide = gather(is_wide, state.order)
+        width = is_wide + np.int32(1)
+        self._start = np.cumsum(width, dtype=np.int32) - width
+        self.pool_slot = np.repeat(state.order, width)
+        self.pool_slot[self._start[is_wide] + 1] += 1
 
+    @cached_property
+    def slot_of(self) -> Slots:
+        """(n_pool,) flat slot of each live node, -1 elsewhere."""
+        out = np.full(self._n_pool, -1, np.int32)
+        for first in range(0, self._order.size, _CHUNK):  # in portions, for the cache's sake
+            part = self._order[first : first + _CHUNK]
+            if self._start is None:
+                out[part] = np.arange(first, first + part.size, dtype=np.int32)
+            else:
+                out[part] = self._start[first : first + part.size]
+        return out
 
-def lay_out(state: ListState, pool: NDArray[np.uint64]) -> Layout:
-    """Assign a flat slot to every live node; an ld_imm64 takes two."""
-    order = state.order
-    slot_of = np.full(state.n_pool, -1, np.int32)
-    is_wide = pool[: state.n_pool].view(isa.INSN)["code"] == isa.LD_IMM64
-    if not is_wide.any():
-        for first in range(0, order.size, _CHUNK):  # in portions, for the cache's sake
-            part = order[first : first + _CHUNK]
-            slot_of[part] = np.arange(first, first + part.size, dtype=np.int32)
-        return Layout(order, slot_of)
-    is_wide = gather(is_wide, order)
-    width = is_wide + np.int32(1)
-    start = np.cumsum(width, dtype=np.int32) - width
-    slot_of[order] = start
-    pool_slot = np.repeat(order, width)
-    pool_slot[start[is_wide] + 1] += 1
-    return Layout(pool_slot, slot_of)
+    def slots(self, nodes: Slots) -> Slots:
+        """(n,) flat slots of nodes; LOST for LOST, -1 for what is not alive."""
+        if nodes.size <= _FEW and "slot_of" not in vars(self):
+            found = [np.flatnonzero(self.pool_slot == node)[:1] for node in nodes.tolist()]
+            return np.array([at[0] if at.size else LOST for at in found], np.int32)
+        out = gather(self.slot_of, nodes)  # LOST, which is -1, is put right below
+        out[nodes == LOST] = LOST
+        return out
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,12 +95,11 @@ class CodeView:
     @classmethod
     def of_list(cls, state: ListState, pool: NDArray[np.uint64]) -> Self:
         """The view of a merged list."""
-        layout = lay_out(state, pool)
-        slot_of = layout.slot_of
+        layout = Layout(state, pool)
         node = layout.pool_slot.copy()
         insns = gather(pool, node).view(isa.INSN)
         node[isa.second_slots(insns)] = -1
-        slot = slot_of[state.ref_node]
+        slot = layout.slots(state.ref_node)
         alive = np.flatnonzero(slot >= 0)
         by_slot = alive[np.argsort(slot[alive], kind="stable")]
         target = state.ref_target[by_slot]
@@ -93,11 +109,11 @@ class CodeView:
             insns=insns,
             node=node,
             ref_slot=slot[by_slot],
-            ref_target=np.where(target == LOST, LOST, slot_of[target]),
+            ref_target=layout.slots(target),
             ref_is_entry=state.ref_is_entry[by_slot],
-            starts=slot_of[entry[survives]],
+            starts=layout.slots(entry[survives]),
             subprog=survives,
-            land=np.where(state.land == LOST, LOST, slot_of[state.land]),
+            land=layout.slots(state.land),
             n_original=state.land.size,
         )
 

@@ -171,7 +171,7 @@ class Program:
 
     @cached_property
     def section_bounds(self) -> Slots:
-        """(s + 1,) first slot of each section, which ends where the next starts; then the length."""
+        """(s + 1,) first slot of each section, each up to the next; then the length."""
         first = np.searchsorted(self.subprogs.section, np.arange(len(self.sections) + 1))
         starts = np.append(self.subprogs.start, len(self))
         return starts[first].astype(np.int32)

@@ -36,15 +36,15 @@ class Remap:
         passes: names; ``passes[0]`` is "" and stands for the input.
         modified: (k,) old slots of instructions that an edit changed in place.
 
-    Raises:
-        ValueError: arrays whose lengths do not belong together.
+    Each is given as an array, or as a function that makes it when it is first
+    asked for; one of another length than the others is then a ValueError.
     """
 
     def __init__(
         self,
-        own: Slots,
-        land: Slots,
-        entry: Slots,
+        own: Lazy,
+        land: Lazy,
+        entry: Lazy,
         bound: Lazy,
         orig: Lazy,
         site: Lazy,
@@ -52,18 +52,25 @@ class Remap:
         passes: tuple[str, ...] = ("",),
         modified: Slots | None = None,
     ) -> None:
-        self.own: Slots = frozen(own, np.int32)
-        self.land: Slots = frozen(land, np.int32)
-        self.entry: Slots = frozen(entry, np.int32)
         self.passes = passes
         self.modified: Slots = frozen([] if modified is None else modified, np.int32)
-        self._lazy = {"bound": bound, "orig": orig, "site": site, "origin": origin}
-        n_old = self.own.size
-        if not self.land.size == self.entry.size == n_old:
-            raise ValueError(
-                f"own, land and entry have {n_old}, {self.land.size} and {self.entry.size} slots, "
-                "where all have the old program's"
-            )
+        self._lazy = {"own": own, "land": land, "entry": entry, "bound": bound}
+        self._lazy |= {"orig": orig, "site": site, "origin": origin}
+
+    @cached_property
+    def own(self) -> Slots:
+        """(n_old,) new slot of the instruction itself, or DELETED, or REPLACED."""
+        return self._make("own", np.int32, None)
+
+    @cached_property
+    def land(self) -> Slots:
+        """(n_old,) new slot where a jump to it arrives, or LOST."""
+        return self._make("land", np.int32, self.own.size)
+
+    @cached_property
+    def entry(self) -> Slots:
+        """(n_old,) new slot where a call to it arrives, or LOST."""
+        return self._make("entry", np.int32, self.own.size)
 
     @cached_property
     def bound(self) -> Slots:
@@ -86,10 +93,11 @@ class Remap:
         return self._make("origin", np.uint16, self.orig.size)
 
     def _make(self, name: str, dtype: DTypeLike, size: int | None) -> NDArray[Any]:
-        value = self._lazy.pop(name)
+        value = self._lazy[name]
         array = frozen(value() if callable(value) else value, dtype)
         if size is not None and array.size != size:
             raise ValueError(f"{name} has {array.size} slots, not {size}")
+        del self._lazy[name]  # and what it holds on to
         return array
 
     @classmethod

@@ -116,7 +116,7 @@ class Diff:
         Yields:
             The kind is ``head``, ``hunk``, ``source``, ``same``, ``removed`` or ``added``.
         """
-        from .diff_text import diff_lines  # noqa: PLC0415 - only whoever prints needs the assembler
+        from .diff_text import diff_lines  # noqa: PLC0415 - it needs this module
 
         return diff_lines(self, context, show_all=show_all)
 
@@ -151,7 +151,7 @@ class Diff:
         """
         from bpfpatch.elf.files import write_all  # noqa: PLC0415 - see lines()
 
-        write_all(path, self.html(title, context).encode())
+        write_all(path, self.html(title, context).encode(errors="backslashreplace"))
 
 
 def diff_programs(
@@ -195,6 +195,10 @@ def diff_programs(
     return Diff(old, new, functions, remap, *names)
 
 
+Named = dict[tuple[str, str, int], int]
+"""Functions by section, name, and how many of that name came before."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Pair:
     """A function's index in the old program and in the new one, -1 where it has none."""
@@ -206,16 +210,17 @@ class _Pair:
 def _functions_by_name(old: Program, new: Program) -> list[_Pair]:
     names_old, names_new = _keyed_names(old), _keyed_names(new)
     found = {index: names_new[key] for key, index in names_old.items() if key in names_new}
-    _match_rest(found, names_old, names_new)
+    _match_moved(found, names_old, names_new)
+    _match_nameless(found, names_old, names_new)
     pairs = [_Pair(index, found.get(index, -1)) for index in range(len(old.subprogs))]
     taken = set(found.values())
     return pairs + [_Pair(-1, index) for index in range(len(new.subprogs)) if index not in taken]
 
 
-def _keyed_names(program: Program) -> dict[tuple[str, str, int], int]:
+def _keyed_names(program: Program) -> Named:
     """Functions by section, name, and how many of that name came before."""
     seen: dict[tuple[str, str], int] = {}
-    out = {}
+    out: Named = {}
     subprogs = program.subprogs
     for index, (name, section) in enumerate(
         zip(subprogs.names, subprogs.section.tolist(), strict=True)
@@ -226,11 +231,7 @@ def _keyed_names(program: Program) -> dict[tuple[str, str, int], int]:
     return out
 
 
-def _match_rest(
-    found: dict[int, int],
-    old: Mapping[tuple[str, str, int], int],
-    new: Mapping[tuple[str, str, int], int],
-) -> None:
+def _match_moved(found: dict[int, int], old: Named, new: Named) -> None:
     """Match functions that have moved to another section, if their name is clear."""
     left_old = _by_name(old, set(found))
     left_new = _by_name(new, set(found.values()))
@@ -239,7 +240,19 @@ def _match_rest(
             found[indices[0]] = left_new[name][0]
 
 
-def _by_name(keyed: Mapping[tuple[str, str, int], int], taken: set[int]) -> dict[str, list[int]]:
+def _match_nameless(found: dict[int, int], old: Named, new: Named) -> None:
+    """Match functions of which one has no name by their place among what is left."""
+    taken = set(found.values())
+    left_old = [(name, index) for (_, name, _), index in old.items() if index not in found]
+    left_new = [(name, index) for (_, name, _), index in new.items() if index not in taken]
+    if len(left_old) != len(left_new):
+        return
+    for (name, index), (other, there) in zip(left_old, left_new, strict=True):
+        if not name or not other:
+            found[index] = there
+
+
+def _by_name(keyed: Named, taken: set[int]) -> dict[str, list[int]]:
     out: dict[str, list[int]] = {}
     for (_, name, _), index in keyed.items():
         if index not in taken:
