@@ -116,7 +116,7 @@ def test_bpftool_dump() -> None:
     """Dumps of loaded programs print as bpftool prints them, but for symbols' names."""
     need("bpftool")
     need_bpf()
-    names = [name for name, _ in fixture_objects() if ".clang-19.v3.el.g.o" in name]
+    names = [name for name, _ in fixture_objects() if ".clang-19.v3.el.g.o" in name][::3]
     compared = 0
     for name in names:
         try:

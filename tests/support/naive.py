@@ -7,6 +7,7 @@ deleting moves them to the next object of the same subprog.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,6 +29,10 @@ class Node:
     is_entry: bool = False
     site: int = 0
     alive: bool = True
+    is_modified: bool = False
+    pass_name: str = ""
+    marks: list[int] = field(default_factory=list)  # the column's value, a word
+    attached: list[int] = field(default_factory=list)  # rows that follow the instruction
 
 
 @dataclass
@@ -37,6 +42,7 @@ class Places:
     own: list[int] = field(default_factory=list)
     land: list[int] = field(default_factory=list)
     entry: list[int] = field(default_factory=list)
+    bound: list[int] = field(default_factory=list)
 
 
 class NaiveList:
@@ -96,7 +102,7 @@ class NaiveList:
             if fresh:
                 self._move(site, fresh[0], land=verb == "insert_before", entry=True)
             end = site
-        offsets = {slot: node for slot, node in zip(body.nodes.tolist(), fresh, strict=True)}
+        offsets = dict(zip(body.nodes.tolist(), fresh, strict=True))
         for ref in body.refs:
             node = offsets[ref.slot]
             node.is_ref, node.is_entry = True, ref.is_entry
@@ -115,6 +121,7 @@ class NaiveList:
         return fresh
 
     def delete(self, site: Node) -> None:
+        """Take an object out; what sat on it moves to the next one of its subprog."""
         assert site.alive
         heir = self._following(site)
         self.nodes.remove(site)
@@ -127,8 +134,7 @@ class NaiveList:
         words = body.words.tolist()
         starts = [*body.nodes.tolist(), len(words)]
         return [
-            Node(words[a:b], site.subprog, site=site.site)
-            for a, b in zip(starts[:-1], starts[1:], strict=True)
+            Node(words[a:b], site.subprog, site=site.site) for a, b in itertools.pairwise(starts)
         ]
 
     def _following(self, node: Node) -> Node | None:
@@ -149,15 +155,21 @@ class NaiveList:
     # ---- the result
 
     def has_lost(self) -> bool:
+        """Whether a live reference has nowhere to go."""
         return any(node.is_ref and node.target is None for node in self.nodes)
+
+    def slots(self) -> dict[int, int]:
+        """The flat slot of each live node, by the object's id."""
+        slot_of: dict[int, int] = {}
+        slot = 0
+        for node in self.nodes:
+            slot_of[id(node)] = slot
+            slot += len(node.words)
+        return slot_of
 
     def flatten(self) -> tuple[np.ndarray, Places, list[int]]:
         """Instructions with distances, the places of old slots, and the site of each slot."""
-        slot_of: dict[int, int] = {}
-        slots = 0
-        for node in self.nodes:
-            slot_of[id(node)] = slots
-            slots += len(node.words)
+        slot_of = self.slots()
         flat = np.array([w for node in self.nodes for w in node.words], np.uint64).view(isa.INSN)
         for node in self.nodes:
             if node.is_ref:
@@ -174,6 +186,12 @@ class NaiveList:
             land=[LOST if node is None else slot_of[id(node)] for node in self.land],
             entry=[LOST if node is None else slot_of[id(node)] for node in self.entry],
         )
+        # A range ends in front of the first old instruction behind it that is still entered.
+        bound = len(flat)
+        places.bound = [bound]
+        for place in reversed(places.entry):
+            bound = place if place >= 0 else bound
+            places.bound.insert(0, bound)
         sites = [
             node.site + (index if node.orig >= 0 else 0)
             for node in self.nodes

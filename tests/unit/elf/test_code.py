@@ -6,6 +6,7 @@ import pytest
 from bpfpatch import isa
 from bpfpatch.elf import ElfObject
 from bpfpatch.errors import FormatError
+from bpfpatch.patch import Body, PatchList
 from bpfpatch.program import validate
 from support.bpfobjects import fixture_objects
 
@@ -49,11 +50,24 @@ def test_a_call_is_its_symbol_and_its_addend(build, imm, symbol, target):
     assert code.refs.kind.tolist() == [isa.RefKind.CALL]
 
 
-@pytest.mark.parametrize(("imm", "target"), [(15, 2), (-1, 0)])
-def test_old_binutils_count_bytes(build, imm, target):
-    """A call whose addend only makes sense in bytes goes to slot ``(imm + 1) / 8``."""
-    obj = two_sections(build, imm, "text" if imm < 0 else "second")
-    assert obj.code.refs.target.tolist() == [target]
+def test_old_binutils_put_the_symbol_s_bytes_in_place(build):
+    """A field that is just its symbol's bytes, less 1 in a call, means the symbol.
+
+    Seen in what bpf-gcc 12 with binutils 2.40 makes; calls of its static
+    functions, by section symbol, are as usual.
+    """
+    build.code(".text", (MOV,), EXIT, (MOV,), EXIT)
+    build.code("xdp", (CALL, 0, 1, 0, 15), (CALL, 0, 1, 0, 1), (LD, 1, 0, 0, 16), (0,), EXIT)
+    sym(build, "text", ".text", type=SECTION)
+    sym(build, "second", ".text", 16, 16, FUNC, GLOBAL)
+    build.rels["xdp"] = [(0, R_32, "second"), (8, R_32, "text"), (16, R_64, "second")]
+    obj = ElfObject.parse(build.to_bytes())
+    assert obj.code.refs.target.tolist() == [2, 2, 2]
+    patches = PatchList(obj.code)
+    patches.insert_before(0, Body(isa.ja(0)))
+    out = obj.with_code(patches.linearize())
+    in_file = isa.from_bytes(bytes(out.sections[2].data), obj.byteorder)
+    assert in_file["imm"][[0, 1, 2]].tolist() == [23, 2, 24]
 
 
 def test_a_call_without_relocation_is_relative(build):

@@ -478,3 +478,102 @@ def test_a_section_without_relocations_cannot_call_another(build):
     body = Body(isa.call_subprog(0), labels={0: 0})
     with pytest.raises(UnsupportedError, match="no section of relocations"):
         edited(obj, lambda patches: patches.insert_before(2, body))
+
+
+def test_an_inserted_load_of_a_map_can_be_relocated(calls):
+    """A row from `relocation`, attached to an inserted ld_imm64, is written for it."""
+
+    def edit(patches):
+        node = patches.insert_before(13, Body(isa.ld_imm64(1, 0)))
+        patches.attach("reloc", int(node), calls.relocation("xdp", "data"))
+
+    out = edited(calls, edit)
+    assert rels(out, ".relxdp")[-1] == (56, R_64, "data")
+    assert 13 in out.code.external
+
+
+@pytest.mark.parametrize(("section", "symbol"), [("tc", "data"), (".text", "data"), ("xdp", "no")])
+def test_a_relocation_needs_its_section_and_symbol(calls, section, symbol):
+    """What the object does not have cannot be referred to."""
+    with pytest.raises(OptionError):
+        calls.relocation(section, symbol)
+
+
+def test_jump_tables_with_relocations_move(build):
+    """Entries that a relocation against the code's section places move as those without do.
+
+    Source: llvm 22 before "Avoid relocation for jumptable entries".
+    """
+    mark = "little" if build.order == "<" else "big"
+    build.code("tc", EXIT)
+    build.code("xdp", (LD, 1), (0,), (MOV,), EXIT)
+    entries = (16).to_bytes(8, mark) + (24).to_bytes(8, mark)
+    build.sections.append(build.section(".jumptables", entries, align=8))
+    add(build, "code", "xdp", type=SECTION)
+    add(build, "table", ".jumptables", 0, 16, OBJECT)
+    add(build, "main", "xdp", 0, 32, FUNC, GLOBAL)
+    build.rels["xdp"] = [(0, R_64, "table")]
+    build.rels[".jumptables"] = [(0, R_ABS64, "code"), (8, R_ABS64, "code")]
+    obj = ElfObject.parse(build.to_bytes())
+    assert obj.code.tables["jump_table"].insn.tolist() == [3, 4]
+    out = edited(obj, nop_at(0, 1), lambda patches: patches.prepend(4, NOP))
+    want = (24).to_bytes(8, mark) + (40).to_bytes(8, mark)
+    assert sections(out)[".jumptables"] == want
+
+
+def test_groups_are_renumbered(build):
+    """A section group names the same sections and the same symbol after others have gone."""
+    order = "<I" if build.order == "<" else ">I"
+    build.sections.append(build.section(".debug_info", b"debug"))
+    build.code("gone", (MOV,), EXIT)
+    build.code("xdp", (MOV,), EXIT)
+    group = struct.pack(order, 1) + struct.pack(order, 3)
+    build.sections.append(build.section(".group", group, type=17, align=4, info=4, entsize=4))
+    add(build, "info", ".debug_info", type=SECTION)
+    add(build, "first", "gone", 0, 16, FUNC)
+    add(build, "second", "xdp", 0, 16, FUNC)
+    add(build, "signature", "xdp", 0, 0)
+    obj = ElfObject.parse(build.to_bytes())
+    out = edited(obj, lambda patches: patches.delete_subprog("first"))
+    found = next(sec for sec in out.sections if sec.name == ".group")
+    assert bytes(found.data) == struct.pack(order, 1) + struct.pack(order, 2)
+    assert out.sections[2].name == "xdp"
+    assert out.symbols[found.info].name == "signature"
+
+
+def test_records_without_strings_stop_moves():
+    """.BTF.ext cannot be moved without .BTF; without an edit nothing is wrong with it."""
+    data = bytearray(dict(fixture_objects())["kconfig.clang-19.v3.el.g.o"])
+    index = [sec.name for sec in ElfObject.parse(data).sections].index(".BTF")
+    (shoff,) = struct.unpack_from("<Q", data, 40)
+    (name_off,) = struct.unpack_from("<I", data, shoff + 64 * index)
+    struct.pack_into("<I", data, shoff + 64 * index, name_off + 1)
+    obj = ElfObject.parse(data)
+    assert edited(obj).to_bytes() == data
+    with pytest.raises(UnsupportedError, match=r"no \.BTF"):
+        edited(obj, nop_at(0))
+
+
+def test_relocations_of_records_without_a_pattern_stop_their_removal():
+    """Where relocations of .BTF.ext are not one on each record, records cannot go silently."""
+    obj = fixture("xdp_count.clang-19.v3.el.g.o")
+    section = next(sec for sec in obj.sections if sec.name == ".rel.BTF.ext")
+    broken = bytearray(obj.to_bytes())
+    broken[section.byte_off : section.byte_off + 8] = struct.pack("<Q", 4)
+    obj = ElfObject.parse(bytes(broken))
+    assert edited(obj, nop_at(0)).code.source(1) is not None
+    lines = obj.code.tables["line_info"].insn
+    with pytest.raises(UnsupportedError, match=r"\.rel\.BTF\.ext"):
+        edited(obj, lambda patches: patches.delete(np.arange(lines[1], lines[2])))
+
+
+def test_a_whole_program_can_be_deleted():
+    """A section whose only function is deleted stays, empty; the others are not touched."""
+    obj = fixture("cgroup.clang-19.v3.el.g.o")
+    name = obj.programs[-1].name
+    out = edited(obj, lambda patches: patches.delete_subprog(name))
+    again = ElfObject.parse(out.to_bytes())
+    assert [info.name for info in again.programs] == [info.name for info in obj.programs[:-1]]
+    assert sections(again)[obj.programs[-1].section] == b""
+    for info in again.programs:
+        assert len(again.link(info.name).program) == len(obj.link(info.name).program)

@@ -8,7 +8,7 @@ import pytest
 from bpfpatch import isa
 from bpfpatch.errors import FormatError
 
-# RFC 9669 section 3.1: opcode 07, dst 1, imm 0x11223344, in both byte orders, with src 2 and off -2.
+# RFC 9669 section 3.1, in both byte orders: opcode 07, dst 1, src 2, off -2, imm 0x11223344.
 LITTLE = bytes.fromhex("0721feff44332211")
 BIG = bytes.fromhex("0712fffe11223344")
 

@@ -1,0 +1,100 @@
+"""Real objects, rewritten: the kernel takes them and does with them what it did before."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from bpfpatch.elf import ElfObject
+from bpfpatch.passes import Pipeline
+from support.bpfloads import Answer, answers, listing, loaded_bytes, source_lines
+from support.bpfobjects import debian_objects, fixture_objects
+from support.tools import BpftoolError, need_bpf
+
+pytestmark = pytest.mark.kernel
+
+HERE = 1 if sys.byteorder == "little" else 2  # EI_DATA of objects that this machine can load
+OBJECTS = {name: data for name, data in [*fixture_objects(), *debian_objects()] if data[5] == HERE}
+FIXTURES = [name for name, _ in fixture_objects() if name in OBJECTS]
+# Its answer depends on the order in which the kernel walks a hash, with a seed of its own.
+WALKS_A_HASH = {"loops"}
+
+Listings = dict[str, list[dict[str, object]]]
+
+
+@dataclass(frozen=True)
+class Original:
+    """What the kernel makes of an object as it is: why it does not load, or its listings."""
+
+    refusal: str
+    listings: Listings
+
+
+@functools.cache
+def original(name: str) -> Original:
+    """An original, loaded once for all tests."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return Original("", listings(OBJECTS[name], Path(folder)))
+        except BpftoolError as error:
+            last = str(error).strip().splitlines()[-1]
+            return Original(last.replace(folder, "").replace("libbpf: ", ""), {})
+
+
+def listings(data: bytes, folder: Path) -> Listings:
+    """What the kernel makes of each program of an object."""
+    with loaded_bytes(data, folder) as what:
+        return {prog: listing(pin) for prog, pin in what.pins.items()}
+
+
+def ran(data: bytes, folder: Path) -> dict[str, dict[str, Answer]]:
+    """What each program of an object answers to each packet, starting from fresh maps."""
+    with loaded_bytes(data, folder) as what:
+        pins = {prog: pin for prog, pin in what.pins.items() if prog not in WALKS_A_HASH}
+        return {prog: answers(pin) for prog, pin in pins.items()}
+
+
+def rewritten(name: str, pipeline: str) -> bytes:
+    """An object with its code rewritten, as a file holds it."""
+    obj = ElfObject.parse(OBJECTS[name])
+    return obj.with_code(Pipeline.parse(pipeline).run(obj.code)).to_bytes()
+
+
+def need_loading(name: str) -> None:
+    """Skip the test unless the original loads."""
+    need_bpf()
+    if original(name).refusal:
+        pytest.skip(f"the original does not load here: {original(name).refusal}")
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_sprinkled_object_is_the_same_to_the_kernel(name: str, tmp_path: Path) -> None:
+    """It loads; after the verifier took the nops out, code and source lines are the original's."""
+    need_loading(name)
+    wanted = original(name).listings
+    got = listings(rewritten(name, "sprinkle"), tmp_path)
+    assert got.keys() == wanted.keys()
+    for prog, rows in wanted.items():
+        assert source_lines(got[prog]) == source_lines(rows)
+        assert got[prog] == rows
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_cleaned_object_is_the_same_to_the_kernel(name: str, tmp_path: Path) -> None:
+    """The verifier removes what dce and nops do: the same code is left with or without them."""
+    need_loading(name)
+    assert listings(rewritten(name, "dce,nops"), tmp_path) == original(name).listings
+
+
+@pytest.mark.parametrize("name", FIXTURES)
+def test_rewritten_object_answers_as_before(name: str, tmp_path: Path) -> None:
+    """Every program of a fixture gives the same verdict and packet, whatever was done to it."""
+    need_loading(name)
+    wanted = ran(OBJECTS[name], tmp_path)
+    for pipeline in ("sprinkle", "sprinkle{every=3,seed=1}", "dce,nops"):
+        assert ran(rewritten(name, pipeline), tmp_path) == wanted, pipeline

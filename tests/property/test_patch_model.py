@@ -1,0 +1,45 @@
+"""The patch list against its naive model: random programs, random edits in several rounds.
+
+`long_model.py` beside this file runs as many more as one asks for.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from bpfpatch.patch import patchlist
+from bpfpatch.program import types
+from support.randomprog import run_case
+
+# (most runs merged, first seed, cases): 5,000 programs in all, in pieces of a second or two.
+MODES = [
+    *[(None, first, 500) for first in range(0, 3000, 500)],
+    *[(0, first, 500) for first in range(3000, 4000, 500)],
+    *[(50, first, 500) for first in range(4000, 5000, 500)],
+]
+
+
+@pytest.mark.parametrize(("max_runs", "first", "n_cases"), MODES)
+def test_list_equals_model(monkeypatch, max_runs, first, n_cases):
+    """However it is merged, looked at and restarted, a list does what its plain model does."""
+    if max_runs is not None:
+        monkeypatch.setattr(patchlist, "MAX_RUNS", max_runs)
+    n_linearized = 0
+    for seed in range(first, first + n_cases):
+        look, restart = ((0.0, 0.0), (0.3, 0.0), (1.0, 0.0), (0.3, 0.3))[seed % 4]
+        n_linearized += run_case(seed, look=look, restart=restart)
+    # The rest lost a target or a row, which is part of the comparison.
+    assert n_linearized > n_cases // 2
+
+
+def test_long_arrays(monkeypatch):
+    """Arrays that are gathered in portions give what they give in one piece."""
+    monkeypatch.setattr(types, "_CHUNK", 3)
+    for seed in range(200):
+        run_case(2 * 10**6 + seed, look=0.3, restart=0.1)
+
+
+def test_linearize_after_each():
+    """Edits mean what they would mean if the list were linearized after each one."""
+    for seed in range(300):
+        run_case(10**6 + seed, look=0.0, restart=1.0)

@@ -1,0 +1,138 @@
+"""``bpfpatch dump``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bpfpatch.asm import assemble
+from bpfpatch.elf import ElfObject
+from support.tools import need
+
+
+def test_dump_is_assembly(run: Any, demo: Path) -> None:
+    """What is dumped can be assembled to the same instructions."""
+    text = run("dump", demo).stdout
+    assert assemble(text).insns.tobytes() == ElfObject.read(demo).code.insns.tobytes()
+
+
+def test_dump_shows_source_lines(run: Any, demo: Path) -> None:
+    """Source lines are shown, unless they are not wanted."""
+    line = "stat->packets += 1;"
+    assert line in run("dump", demo).stdout
+    assert line not in run("dump", demo, "--no-lines").stdout
+
+
+def test_dump_names_maps(run: Any, demo: Path) -> None:
+    """Where a relocation puts a map's address, the map is named."""
+    text = run("dump", demo, "--no-lines").stdout
+    assert re.search(r"r1 = 0x0 ll +// flows$", text, re.MULTILINE)
+
+
+def test_dump_of_a_section(run: Any, demo: Path) -> None:
+    """With --section only that section is shown, to its end."""
+    code = ElfObject.read(demo).code
+    start = int(code.section_bounds[code.sections.index("xdp")])
+    slots = slots_of(run("dump", demo, "--section", "xdp").stdout)
+    assert (slots[0], slots[-1]) == (start, len(code) - 1)
+
+
+def test_dump_of_a_subprogram(run: Any, demo: Path) -> None:
+    """With --prog only that function is shown."""
+    text = run("dump", demo, "--prog", "mix").stdout
+    assert text.startswith("mix:\n")
+    assert text.rstrip().endswith("exit")
+    assert "count:" not in text
+
+
+def test_dump_of_a_linked_program(run: Any, demo: Path) -> None:
+    """With --link the program comes first, at slot 0, and its subprograms behind it."""
+    text = run("dump", demo, "--link", "balancer", "--no-lines").stdout
+    assert re.search(r"^balancer:\n +0: ", text, re.MULTILINE)
+    assert text.index("balancer:") < text.index("\nparse_ip4:")
+    assert re.search(r"r1 = 0x0 ll +// flows$", text, re.MULTILINE)
+
+
+def test_raw_shows_the_bytes(run: Any, demo: Path) -> None:
+    """With --raw every slot's bytes stand before its text."""
+    assert re.search(r": 95 00 00 00 00 00 00 00 +exit$", run("dump", demo, "--raw").stdout, re.M)
+
+
+def test_xlated_syntax_has_opcodes(run: Any, demo: Path) -> None:
+    """The kernel's syntax starts with the opcode."""
+    text = run("dump", demo, "--syntax", "xlated").stdout
+    assert re.search(r"^ +\d+: \(95\) exit$", text, re.MULTILINE)
+    assert re.search(r"\(85\) call bpf_map_lookup_elem#1$", text, re.MULTILINE)
+
+
+def test_json_has_every_instruction(run_json: Any, demo: Path) -> None:
+    """The JSON dump has all instructions, with bytes, text and source."""
+    value = run_json("dump", demo)
+    code = ElfObject.read(demo).code
+    insns = [insn for function in value["functions"] for insn in function["insns"]]
+    joined = b"".join(bytes.fromhex(insn["bytes"]) for insn in insns)
+    assert joined == code.insns.tobytes()
+    assert any(insn["symbol"] == "flows" for insn in insns)
+    assert any((insn["source"] or {}).get("file", "").endswith(".c") for insn in insns)
+
+
+def test_dump_agrees_with_objdump_on_text(run: Any, tmp_path: Path) -> None:
+    """Without labels, the text is what llvm-objdump prints."""
+    need("clang-19", "llvm-objdump-19")
+    import subprocess
+
+    source = tmp_path / "x.s"
+    source.write_text("r1 = 5\nr2 = *(u32 *)(r1 + 4)\n*(u8 *)(r10 - 8) = r2\nw3 = w1\nexit\n")
+    command = ["clang-19", "--target=bpf", "-mcpu=v3", "-c", str(source), "-o"]
+    subprocess.run([*command, str(tmp_path / "x.o")], check=True)
+    tool = ["llvm-objdump-19", "-d", "--no-show-raw-insn", str(tmp_path / "x.o")]
+    theirs = subprocess.run(tool, check=True, capture_output=True, text=True).stdout
+    ours = run("dump", tmp_path / "x.o").stdout
+    assert texts_of(ours) == texts_of(theirs)
+
+
+@pytest.mark.parametrize(
+    ("args", "word"),
+    [
+        (["--prog", "nosuch"], "parse_ip4"),
+        (["--section", "nosuch"], ".text"),
+        (["--link", "nosuch"], "balancer"),
+    ],
+)
+def test_unknown_names_list_the_known(run: Any, demo: Path, args: list[str], word: str) -> None:
+    """A name that is not there fails, and the message has those that are."""
+    (line,) = run("dump", demo, *args, status=1).stderr.splitlines()
+    assert word in line
+
+
+def test_raw_instructions_have_no_links(run: Any, tmp_path: Path) -> None:
+    """--link is for objects."""
+    path = tmp_path / "x.bin"
+    path.write_bytes(bytes.fromhex("9500000000000000"))
+    assert "needs an object" in run("dump", path, "--link", "x", status=1).stderr
+
+
+def test_stdin_is_told_by_content(run: Any, demo: Path) -> None:
+    """An object and assembly on stdin are told apart by what they are."""
+    assert "mix:" in run("dump", "-", stdin=demo.read_bytes()).stdout
+    assert "exit" in run("dump", "-", stdin=b"r0 = 0\nexit\n").stdout
+
+
+def test_broken_object_fails(run: Any, broken: Path) -> None:
+    """A broken object gives one line and exit 1."""
+    result = run("dump", broken, status=1)
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1
+
+
+def slots_of(text: str) -> list[int]:
+    """The slots of a listing."""
+    return [int(found[1]) for found in re.finditer(r"^ +(\d+):", text, re.MULTILINE)]
+
+
+def texts_of(text: str) -> list[str]:
+    """The instructions of a listing."""
+    return [found[1].strip() for found in re.finditer(r"^ +\d+:(.*)$", text, re.MULTILINE)]
