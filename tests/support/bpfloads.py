@@ -13,8 +13,8 @@ from support import packets
 from support.tools import BPFFS, BpftoolError, Loaded, bpf_run, loaded
 
 Answer = tuple[int, bytes] | str
-# What no two loads share: ids, addresses, and tags, which are hashes of the code as it was loaded.
-UNSTABLE = re.compile(r"map\[id:\d+\]|#-?\d+|bpf_prog_[0-9a-f]{16}")
+# What no two loads share: addresses, ids, and tags, which are hashes of the code as it came in.
+UNSTABLE = re.compile(r"0xffff[0-9a-f]{12}|map\[id:\d+\]|bpf_prog_[0-9a-f]{16}|#-?\d+")
 
 
 @contextlib.contextmanager

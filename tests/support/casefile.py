@@ -75,7 +75,7 @@ class Case:
         """Write what came out into the file, as its ``after``."""
         lines = [re.sub(r"^( *)\d+: ", r"        ", line) for line in got.split("\n")]
         lines = [re.sub(r"(, )?func \w+|func \w+, ", "", line) for line in lines]
-        lines = [line.removesuffix("//").rstrip() for line in lines]
+        lines = [line.rstrip().removesuffix("//").rstrip() for line in lines]
         parts = {**self.parts, "after": "\n".join(lines) + "\n"}
         text = "".join(f"== {name}\n{part}" for name, part in parts.items())
         self.path.write_text(f"{self.title}\n{text}")

@@ -200,6 +200,12 @@ FREE_BODIES = [  # that can go anywhere
 ]
 
 
+KEEPING_BODIES = [  # that can only replace
+    Body(np.concatenate([row(MOV, 3, 0, 1), row(0), row(JA, 0, -2)]), keeps=1),
+    Body(np.concatenate([row(0), row(WIDE, 2, 0, 3), row(0)]), keeps=0),
+]
+
+
 def random_edit(rng: random.Random, pair: Pair) -> None:
     """One random edit of both, sometimes in bulk, sometimes as a pass."""
     pair.pass_name = rng.choice(["", "", "one", "two"])
@@ -249,15 +255,16 @@ def _random_verb(rng: random.Random, pair: Pair) -> None:
             naive.delete(site)
         return
     named: dict[int, Node] = {}
+    choice = FREE_BODIES + KEEPING_BODIES * (verb == "replace")
     if len(sites) == 1:
         body, named = random_body(rng, pair, sites[0], verb)
         bodies = [body]
         firsts = [getattr(patches, verb)(_named(rng, patches, numbers), body)]
     elif rng.random() < 0.7:
-        bodies = [rng.choice(FREE_BODIES)] * len(sites)
+        bodies = [rng.choice(choice)] * len(sites)
         firsts = getattr(patches, verb)(_named(rng, patches, numbers), bodies[0]).tolist()
     else:
-        bodies = rng.choices(FREE_BODIES, k=len(sites))
+        bodies = rng.choices(choice, k=len(sites))
         firsts = getattr(patches, verb)(_named(rng, patches, numbers), bodies).tolist()
     for site, first, body in zip(sites, firsts, bodies, strict=True):
         pair.learn(first, body, naive.edit(verb, site, body, named))

@@ -116,7 +116,8 @@ def _roots(parts: Parts, starts: Slots64, entered: Slots64, btf: Btf | None) -> 
     """
     sections = [parts.raw.names[index] for index in parts.space.sections.tolist()]
     is_program = np.array([name != ".text" for name in sections], np.bool_)
-    names = set() if btf is None else set(exception_callbacks(btf).values())
+    with located(parts.raw, ".BTF"):
+        names = set() if btf is None else set(exception_callbacks(btf).values())
     called_back = np.zeros(0, np.int64)
     if names:
         sym = [index for index in range(len(parts.symbols)) if parts.symbols.name(index) in names]

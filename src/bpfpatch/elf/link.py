@@ -260,6 +260,7 @@ def _flatten(
     )
     starts = flat[program.subprogs.start[units]].astype(np.int32)
     names = tuple(program.subprogs.names[unit] for unit in units)
+    is_root = np.array([unit in (units[0], _exception_callback(code, main)) for unit in units])
     relocs, targets = _external(raw, code, flat)
     tables = {RELOC_TABLE: relocs}
     for name in (LINE_INFO, FUNC_INFO, CORE_RELO, JUMP_TABLE):
@@ -267,7 +268,7 @@ def _flatten(
             tables[name] = _moved(program.tables[name], flat)
     linked = Program(
         insns=insns,
-        subprogs=Subprogs(starts, names, np.zeros(starts.size, np.int32)),
+        subprogs=Subprogs(starts, names, np.zeros(starts.size, np.int32), is_root),
         sections=(main.section,),
         tables=tables,
         external=np.unique(flat[program.external[flat[program.external] >= 0]]).astype(np.int32),

@@ -173,6 +173,34 @@ def test_a_pointer_to_code_in_data_is_a_row(build):
     assert table.rows["byte_off"].tolist() == [8]
 
 
+def roots(code):
+    """Names of the subprogs that are entered from outside."""
+    return {
+        name for name, root in zip(code.subprogs.names, code.subprogs.is_root, strict=True) if root
+    }
+
+
+def test_programs_and_what_data_points_at_are_roots(build):
+    """Functions of program sections and those that data points at are entered from outside."""
+    build.code(".text", EXIT, EXIT, EXIT)
+    build.code("xdp", EXIT)
+    build.sections.append(build.section(".data", bytes(16), flags=3, align=8))
+    sym(build, "text", ".text", type=SECTION)
+    for row, name in enumerate(("pointed", "lonely", "by_name")):
+        sym(build, name, ".text", 8 * row, 8, FUNC, GLOBAL)
+    sym(build, "main", "xdp", 0, 8, FUNC, GLOBAL)
+    build.rels[".data"] = [(0, R_ABS64, "text"), (8, R_ABS64, "by_name")]
+    assert roots(ElfObject.parse(build.to_bytes()).code) == {"pointed", "by_name", "main"}
+
+
+def test_an_exception_callback_is_a_root():
+    """A function that only a declaration tag of .BTF names is entered from outside."""
+    obj = ElfObject.parse(dict(fixture_objects())["exceptions.clang-19.v3.el.g.o"])
+    assert "on_throw" in roots(obj.code)
+    linked = [obj.link(info.name).program for info in obj.programs]
+    assert any("on_throw" in roots(program) for program in linked)
+
+
 def refused(build, what):
     """Reading the code raises with a place."""
     obj = ElfObject.parse(build.to_bytes())

@@ -426,6 +426,19 @@ def test_dwarf_stays_where_no_code_moved():
     assert out.notices == ()
 
 
+def test_only_content_counts_as_dwarf(build):
+    """A string table or code is kept whatever it is called."""
+    build.code("xdp", EXIT)
+    build.code(".debug_code", EXIT)
+    build.sections.append(build.section(".debug_names", b"\0", type=3))
+    build.sections.append(build.section(".debug_info", b"stale"))
+    out = edited(ElfObject.parse(build.to_bytes()), nop_at(0))
+    names = [sec.name for sec in out.sections]
+    assert ".debug_info" not in names
+    assert {".debug_code", ".debug_names"} <= set(names)
+    assert out.notices == ("removed 1 DWARF section, stale since the code moved",)
+
+
 def test_a_stripped_object_is_not_edited_wrongly():
     """Where calls of a stripped object go cannot be known, so its code is not moved."""
     obj = fixture("xdp_parse.clang-19.v3.el.g.strip-all.o")

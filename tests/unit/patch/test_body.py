@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -328,8 +330,6 @@ def test_target_needs_one_at_every_site():
 def test_external_reference_has_no_target():
     """What a relocation owns refers to nothing that a body could go to."""
     given = program(TEXT)
-    from dataclasses import replace
-
     patches = PatchList(replace(given, external=np.array([2])))
     with pytest.raises(EditError, match="calls or addresses no subprog"):
         patches.insert_after(2, Body.asm("call @target"))

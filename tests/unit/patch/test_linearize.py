@@ -10,7 +10,7 @@ import pytest
 from bpfpatch import isa
 from bpfpatch.errors import LostRowError, LostTargetError, ReachError, ValidationError
 from bpfpatch.isa import call_subprog, concat, exit_, ja, jump, mov
-from bpfpatch.patch import Body, Linearized, PatchList
+from bpfpatch.patch import Body, Linearized, PatchList, patchlist
 from bpfpatch.program import (
     INSERTED,
     Anchor,
@@ -471,8 +471,10 @@ def test_error_about_an_inserted_instruction():
     assert str(caught.value.where).startswith("insn 4 in subprog main (lb.c:6)")
 
 
-def test_body_cannot_jump_into_another_subprog():
-    """A jump stays inside its subprog."""
+@pytest.mark.parametrize("max_runs", [0, 8])
+def test_body_cannot_jump_into_another_subprog(monkeypatch, max_runs):
+    """A jump stays inside its subprog, however its edit was merged."""
+    monkeypatch.setattr(patchlist, "MAX_RUNS", max_runs)
     patches = PatchList(program(TEXT))
     patches.insert_before(1, Body.asm("if r1 == 1 goto f", f=4))
     with pytest.raises(ValidationError, match="jumps out of its subprog, to insn 5 in subprog f"):

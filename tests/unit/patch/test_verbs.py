@@ -285,3 +285,66 @@ def test_provenance_of_every_instruction():
     new = INSERTED
     assert remap.orig.tolist() == [0, 2, 3, new, new, new, 4, 5]
     assert remap.site.tolist() == [0, 2, 3, 4, 4, 4, 4, 5]
+
+
+# ---- the order of edits ----------------------------------------------------------------------
+
+ORDER = """
+        if r1 == 0 goto one
+        exit
+    one:
+        r0 = 1
+    two:
+        r0 = 2
+        exit
+"""
+
+
+@pytest.mark.parametrize("is_looked_at", [False, True])
+@pytest.mark.parametrize("empty", [None, Body.of()])
+@pytest.mark.parametrize(("first", "wanted"), [("delete", 3), ("prepend", 5)])
+def test_order_of_a_deletion_and_a_prologue(is_looked_at, empty, first, wanted):
+    """A jump that slid to an instruction misses its later prologue, and runs an earlier one."""
+    patches = PatchList(program(ORDER))
+
+    def delete():
+        if empty is None:
+            patches.delete(2)
+        else:
+            patches.replace(2, empty)
+
+    steps = [delete, lambda: patches.prepend(3, Body.asm("r9 = 9"))]
+    for step in steps if first == "delete" else reversed(steps):
+        step()
+        if is_looked_at:
+            patches.nodes()
+    assert patches[0].target.node == wanted
+
+
+@pytest.mark.parametrize("is_looked_at", [False, True])
+def test_order_of_a_jump_and_a_capture(is_looked_at):
+    """A body that jumps to a node is captured by what goes in front of that node later."""
+    patches = PatchList(program(ORDER))
+    jump = patches.insert_after(0, Body.asm("if r2 == 0 goto two", two=3))
+    if is_looked_at:
+        patches.nodes()
+    mine = patches.insert_before(3, Body.asm("r9 = 9"))
+    late = patches.insert_after(0, Body.asm("if r3 == 0 goto two", two=3))
+    assert patches[jump].target.node == mine
+    assert patches[late].target.node == 3
+
+
+def test_bulk_in_any_order_of_sites():
+    """An array of sites may be in any order; each site gets its own instance."""
+    patches = PatchList(program(ORDER))
+    firsts = patches.replace([2, 0, 1], Body.asm("r6 = 6; @orig; r7 = 7")).tolist()
+    order = patches.nodes().tolist()
+    assert firsts == [5, 7, 9]
+    assert order == [7, 0, 8, 9, 1, 10, 5, 2, 6, 3, 4]
+
+
+def test_a_deleted_run_is_one_place():
+    """Jumps to each instruction of a run that one edit deletes go to what follows the run."""
+    patches = PatchList(program(ORDER.replace("r0 = 2", "r0 = 2; if r1 == 3 goto two")))
+    patches.delete([2, 3, 4])
+    assert patches[0].target.node == 5
