@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fixtures import build
-from support.bpfobjects import fixture_path
-from support.packets import SKB_SAMPLES
-from support.tools import Loaded, bpf_run, loaded, need_bpf
 
 from bpfpatch import isa
 from bpfpatch.elf import ElfObject
 from bpfpatch.patch import Body, PatchList
 from bpfpatch.program import validate
+from fixtures import build
+from support.bpfobjects import fixture_path
+from support.packets import SKB_SAMPLES
+from support.tools import Loaded, bpf_run, loaded, need_bpf
 
 RUNNABLE = [source for source in build.SOURCES if source.runs and source.is_committed]
 

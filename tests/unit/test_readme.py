@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from support.bpfobjects import fixture_path
-
 import bpfpatch as bp
+from support.bpfobjects import fixture_path
 
 ROOT = Path(__file__).parents[2]
 

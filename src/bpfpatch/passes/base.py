@@ -8,8 +8,8 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass
-from types import NoneType
-from typing import Any, ClassVar, Final, Self, TypeVar, get_args, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, ClassVar, Final, Self, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from bpfpatch.errors import OptionError
 from bpfpatch.patch import PatchList
@@ -168,7 +168,8 @@ _KINDS: Final[dict[Any, tuple[Callable[[str], Any], str]]] = {
 
 def _kind(want: Any) -> tuple[Any, bool]:
     """An option's type, and whether it may be None instead."""
-    parts = set(get_args(want)) or {want}
+    is_union = isinstance(want, UnionType) or get_origin(want) is Union
+    parts = set(get_args(want)) if is_union else {want}
     has_none = NoneType in parts
     parts.discard(NoneType)
     return (parts.pop() if len(parts) == 1 else want), has_none

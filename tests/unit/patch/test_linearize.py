@@ -514,3 +514,18 @@ def test_linearize_is_kept_by_replace():
     """A program made from a result, as by a dataclass's replace, decodes its references anew."""
     new, _ = PatchList(program(TEXT)).linearize()
     assert replace(new).refs.target.tolist() == new.refs.target.tolist()
+
+
+def test_attached_row_of_a_node_that_a_change_names_later():
+    """Rows of one table may come before and after a change: only the earlier one is bound to it."""
+    patches = PatchList(program(TEXT))
+    patches.attach("reloc", 5, "later")
+    patches.modify(4, imm=0)
+    patches.attach("reloc", 4, "x")
+    patches.modify(2, dst=1)
+    assert patches.linearize().program.tables["reloc"].rows.tolist() == ["a", "x", "later"]
+    patches.modify(4, imm=1)
+    with pytest.raises(LostRowError, match="a row attached to reloc belongs to it") as caught:
+        patches.linearize()
+    assert (caught.value.row, caught.value.slot) == (2, 4)
+    assert caught.value.where.source == "lb.c:9"

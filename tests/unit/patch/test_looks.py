@@ -270,3 +270,13 @@ def test_empty_program():
     assert len(new) == 0
     assert remap.is_identity
     assert remap.bound.tolist() == [0]
+
+
+@pytest.mark.parametrize("n_exits", [1, 9])
+def test_view_of_a_short_program(n_exits):
+    """The second slot of an ld_imm64 is nobody's target, however short the program is."""
+    given = Program(concat([isa.ld_imm64(1, 5), *[isa.exit_()] * n_exits]))
+    patches = PatchList(given)
+    assert patches.view().land.tolist()[:3] == [0, LOST, 2]
+    assert patches.linearize().remap.land.tolist()[:3] == [0, LOST, 2]
+    assert patches.linearize().remap.entry.tolist()[:3] == [0, LOST, 2]

@@ -1,0 +1,41 @@
+"""What the documentation of the passes shows is what happens."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from support.plugins import EXAMPLES
+
+ROOT = Path(__file__).resolve().parents[3]
+PAGES = sorted((ROOT / "docs" / "passes").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_shown_output_is_real(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every command on the page, run on the page's own files, prints what the page shows."""
+    pytest.importorskip("click")
+    from click.testing import CliRunner
+
+    from bpfpatch.cli.app import cli
+
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(EXAMPLES / "count_calls.py", tmp_path)
+    text = page.read_text()
+    for name, source in re.findall(r"```asm (\S+)\n(.*?)```", text, re.S):
+        (tmp_path / name).write_text(source)
+    for command, shown in re.findall(r"```console\n\$ bpfpatch ([^\n]*)\n(.*?)```", text, re.S):
+        done = CliRunner().invoke(cli, command.split())
+        assert done.exit_code == 0, done.output
+        assert done.stdout == shown
+
+
+def test_every_pass_has_a_page() -> None:
+    """There is a page for each built-in pass, and the overview links to it."""
+    overview = (ROOT / "docs" / "passes" / "README.md").read_text()
+    for name in ("dce", "nops", "sprinkle", "your-own"):
+        assert f"({name}.md)" in overview
+        assert (ROOT / "docs" / "passes" / f"{name}.md").exists()
