@@ -35,11 +35,11 @@ def test_list_equals_model(monkeypatch, max_runs, first, n_cases):
 def test_long_arrays(monkeypatch):
     """Arrays that are gathered in portions give what they give in one piece."""
     monkeypatch.setattr(types, "_CHUNK", 3)
-    for seed in range(200):
+    for seed in range(100):
         run_case(2 * 10**6 + seed, look=0.3, restart=0.1)
 
 
 def test_linearize_after_each():
     """Edits mean what they would mean if the list were linearized after each one."""
-    for seed in range(300):
+    for seed in range(150):
         run_case(10**6 + seed, look=0.0, restart=1.0)

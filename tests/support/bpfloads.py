@@ -49,10 +49,13 @@ def loaded_bytes(data: bytes, folder: Path) -> Iterator[Loaded]:
             raise BpftoolError(done.stderr)
         yield Loaded(root, {pin.name: pin for pin in sorted(root.iterdir())}, {})
     finally:
-        for pin in sorted(root.iterdir()) if root.exists() else ():
-            pin.unlink()
+        if root.exists():
+            for pin in sorted(root.iterdir()):
+                pin.unlink()
+            root.rmdir()
         for pin in set(BPFFS.iterdir()) - before:
-            pin.rmdir() if pin.is_dir() else pin.unlink()
+            if not pin.is_dir():
+                pin.unlink(missing_ok=True)
 
 
 def listing(pin: Path) -> list[dict[str, object]]:

@@ -102,8 +102,16 @@ def test_constants_follow_entries_that_agree() -> None:
 
 def test_constants_do_not_follow_a_call() -> None:
     """A function knows nothing on entry, whatever its only caller knows."""
-    found, _, _ = explore("r1 = 1; call f; exit; f: if r1 == 1 goto out; r0 = 0; out: exit")
+    found, _, _ = explore("r6 = 1; call f; exit; f: if r6 == 1 goto out; r0 = 0; out: exit")
     assert found.taken.size == found.never.size == 0
+
+
+def test_wide_constant_joins_its_halves() -> None:
+    """The halves of an ld_imm64 are numbers without a sign."""
+    found, _, _ = explore("r1 = 0x180000000 ll; r1 >>= 31; if r1 != 3 goto out; out: exit")
+    assert found.never.tolist() == [3]
+    found, _, _ = explore("r1 = -2 ll; if r1 != -2 goto out; out: exit")
+    assert found.never.tolist() == [2]
 
 
 def test_back_edge_spoils_what_changes_in_the_loop() -> None:

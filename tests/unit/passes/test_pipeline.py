@@ -161,6 +161,14 @@ def test_more_of_the_same_mistake_is_refused() -> None:
     assert len(caught.value.violations) == 2
 
 
+def test_fewer_mistakes_are_no_new_ones() -> None:
+    """A pass that mends one of two mistakes is not blamed for the other."""
+    subprogs = Subprogs(np.array([0, 1]), ("f", "g"), np.zeros(2))
+    broken = Program(assemble("r0 = 0; r0 = 1").insns, subprogs=subprogs)
+    edit = Free(lambda patches: patches.insert_after(0, Body.asm("exit")))
+    assert len(Pipeline((edit,)).run(broken).program) == 3
+
+
 def test_edit_errors_come_through() -> None:
     """A jump that a pass has stretched too far is the list's own error."""
     program = assemble("if r1 == 0 goto out;" + "r0 = 0;" * 20_000 + "out: exit")
