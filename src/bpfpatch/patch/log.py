@@ -172,7 +172,7 @@ def commuting_prefix(edits: Edits, bodies: list[Body], start: int, previous: Slo
         start: where the run begins.
         previous: (e,) from `previous_touch`.
     """
-    if start == 0 and is_uniform(edits) and (previous < 0).all() and not _names_nodes(bodies):
+    if start == 0 and is_uniform(edits) and (previous < 0).all():
         # Of one verb and body, edits of old nodes commute; a chain of new ones does not.
         new = np.flatnonzero(edits.site >= edits.first[0])
         return int(new[0]) if new.size else len(edits)
@@ -192,10 +192,10 @@ def commuting_prefix(edits: Edits, bodies: list[Body], start: int, previous: Slo
 
 
 def previous_touch(edits: Edits, bodies: list[Body], n_pool: int) -> Slots:
-    """(e,) the latest earlier edit that touches a node that this one touches, or -1.
+    """(e,) the latest earlier edit whose site this one touches, or -1.
 
-    An edit touches its site, and the nodes that its body refers to; two
-    references to one node do not clash.
+    An edit touches its site, and the nodes that its body refers to. A reference
+    that came before an edit of its target is no clash: that edit moves it along.
     """
     n_edits = len(edits)
     out = np.full(n_edits, -1, np.int32)
@@ -215,10 +215,8 @@ def previous_touch(edits: Edits, bodies: list[Body], n_pool: int) -> Slots:
     node, edit, is_site = node[by_node], edit[by_node], is_site[by_node]
     is_head = np.append(True, node[1:] != node[:-1])
     group = np.maximum.accumulate(np.where(is_head, np.arange(node.size), 0))
-    before = np.arange(node.size) - 1
     latest_site = np.maximum.accumulate(np.where(is_site, np.arange(node.size), -1))
-    latest_site = np.append(-1, latest_site[:-1])
-    row = np.where(is_site, before, latest_site)
+    row = np.append(-1, latest_site[:-1])
     valid = row >= group
     # An edit's own body may refer to its site: that is no clash with itself.
     valid &= edit[np.maximum(row, 0)] != edit
@@ -237,10 +235,6 @@ def is_uniform(edits: Edits) -> bool:
 
 def _is_constant(values: NDArray[Any]) -> bool:
     return values.strides == (0,) or bool((values == values[0]).all())
-
-
-def _names_nodes(bodies: list[Body]) -> bool:
-    return any(ref.to is To.NODE for body in bodies for ref in body.refs)
 
 
 def _node_refs(edits: Edits, bodies: list[Body]) -> tuple[Slots, Slots]:

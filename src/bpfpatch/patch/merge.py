@@ -68,7 +68,7 @@ def merge_run(state: ListState, edits: Edits, bodies: list[Body], n_pool: int) -
         fresh_targets[is_old] = _follow_refs(
             moved_land, moved_entry, fresh_targets[is_old], fresh.is_entry[is_old]
         )
-        state.has_foreign_refs |= bool((fresh.is_entry | (fresh.to == To.NODE)).any())
+        state.has_foreign_refs |= bool((fresh.to == To.NODE).any())
         state.ref_node = np.concatenate([state.ref_node, fresh.node])
         state.ref_target = np.concatenate([state.ref_target, fresh_targets])
         state.ref_is_entry = np.concatenate([state.ref_is_entry, fresh.is_entry])

@@ -77,9 +77,7 @@ class Past:
 
     def origin(self, pool_slots: Slots) -> NDArray[np.uint16]:
         """(n,) index into ``passes``; 0 for original slots."""
-        out = self.index[np.searchsorted(self.since, pool_slots, side="right") - 1]
-        out[pool_slots < self.n_original] = 0
-        return out
+        return self.index[np.searchsorted(self.since, pool_slots, side="right") - 1]
 
     def site(self, pool_slots: Slots) -> Slots:
         """(n,) the original slot at which an inserted node went in, through any nesting."""

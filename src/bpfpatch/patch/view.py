@@ -59,11 +59,17 @@ class Layout:
     def slots(self, nodes: Slots) -> Slots:
         """(n,) flat slots of nodes; LOST for LOST, -1 for what is not alive."""
         if nodes.size <= _FEW and "slot_of" not in vars(self):
-            found = [np.flatnonzero(self.pool_slot == node)[:1] for node in nodes.tolist()]
-            return np.array([at[0] if at.size else LOST for at in found], np.int32)
+            return np.array([self._find(node) for node in nodes.tolist()], np.int32)
         out = gather(self.slot_of, nodes)  # LOST, which is -1, is put right below
         out[nodes == LOST] = LOST
         return out
+
+    def _find(self, node: int) -> int:
+        """The flat slot of one node, or LOST."""
+        at = np.flatnonzero(self._order == node)
+        if not at.size:
+            return LOST
+        return int(at[0] if self._start is None else self._start[at[0]])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
