@@ -30,6 +30,10 @@ _WIDTHS: Final = {1: 8, 2: 8, 3: 4, 4: 4, 10: 4, 11: 4, 12: 8}
 """Bytes that a relocation type covers in data. 1 and 10 are what clang up to 12 used there, 11
 and 12 binutils up to 2.40. Source: linux v6.1, Documentation/bpf/llvm_reloc.rst."""
 
+_ABSOLUTE_TYPES: Final = (11, 12)
+"""Types with which binutils up to 2.40 puts the whole address of a named symbol in place, and
+what is added to it; with all others the field is what is added, and no more."""
+
 _DEBUG_PREFIXES: Final = (".debug_", ".zdebug_", ".eh_frame", ".gnu.debuglto_")
 
 
@@ -132,8 +136,8 @@ def _relocated(parts: Parts, rel: RelSection) -> tuple[Slots64, NDArray[Any]]:
     is_named = parts.symbols.type[sym] != STT_SECTION
     needs_row = ~is_named | (addend != 0)
     code = parts.code_of_symbol[sym]
-    # Old binutils put all of the address in place, see FORM_ABSOLUTE.
-    in_full = is_named & needs_row & (addend == value)
+    # See FORM_ABSOLUTE; here the type tells who wrote the field.
+    in_full = is_named & needs_row & np.isin(picked["type"], _ABSOLUTE_TYPES)
     local = np.where(in_full, addend, value + addend)
     rows = np.zeros(sym.size, ADDRESS)
     rows["section"], rows["byte_off"], rows["width"] = rel.target, byte_off, width

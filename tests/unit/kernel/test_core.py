@@ -76,7 +76,7 @@ def test_a_fields_place_is_the_kernels():
     local, s = simple(32)
     kernel, _ = simple(192)
     out = relocated(
-        local, s, "0:1", CoreKind.FIELD_BYTE_OFFSET, isa.load(isa.R1, isa.R2, 4, 4), kernel
+        local, s, "0:1", CoreKind.FIELD_BYTE_OFFSET, isa.load("u32", isa.R1, isa.R2, 4), kernel
     )
     assert out["off"][0] == 24
 
@@ -131,14 +131,6 @@ def test_elements_of_arrays_count():
 
 def test_an_element_beyond_the_kernels_array_is_poison():
     """Where the kernel's array is too short the instruction must not be reached."""
-
-    def typed(count):
-        types = base()
-        array = types.add(Array(U32, U32, count))
-        return types.build(), types.add(
-            Struct("s", 64, (Member("v", array, 0), Member("w", U32, 480)))
-        )
-
     types = base()
     array = types.add(Array(U32, U32, 4))
     s = types.add(Struct("s", 64, (Member("v", array, 0), Member("w", U32, 480))))
@@ -174,7 +166,7 @@ def test_absent_members_do_not_exist():
     kernel = types.build()
     assert imm_of(local, s, "0:1", CoreKind.FIELD_EXISTS, kernel, 1) == 0
     out = relocated(
-        local, s, "0:1", CoreKind.FIELD_BYTE_OFFSET, isa.load(isa.R1, isa.R2, 4, 4), kernel
+        local, s, "0:1", CoreKind.FIELD_BYTE_OFFSET, isa.load("u32", isa.R1, isa.R2, 4), kernel
     )
     assert (out["code"][0], out["imm"][0]) == (0x85, POISON)
 
@@ -192,7 +184,7 @@ def test_a_load_takes_the_kernels_width():
     """A load of an unsigned member gets the kernel's size; of a signed one it is poison."""
     local, s = simple(32, U32)
     kernel, _ = simple(64, U64)
-    load = isa.load(isa.R1, isa.R2, 4, 4)
+    load = isa.load("u32", isa.R1, isa.R2, 4)
     out = relocated(local, s, "0:1", CoreKind.FIELD_BYTE_OFFSET, load, kernel)
     assert (out["code"][0], out["off"][0]) == (0x79, 8)
     local, s = simple(32, S32)

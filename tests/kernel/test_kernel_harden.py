@@ -1,0 +1,167 @@
+"""Blinding is on for one load only, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from bpfpatch import asm, kernel
+from bpfpatch.errors import OptionError
+from bpfpatch.kernel.harden import SETTING
+from support.tools import need_bpf
+
+pytestmark = pytest.mark.kernel
+
+SECONDS = 20
+HOLD = """
+import sys, time
+from bpfpatch import kernel
+with kernel.harden(2):
+    print("set", flush=True)
+    {body}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _settable() -> None:
+    need_bpf()
+    if "harden" not in kernel.probe().features:
+        pytest.skip("not on this kernel: bpf_jit_harden cannot be set")
+
+
+def setting() -> str:
+    """The machine's setting now."""
+    return SETTING.read_text().strip()
+
+
+@pytest.fixture
+def before() -> str:
+    """The machine's setting before the test, once nobody else has changed it."""
+    with kernel.harden(int(setting())):
+        return setting()
+
+
+def started(body: str) -> subprocess.Popen[str]:
+    """A process that has set it, and does what follows."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD.format(body=body)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(kernel.__file__).parents[2])},
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "set\n"
+    return process
+
+
+def test_constants_are_blinded() -> None:
+    """A constant is not in a hardened program's code; without hardening it is."""
+    constant = 0x12345678
+    program = asm.assemble(f"r0 = {constant}; exit")
+    with kernel.load(program) as plain, kernel.load(program, mode="jit+harden") as blinded:
+        assert constant in plain.xlated()["imm"]
+        assert constant not in blinded.xlated()["imm"]
+        if blinded.info().jited_len:
+            assert constant.to_bytes(4, "little") not in blinded.jited()
+        packet = bytes(64)
+        assert plain.test_run(packet).retval == blinded.test_run(packet).retval == constant
+    with pytest.raises(OptionError, match="no mode 'fast'"):
+        kernel.load(program, mode="fast")  # type: ignore[arg-type]
+
+
+def test_it_is_put_back(before: str) -> None:
+    """After a block the setting is what it was, also within another block."""
+    with kernel.harden(2):
+        assert setting() == "2"
+        with kernel.harden(1):
+            assert setting() == "1"
+        assert setting() == "2"
+    assert setting() == before
+
+
+def test_it_is_put_back_after_an_error(before: str) -> None:
+    """An exception in the block, and a load that fails, put it back."""
+
+    class OwnError(Exception):
+        pass
+
+    def fail() -> None:
+        with kernel.harden(2):
+            raise OwnError
+
+    with pytest.raises(OwnError):
+        fail()
+    assert setting() == before
+    with pytest.raises(kernel.VerifierError):
+        kernel.load(asm.assemble("r0 = r9; exit"), mode="jit+harden")
+    assert setting() == before
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name
+)
+def test_it_is_put_back_after_a_signal(number: signal.Signals, before: str) -> None:
+    """A process that is told to end puts it back, and ends by that signal."""
+    process = started(f"time.sleep({SECONDS})")
+    assert setting() == "2"
+    process.send_signal(number)
+    process.communicate(timeout=SECONDS)
+    assert process.returncode == -number
+    assert setting() == before
+
+
+def test_it_is_put_back_at_exit(before: str) -> None:
+    """sys.exit in the block puts it back."""
+    process = started("sys.exit(3)")
+    process.communicate(timeout=SECONDS)
+    assert process.returncode == 3
+    assert setting() == before
+
+
+def test_the_next_one_puts_back_what_a_killed_one_could_not(before: str) -> None:
+    """After SIGKILL the setting stays, until the next block sets and restores the old value."""
+    process = started(f"time.sleep({SECONDS})")
+    process.kill()
+    process.communicate(timeout=SECONDS)
+    with kernel.harden(2):
+        pass
+    assert setting() == before
+
+
+def test_processes_take_turns(before: str) -> None:
+    """Who comes second waits for the first, and both put back the true value."""
+    process = started("time.sleep(0.5)")
+    start = time.monotonic()
+    with kernel.harden(1):
+        waited = time.monotonic() - start
+        assert setting() == "1"
+    process.communicate(timeout=SECONDS)
+    assert waited > 0.1
+    assert setting() == before
+
+
+def test_threads_take_turns(before: str) -> None:
+    """Loads from several threads do not undo each other's setting."""
+    program = asm.assemble("r0 = 0x12345678; exit")
+    blinded: list[bool] = []
+
+    def work() -> None:
+        for _ in range(5):
+            with kernel.load(program, mode="jit+harden") as prog:
+                blinded.append(0x12345678 not in prog.xlated()["imm"])
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert blinded == [True] * 20
+    assert setting() == before
