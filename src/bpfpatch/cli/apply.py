@@ -100,6 +100,8 @@ def command(
     """Run a PIPELINE of passes over OBJ and write the result to OUT; - is stdin and stdout."""
     if output is None and not (with_diff or with_report or as_json):
         raise click.UsageError("where to? -o OUT, or --diff, --report or --json to look only")
+    if output == "":
+        raise click.UsageError("-o takes the name of a file, or - for stdout, not nothing")
     if output == "-" and (with_diff or as_json):
         raise click.UsageError("--diff and --json print to stdout, and so does -o -")
     if output is not None:

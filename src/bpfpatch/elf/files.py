@@ -8,19 +8,35 @@ import stat
 import sys
 import tempfile
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
+
+from bpfpatch.errors import FormatError
 
 Source = str | os.PathLike[str] | BinaryIO
 Target = str | os.PathLike[str] | BinaryIO
 
 
+MAX_BYTES: Final = 256 << 20
+"""More than any object has: a device or pipe that gives more does not end."""
+
+
 def read_all(source: Source) -> bytes:
-    """All bytes of a file, of an open binary stream, or of standard input (``-``)."""
+    """All bytes of a file, of an open binary stream, or of standard input (``-``).
+
+    Raises:
+        OSError: it cannot be read.
+        FormatError: it has more bytes than any object, or no end at all.
+    """
     if source == "-":
-        return sys.stdin.buffer.read()
-    if isinstance(source, str | os.PathLike):
-        return Path(source).read_bytes()
-    return source.read()
+        data = sys.stdin.buffer.read(MAX_BYTES + 1)
+    elif isinstance(source, str | os.PathLike):
+        with Path(source).open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    else:
+        data = source.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise FormatError(f"more than {MAX_BYTES >> 20} MiB, which no BPF object has", MAX_BYTES)
+    return data
 
 
 def write_all(target: Target, data: bytes) -> None:

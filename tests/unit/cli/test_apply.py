@@ -264,3 +264,14 @@ def test_terminal_gets_no_object(run: Any, demo: Path, monkeypatch: pytest.Monke
     result = run("apply", demo, "-o", "-", status=1)
     assert "is a terminal" in result.stderr
     assert result.stdout == ""
+
+
+def test_output_has_a_name(run: Any, demo: Path) -> None:
+    """An empty name for the output is a wrong argument."""
+    assert "not nothing" in run("apply", demo, "-o", "", status=2).stderr
+
+
+def test_input_without_an_end_is_refused(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device that never ends is refused once it has given more than any object has."""
+    monkeypatch.setattr("bpfpatch.elf.files.MAX_BYTES", 1 << 16)
+    assert "which no BPF object has" in run("info", "/dev/zero", status=1).stderr
