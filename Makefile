@@ -45,6 +45,7 @@ deps: ## Install what the skipped tests need (Debian, as root)
 
 bench: $(STAMP) ## Measure: a million patches, edits by handle, a 4 MB object
 	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks.interp
 
 fixtures: $(STAMP) ## Build the test objects again from their sources (needs make deps)
 	@$(BIN)/python tests/fixtures/build.py

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from . import asm, btf, errors, isa
+    from . import asm, btf, errors, interp, isa, kernel
     from .elf import ElfObject
     from .errors import BpfPatchError
     from .passes import Pass, Pipeline, Target, register
@@ -36,7 +36,7 @@ _HOMES = {
         "program",
     ),
 }
-_MODULES = ("asm", "btf", "errors", "isa")
+_MODULES = ("asm", "btf", "errors", "interp", "isa", "kernel")
 
 
 def __getattr__(name: str) -> Any:
@@ -75,7 +75,9 @@ __all__ = [
     "btf",
     "diff",
     "errors",
+    "interp",
     "isa",
+    "kernel",
     "register",
     "validate",
 ]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
+import socket
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from bpfpatch import asm, isa, kernel
 from bpfpatch.elf import ElfObject
 from bpfpatch.errors import OptionError
+from bpfpatch.kernel.syscall import Cmd, bpf
 from bpfpatch.patch import Body, PatchList
 from support.bpfobjects import fixture_path
 from support.packets import SAMPLES
@@ -20,6 +23,7 @@ from support.tools import bpf_allowed, need_bpf
 pytestmark = pytest.mark.kernel
 
 PACKET = bytes(64)
+ENOTSUPP = 524
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +33,7 @@ def _bpf() -> None:
 
 def open_fds() -> int:
     """Descriptors of this process."""
-    return len(os.listdir("/proc/self/fd"))
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 def test_a_program_runs() -> None:
@@ -95,7 +99,8 @@ def test_the_log_grows_as_needed() -> None:
         kernel.load(Program(insns), log_level=2)
     assert caught.value.slot == count + 1
     assert len(caught.value.log) > 1 << 20
-    assert "\n0: (b7) r0 = 0" in caught.value.log[:1000]
+    assert caught.value.log.startswith("func#0 @0\n")
+    assert "\n0: (b7) r0 = 0" in caught.value.log
 
 
 def test_a_log_can_be_kept() -> None:
@@ -177,20 +182,36 @@ def test_a_context_alone() -> None:
             prog.test_run(ctx=bytes(16), repeat=5)
 
 
-@pytest.mark.parametrize("prog_type", sorted(kind.text for kind in kernel.ProgType))
-def test_every_type_runs_or_says_why_not(prog_type: str) -> None:
-    """What `run_input` says of a type is what the kernel takes."""
-    kind = kernel.ProgType.of(prog_type)
-    wants = kernel.run_input(kind)
-    if wants not in ("data", "ctx") or not kernel.has_prog_type(kind):
-        pytest.skip(f"not on this kernel: {prog_type} does not load or run")
-    attach = {"netfilter": "netfilter", "sk_lookup": "sk_lookup"}.get(prog_type)
+RUNS = sorted(kind.text for kind in kernel.ProgType if kernel.run_input(kind) in ("data", "ctx"))
+
+
+@pytest.mark.parametrize("prog_type", RUNS)
+def test_types_that_run(prog_type: str) -> None:
+    """A type that `run_input` knows an input for runs on it."""
+    if not kernel.has_prog_type(prog_type):
+        pytest.skip(f"not on this kernel: {prog_type} programs do not load")
+    wants = kernel.run_input(kernel.ProgType.of(prog_type))
+    attach = prog_type if prog_type in ("netfilter", "sk_lookup") else None
     flags = kernel.ProgFlag.SLEEPABLE if prog_type == "syscall" else 0
-    text = "r0 = 1; exit"
-    ctx = bytes(64) if wants == "ctx" else b""
-    packet = SAMPLES["tcp_elsewhere"] if wants == "data" else b""
-    with kernel.load(asm.assemble(text), prog_type=kind, attach_type=attach, flags=flags) as prog:
-        assert prog.test_run(packet, ctx).retval in (0, 1)
+    # A socket look-up wants a protocol family, at byte 8, and a protocol.
+    ctx = struct.pack("=QII", 0, socket.AF_INET, socket.IPPROTO_TCP).ljust(64, b"\0")
+    program = asm.assemble("r0 = 1; exit")
+    with kernel.load(program, prog_type=prog_type, attach_type=attach, flags=flags) as prog:
+        packet = SAMPLES["tcp_elsewhere"] if wants == "data" else b""
+        assert prog.test_run(packet, ctx if wants == "ctx" else b"").retval in (0, 1)
+
+
+def test_the_other_types_do_not_run() -> None:
+    """Of a type that `run_input` knows nothing of the kernel itself says that it does not run."""
+    program = asm.assemble("r0 = 0; exit")
+    for kind in kernel.probe().prog_types:
+        if kernel.run_input(kind):
+            continue
+        attach = {"cgroup_sock_addr": "cgroup_inet4_connect", "cgroup_sockopt": "cgroup_getsockopt"}
+        with kernel.load(program, prog_type=kind, attach_type=attach.get(kind.text)) as prog:
+            with pytest.raises(OSError, match="524") as caught:
+                bpf(Cmd.PROG_TEST_RUN, prog_fd=prog.fd)
+            assert caught.value.errno == ENOTSUPP
 
 
 def test_types_without_a_run_say_so() -> None:
@@ -233,6 +254,20 @@ def test_the_kernel_tells_where_lines_went() -> None:
     assert info.line_info["insn_off"][0] == 0
     assert (np.diff(info.line_info["insn_off"].astype(int)) > 0).all()
     assert len(info.jited_line_info) == len(info.line_info)
+
+
+def test_a_program_is_found_by_its_number() -> None:
+    """An id leads to the same program."""
+    program = asm.assemble("r0 = 7; exit")
+    with (
+        kernel.load(program, name="seven") as prog,
+        kernel.LoadedProgram.from_id(prog.info().id) as again,
+    ):
+        assert again.name == "seven"
+        assert again.program.insns.tobytes() == program.insns.tobytes()
+        assert again.test_run(PACKET).retval == 7
+    with pytest.raises(kernel.KernelError, match="ENOENT"):
+        kernel.LoadedProgram.from_id(0x7FFFFFFF)
 
 
 def test_what_works_is_found() -> None:

@@ -9,9 +9,18 @@ import numpy as np
 from bpfpatch import isa
 from bpfpatch.program import Program
 
-ALU_OPS = "add sub mul div or and lsh rsh mod xor mov arsh sdiv smod".split()
-JUMP_OPS = "jeq jgt jge jset jne jsgt jsge jlt jle jslt jsle".split()
-ATOMIC_OPS = "add or and xor fetch_add fetch_or fetch_and fetch_xor xchg cmpxchg".split()
+ALU_OPS = (
+    *("add", "sub", "mul", "div", "or", "and", "lsh", "rsh"),
+    *("mod", "xor", "mov", "arsh", "sdiv", "smod"),
+)
+JUMP_OPS = (
+    *("jeq", "jgt", "jge", "jset", "jne", "jsgt", "jsge"),
+    *("jlt", "jle", "jslt", "jsle"),
+)
+ATOMIC_OPS = (
+    *("add", "or", "and", "xor", "xchg", "cmpxchg"),
+    *("fetch_add", "fetch_or", "fetch_and", "fetch_xor"),
+)
 SIZES = ("u8", "u16", "u32", "u64")
 VALUES = (0, 1, -1, 2, 7, 63, 64, 0x7FFFFFFF, -0x80000000, 0x80, 0xFF, 0x8000, 0xFFFF)
 
@@ -42,7 +51,7 @@ class _Soup:
     def operand(self) -> int | isa.Reg:
         return self.reg() if self.rng.random() < 0.5 else self.imm()
 
-    def insn(self) -> isa.Insns:
+    def insn(self) -> isa.Insns:  # noqa: PLR0911 - one return a kind
         rng = self.rng
         choice = rng.random()
         if choice < 0.34:

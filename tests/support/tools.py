@@ -121,11 +121,16 @@ def load_with_bpftool(path: Path, prog_type: str | None = None) -> Loaded:
     root = BPFFS / f"bpfpatch_test_{os.getpid()}_{next(_count)}"
     typed = [] if prog_type is None else ["type", prog_type]
     _pinned.add(root)
+    before = set(BPFFS.iterdir())
     try:
         _bpftool("prog", "loadall", str(path), str(root), *typed, "pinmaps", str(_maps_root(root)))
         return Loaded(root, _pins_in(root), _pins_in(_maps_root(root)))
     except BaseException:
         _remove(root)
+        # Maps that ask for a pin of their own have got it before the load failed.
+        for pin in set(BPFFS.iterdir()) - before:
+            if pin.is_file():
+                pin.unlink(missing_ok=True)
         raise
 
 

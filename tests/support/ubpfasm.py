@@ -12,18 +12,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-ALU = {
-    name: number << 4
-    for number, name in enumerate(
-        "add sub mul div or and lsh rsh neg mod xor mov arsh end".split()
-    )
-}
-JUMPS = {
-    name: number << 4
-    for number, name in enumerate(
-        "ja jeq jgt jge jset jne jsgt jsge call exit jlt jle jslt jsle".split()
-    )
-}
+ALU_NAMES = (
+    *("add", "sub", "mul", "div", "or", "and", "lsh", "rsh"),
+    *("neg", "mod", "xor", "mov", "arsh", "end"),
+)
+JUMP_NAMES = (
+    *("ja", "jeq", "jgt", "jge", "jset", "jne", "jsgt", "jsge"),
+    *("call", "exit", "jlt", "jle", "jslt", "jsle"),
+)
+ALU = {name: number << 4 for number, name in enumerate(ALU_NAMES)}
+JUMPS = {name: number << 4 for number, name in enumerate(JUMP_NAMES)}
 SIZES = {"w": 0x00, "h": 0x08, "b": 0x10, "dw": 0x18}
 ATOMICS = {"add": 0x00, "or": 0x40, "and": 0x50, "xor": 0xA0, "xchg": 0xE1, "cmpxchg": 0xF1}
 MEMORY = re.compile(r"\[\s*%?r(\d+)\s*(?:([+-])\s*(\w+))?\s*\]")
@@ -141,7 +139,7 @@ class _Statement:
             return self.labels[text] - self.slot - 1
         return int(text, 0)
 
-    def _control(self) -> bytes | None:
+    def _control(self) -> bytes | None:  # noqa: PLR0911 - one return a word
         if self.op == "exit":
             return _pack(0x95)
         if self.op == "ja":
@@ -159,7 +157,9 @@ class _Statement:
     def _lock(self) -> bytes | None:
         if self.op != "lock":
             return None
-        words, place, register = re.fullmatch(r"([\w ]+?)\s*(\[.*\])\s*,\s*(\S+)", self.rest).groups()  # type: ignore[union-attr]
+        words, place, register = re.fullmatch(
+            r"([\w ]+?)\s*(\[.*\])\s*,\s*(\S+)", self.rest
+        ).groups()  # type: ignore[union-attr]
         fetch = words.startswith("fetch ")
         op = words.removeprefix("fetch ").strip()
         size = 0x00 if op.endswith("32") else 0x18

@@ -34,8 +34,9 @@ def _have_streams() -> None:
     """Have all three standard streams, closed or not, and none that refuses a character."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
-            # The lowest free number is this one: no file of ours must take its place.
-            os.open(os.devnull, os.O_RDWR)
+            # The lowest free number is this one: no file of ours must take its place. What goes
+            # to a closed stdout is lost, and that is an error; messages have nowhere else to go.
+            os.open(os.devnull, os.O_RDONLY if name == "stdout" else os.O_RDWR)
             setattr(sys, name, os.fdopen(number, "w" if number else "r"))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -46,17 +46,19 @@ def blame_pass(running: Sequence[Any]) -> Iterator[None]:
         running: the passes that have been started, the last one last; may grow.
 
     Raises:
-        Failure: for any error that is not ours.
+        Failure: for any error that comes out of a plugin's code.
     """
     try:
         yield
-    except (BpfPatchError, MemoryError):
+    except MemoryError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         module = sys.modules.get(type(running[-1]).__module__) if running else None
         path = None if module is None else module.__file__
         if module is None or path is None or not module.__name__.startswith(_PREFIX):
             raise
+        if isinstance(error, BpfPatchError) and not _lines(error, path):
+            raise  # of what the pass left behind, not of what it did
         raise Failure(path, f"pass {running[-1].name}: {_what(error, path)}") from error
 
 
@@ -70,16 +72,21 @@ def _load(path: str, name: str) -> None:
         spec.loader.exec_module(module)
     except OSError as error:
         raise Failure(path, error.strerror or str(error)) from error
-    except BpfPatchError as error:
-        raise Failure(path, str(error)) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise Failure(path, _what(error, path)) from error
 
 
-def _what(error: Exception, path: str) -> str:
+def _what(error: BaseException, path: str) -> str:
     """An error in one line, with the line of the plugin that it comes from."""
+    lines = _lines(error, path)
+    place = f"line {lines[-1]}: " if lines else ""
+    if isinstance(error, BpfPatchError):
+        return f"{place}{error}"
+    return f"{place}{type(error).__name__}: {error}"
+
+
+def _lines(error: BaseException, path: str) -> list[int]:
+    """Lines of a plugin that an error came through, the innermost last."""
     here = Path(path).resolve()
     frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == here]
-    place = f"line {lines[-1]}: " if lines else ""
-    return f"{place}{type(error).__name__}: {error}"
+    return [frame.lineno or 0 for frame in frames if Path(frame.filename).resolve() == here]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bpfpatch.btf import Btf, DataSec, Kind
-from bpfpatch.errors import LinkError
+from bpfpatch.errors import FormatError, LinkError
 from bpfpatch.program import FUNC_INFO, LINE_INFO, Anchor, AnchoredTable, Program, Remap, Subprogs
 from bpfpatch.program.refs import write_distances
 from bpfpatch.program.types import INSERTED, Slots
@@ -299,6 +299,8 @@ def _external(
         imm = int(insns["imm"][slot])
         is_call = int(insns["code"][slot]) == _CALL
         target, addend = _target(raw, code, sym, imm, is_call=is_call, kconfig=kconfig)
+        if not -(1 << 63) <= addend < 1 << 63:
+            raise FormatError(f"{target.name} with its addend is at {addend:#x}, beyond 63 bits")
         rows["target"][row] = index.setdefault(target, len(index))
         rows["addend"][row] = addend
     place = flat[table.insn[mine]]

@@ -263,6 +263,8 @@ def bodies_of(bodies: Body | Sequence[Body], n_sites: int) -> Body | Sequence[Bo
     """Check that there is one body, or one a site."""
     if isinstance(bodies, Body):
         return bodies
+    if not isinstance(bodies, Sequence) or not all(isinstance(body, Body) for body in bodies):
+        raise OptionError("sites take a Body, or a sequence of one Body a site")
     if len(bodies) != n_sites:
         raise OptionError(f"{len(bodies)} bodies for {n_sites} sites; give one body, or one a site")
     return bodies

@@ -275,3 +275,23 @@ def test_input_without_an_end_is_refused(run: Any, monkeypatch: pytest.MonkeyPat
     """A device that never ends is refused once it has given more than any object has."""
     monkeypatch.setattr("bpfpatch.elf.files.MAX_BYTES", 1 << 16)
     assert "which no BPF object has" in run("info", "/dev/zero", status=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("raise SystemExit(0)", "SystemExit: 0"),
+        ("patches.insert_before(0, Body.asm('r0 = bogus bogus'))", "unexpected 'bogus'"),
+        ("patches.delete(10**6)", "no such node"),
+        ("patches.insert_before([2, 3], None)", "sites take a Body"),
+    ],
+)
+def test_mistake_in_a_pass_is_the_plugins(
+    run: Any, demo: Path, tmp_path: Path, body: str, said: str
+) -> None:
+    """What a plugin's pass does wrong is said of its line there, and nothing is written."""
+    path, out = plugin(tmp_path, "slip", body), tmp_path / "out.o"
+    done = run("apply", "--plugin", path, "-p", "slip", demo, "-o", out, status=1)
+    assert f"{path}: pass slip: line 16: " in done.stderr
+    assert said in done.stderr
+    assert not out.exists()

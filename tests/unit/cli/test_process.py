@@ -115,3 +115,11 @@ def test_streams_of_another_character_set(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (1, b"")
     assert b"x\\u2603.s" in done.stdout
+
+
+def test_closed_stdout_is_an_error(demo: Path) -> None:
+    """What was to go to a closed standard output is lost, and that is said."""
+    command = f"{sys.executable} -m bpfpatch dump {demo} >&-"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("bpfpatch: <stdout>: ")

@@ -1,0 +1,37 @@
+"""Run programs: an interpreter of the whole instruction set with checked memory.
+
+Example::
+
+    machine = Machine(assemble("r0 = *(u8 *)(r1 + 2); exit"))
+    machine.run(mem=b"abc").r0                     # 99
+
+    machine = Machine.of_object(ElfObject.read("lb.o"), "xdp_main")
+    outcome = machine.run(Xdp(packet))
+    outcome.r0, outcome.packet, machine.maps["stats"].contents()
+"""
+
+from bpfpatch.interp.contexts import Arguments, Context, Plain, Skb, Xdp
+from bpfpatch.interp.errors import BudgetError, HelperError, InterpError, TrapError
+from bpfpatch.interp.machine import Environment, HelperCall, Machine, MapSpec, Outcome
+from bpfpatch.interp.maps import Map
+from bpfpatch.interp.memory import Memory, Region
+
+__all__ = [
+    "Arguments",
+    "BudgetError",
+    "Context",
+    "Environment",
+    "HelperCall",
+    "HelperError",
+    "InterpError",
+    "Machine",
+    "Map",
+    "MapSpec",
+    "Memory",
+    "Outcome",
+    "Plain",
+    "Region",
+    "Skb",
+    "TrapError",
+    "Xdp",
+]

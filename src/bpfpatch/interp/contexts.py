@@ -1,0 +1,285 @@
+"""What a program is run on: plain memory, a packet, or raw arguments.
+
+Layouts: struct __sk_buff and struct xdp_md, linux v6.18,
+include/uapi/linux/bpf.h. Head- and tailroom, and what a packet looks like to a
+program that is run by bpf(2): net/bpf/test_run.c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Protocol
+
+from bpfpatch.errors import OptionError
+
+from .memory import Region
+from .packet import Packet
+
+if TYPE_CHECKING:
+    from .machine import Machine
+
+SKB_FIELDS: Final[Mapping[str, tuple[int, int]]] = {
+    "len": (0, 4),
+    "pkt_type": (4, 4),
+    "mark": (8, 4),
+    "queue_mapping": (12, 4),
+    "protocol": (16, 4),
+    "vlan_present": (20, 4),
+    "vlan_tci": (24, 4),
+    "vlan_proto": (28, 4),
+    "priority": (32, 4),
+    "ingress_ifindex": (36, 4),
+    "ifindex": (40, 4),
+    "tc_index": (44, 4),
+    "cb0": (48, 4),
+    "cb1": (52, 4),
+    "cb2": (56, 4),
+    "cb3": (60, 4),
+    "cb4": (64, 4),
+    "hash": (68, 4),
+    "tc_classid": (72, 4),
+    "data": (76, 4),
+    "data_end": (80, 4),
+    "napi_id": (84, 4),
+    "family": (88, 4),
+    "remote_ip4": (92, 4),
+    "local_ip4": (96, 4),
+    "remote_port": (132, 4),
+    "local_port": (136, 4),
+    "data_meta": (140, 4),
+    "flow_keys": (144, 8),
+    "tstamp": (152, 8),
+    "wire_len": (160, 4),
+    "gso_segs": (164, 4),
+    "sk": (168, 8),
+    "gso_size": (176, 4),
+    "tstamp_type": (180, 1),
+    "hwtstamp": (184, 8),
+}
+"""Fields of struct __sk_buff: byte offset and size."""
+SKB_SIZE: Final = 192
+
+XDP_FIELDS: Final[Mapping[str, tuple[int, int]]] = {
+    "data": (0, 4),
+    "data_end": (4, 4),
+    "data_meta": (8, 4),
+    "ingress_ifindex": (12, 4),
+    "rx_queue_index": (16, 4),
+    "egress_ifindex": (20, 4),
+}
+"""Fields of struct xdp_md: byte offset and size."""
+XDP_SIZE: Final = 24
+
+XDP_HEADROOM: Final = 256
+XDP_FRAME_SIZE: Final = 4096
+# What the kernel keeps behind an XDP packet for struct skb_shared_info.
+XDP_TAIL_RESERVED: Final = 320
+_SKB_ROOM: Final = 2048
+ETH_HEADER: Final = 14
+_ETHERTYPE_AT: Final = 12
+
+
+class Context(Protocol):
+    """What a program is run on."""
+
+    def enter(self, machine: Machine) -> tuple[int, int]:
+        """Put it into the machine's memory; what R1 and R2 hold."""
+
+    def leave(self, machine: Machine) -> Left:
+        """Take it out again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What a run has left of its context.
+
+    Attributes:
+        mem: plain memory as it is now, or b"".
+        packet: the packet as it is now, or None where there is none.
+        ctx: the context structure as it is now, or b"".
+    """
+
+    mem: bytes = b""
+    packet: bytes | None = None
+    ctx: bytes = b""
+
+
+class Plain:
+    """Plain memory: R1 holds its address, R2 its length; both 0 where it is empty.
+
+    Args:
+        mem: its bytes.
+    """
+
+    def __init__(self, mem: bytes = b"") -> None:
+        self._content = bytes(mem)
+        self._region: Region | None = None
+
+    def enter(self, machine: Machine) -> tuple[int, int]:
+        """Put it into memory."""
+        if not self._content:
+            return 0, 0
+        self._region = machine.memory.add("mem", self._content)
+        return self._region.address, len(self._content)
+
+    def leave(self, machine: Machine) -> Left:
+        """Take it out again."""
+        region, self._region = self._region, None
+        if region is None:
+            return Left()
+        machine.memory.remove(region)
+        return Left(mem=bytes(region.data))
+
+
+class Arguments:
+    """64-bit numbers, as a raw tracepoint gets; R1 holds their address.
+
+    Args:
+        arguments: the numbers.
+    """
+
+    def __init__(self, *arguments: int) -> None:
+        self._arguments = arguments
+        self._region: Region | None = None
+
+    def enter(self, machine: Machine) -> tuple[int, int]:
+        """Put them into memory."""
+        order = machine.byteorder
+        data = b"".join((one & (1 << 64) - 1).to_bytes(8, order) for one in self._arguments)
+        self._region = machine.memory.add("ctx", data)
+        return self._region.address, 0
+
+    def leave(self, machine: Machine) -> Left:
+        """Take them out again."""
+        assert self._region is not None
+        machine.memory.remove(self._region)
+        return Left(ctx=bytes(self._region.data))
+
+
+@dataclass(slots=True)
+class _PacketContext:
+    """A packet and the structure that describes it."""
+
+    packet: bytes
+    fields: Mapping[str, int] = field(default_factory=dict)
+    _region: Region | None = None
+    _packet: Packet | None = None
+
+    def _check(self, known: Mapping[str, tuple[int, int]]) -> None:
+        for name in self.fields:
+            if name not in known:
+                raise OptionError(f"the context has no field {name!r}; it has {', '.join(known)}")
+
+    def _write(
+        self, machine: Machine, known: Mapping[str, tuple[int, int]], values: Mapping[str, int]
+    ) -> None:
+        assert self._region is not None
+        for name, value in values.items():
+            at, size = known[name]
+            low = value & ((1 << 8 * size) - 1)
+            self._region.data[at : at + size] = low.to_bytes(size, machine.byteorder)
+
+    def leave(self, machine: Machine) -> Left:
+        """Take it out of memory again."""
+        region, packet = self._region, self._packet
+        self._region = self._packet = machine.packet = machine.context = None
+        assert region is not None
+        assert packet is not None
+        packet.remove()
+        machine.memory.remove(region)
+        return Left(packet=bytes(packet), ctx=bytes(region.data))
+
+
+@dataclass(slots=True)
+class Xdp(_PacketContext):
+    """An XDP program's packet.
+
+    Args:
+        packet: from the Ethernet header on.
+        fields: of struct xdp_md, but for the addresses.
+    """
+
+    def enter(self, machine: Machine) -> tuple[int, int]:
+        """Put it into memory."""
+        self._check(XDP_FIELDS)
+        tailroom = max(XDP_FRAME_SIZE - XDP_HEADROOM - len(self.packet) - XDP_TAIL_RESERVED, 0)
+        self._region = machine.memory.add("ctx (struct xdp_md)", XDP_SIZE)
+        self._packet = Packet(machine.memory, self.packet, XDP_HEADROOM, tailroom)
+        self._write(machine, XDP_FIELDS, {"ingress_ifindex": 1, **self.fields})
+        machine.packet, machine.context = self._packet, self
+        self.refresh(machine)
+        return self._region.address, 0
+
+    def refresh(self, machine: Machine) -> None:
+        """Write the packet's addresses into the structure again."""
+        assert self._packet is not None
+        packet = self._packet
+        addresses = {"data": packet.data, "data_end": packet.data_end, "data_meta": packet.meta}
+        self._write(machine, XDP_FIELDS, addresses)
+
+
+@dataclass(slots=True)
+class Skb(_PacketContext):
+    """A packet as tc and socket filter programs see it.
+
+    Args:
+        packet: from the Ethernet header on.
+        fields: of struct __sk_buff, but for the addresses and ``len``.
+        is_l2: whether the program's packet starts with the Ethernet header, as for tc;
+            a socket filter that is run by bpf(2) sees what follows it.
+    """
+
+    is_l2: bool = True
+
+    def enter(self, machine: Machine) -> tuple[int, int]:
+        """Put it into memory."""
+        self._check(SKB_FIELDS)
+        self._region = machine.memory.add("ctx (struct __sk_buff)", SKB_SIZE)
+        self._packet = Packet(machine.memory, self.packet, _SKB_ROOM, _SKB_ROOM)
+        if not self.is_l2:
+            start = self._packet.data_at + min(ETH_HEADER, len(self.packet))
+            self._packet.move(start, start, self._packet.end_at)
+        ethertype = self.packet[_ETHERTYPE_AT : _ETHERTYPE_AT + 2]
+        given = {
+            "protocol": int.from_bytes(ethertype, machine.byteorder),
+            "ifindex": 1,
+            "wire_len": len(self.packet),
+            **self.fields,
+        }
+        self._write(machine, SKB_FIELDS, given)
+        machine.packet, machine.context = self._packet, self
+        self.refresh(machine)
+        return self._region.address, 0
+
+    def refresh(self, machine: Machine) -> None:
+        """Write the packet's length and addresses into the structure again."""
+        assert self._packet is not None
+        packet = self._packet
+        values = {
+            "len": len(packet),
+            "data": packet.data,
+            "data_end": packet.data_end,
+            "data_meta": packet.meta,
+        }
+        self._write(machine, SKB_FIELDS, values)
+
+    def leave(self, machine: Machine) -> Left:
+        """Take it out again; as in the kernel a socket filter's Ethernet header is zeros then."""
+        if not self.is_l2 and self._packet is not None:
+            n_header = min(ETH_HEADER, len(self.packet))
+            start = self._packet.data_at - n_header
+            self._packet.move(start, start, self._packet.end_at)
+            self._packet.write(0, bytes(n_header))
+        # slots=True makes a new class, which super() without arguments does not know.
+        return _PacketContext.leave(self, machine)
+
+    def read_field(self, machine: Machine, name: str) -> int:
+        """A field's value at this moment."""
+        assert self._region is not None
+        at, size = SKB_FIELDS[name]
+        return int.from_bytes(self._region.data[at : at + size], machine.byteorder)
+
+    def write_field(self, machine: Machine, name: str, value: int) -> None:
+        """Set a field."""
+        self._write(machine, SKB_FIELDS, {name: value})

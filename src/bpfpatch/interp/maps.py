@@ -1,0 +1,500 @@
+"""Maps: what is behind the map helpers.
+
+A value is a region of its own, made when it is first needed, so that an access
+past a value's end traps even where the kernel has another value there.
+
+Errors are those of linux v6.18: kernel/bpf/arraymap.c, hashtab.c,
+queue_stack_maps.c, ringbuf.c, lpm_trie.c and map_in_map.c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from .errors import BadHelperUse
+from .memory import Memory, Region, map_address
+
+if TYPE_CHECKING:
+    from .image import CompiledFunction
+
+ENOENT: Final = 2
+E2BIG: Final = 7
+EBUSY: Final = 16
+EEXIST: Final = 17
+EINVAL: Final = 22
+EOPNOTSUPP: Final = 95
+
+ANY, NOEXIST, EXIST, LOCK = 0, 1, 2, 4
+
+
+class Map:
+    """A map that the program can name, but of which nothing is simulated.
+
+    Args:
+        memory: the machine's.
+        number: sets its address.
+        kind: type as bpftool names it.
+        name: its name.
+        key_size: bytes of a key.
+        value_size: bytes of a value.
+        max_entries: how many.
+    """
+
+    def __init__(
+        self,
+        memory: Memory,
+        number: int,
+        kind: str,
+        name: str,
+        key_size: int,
+        value_size: int,
+        max_entries: int,
+    ) -> None:
+        self.memory = memory
+        self.address = map_address(number)
+        self.kind = kind
+        self.name = name
+        self.key_size = key_size
+        self.value_size = value_size
+        self.max_entries = max_entries
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} map {self.name!r}>"
+
+    # For programs: addresses and negative errnos.
+
+    def lookup(self, key: bytes) -> int:
+        """The address of a key's value, or 0."""
+        raise BadHelperUse(f"look-ups in {self.kind} maps are not simulated")
+
+    def update(self, key: bytes, value: bytes, flags: int) -> int:
+        """Store a value; 0 or a negative errno."""
+        raise BadHelperUse(f"updates of {self.kind} maps are not simulated")
+
+    def delete(self, key: bytes) -> int:
+        """Forget a key; 0 or a negative errno."""
+        raise BadHelperUse(f"deletions from {self.kind} maps are not simulated")
+
+    def visit(self) -> Iterator[bytes]:
+        """All keys, in the order in which a program visits them."""
+        raise BadHelperUse(f"visits to {self.kind} maps are not simulated")
+
+    # For Python.
+
+    def _key(self, key: bytes | int) -> bytes:
+        if isinstance(key, int):
+            return key.to_bytes(self.key_size, self.memory.byteorder)
+        return key
+
+    def get(self, key: bytes | int) -> bytes | None:
+        """A copy of a key's value, or None."""
+        address = self.lookup(self._key(key))
+        return self.memory.read(address, self.value_size) if address else None
+
+    def set(self, key: bytes | int, value: bytes | int) -> None:
+        """Store a value.
+
+        Raises:
+            BadHelperUse: the map does not take it.
+        """
+        if isinstance(value, int):
+            value = value.to_bytes(self.value_size, self.memory.byteorder)
+        error = self.update(self._key(key), value, ANY)
+        if error:
+            raise BadHelperUse(f"{self!r} does not take this entry: errno {-error}")
+
+    def contents(self) -> Any:
+        """What is in it, in a form that can be compared: usually bytes to bytes."""
+        return None
+
+
+class ArrayMap(Map):
+    """An array; entries that were never touched are zeros."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._values: dict[int, Region] = {}
+
+    def lookup(self, key: bytes) -> int:
+        """The address of an element, or 0 beyond the last."""
+        index = int.from_bytes(key, self.memory.byteorder)
+        if index >= self.max_entries:
+            return 0
+        found = self._values.get(index)
+        if found is None:
+            found = self.memory.add(f"{self.name}[{index}]", self.value_size)
+            self._values[index] = found
+        return found.address
+
+    def update(self, key: bytes, value: bytes, flags: int) -> int:
+        """Store an element."""
+        if flags & ~LOCK > EXIST:
+            return -EINVAL
+        if flags & NOEXIST:
+            return -EEXIST
+        address = self.lookup(key)
+        if not address:
+            return -E2BIG
+        self.memory.write(address, value)
+        return 0
+
+    def delete(self, key: bytes) -> int:
+        """An array's elements cannot be deleted."""
+        return -EINVAL
+
+    def visit(self) -> Iterator[bytes]:
+        """All indices."""
+        for index in range(self.max_entries):
+            yield index.to_bytes(4, self.memory.byteorder)
+
+    def contents(self) -> dict[bytes, bytes]:
+        """Elements that are not zeros, by index."""
+        order = self.memory.byteorder
+        return {
+            index.to_bytes(4, order): bytes(region.data)
+            for index, region in sorted(self._values.items())
+            if any(region.data)
+        }
+
+
+class DataMap(ArrayMap):
+    """An array of one element that is a section of global variables."""
+
+    def __init__(self, content: bytes, writable: bool, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        region = self.memory.add(self.name, content, writable=writable)
+        self._values[0] = region
+        self.data_address = region.address
+        self.is_writable = writable
+
+    def update(self, key: bytes, value: bytes, flags: int) -> int:
+        """Store the section."""
+        return super().update(key, value, flags) if self.is_writable else -1
+
+
+class HashMap(Map):
+    """A hash table."""
+
+    def __init__(self, *given: Any, is_lru: bool = False, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._values: dict[bytes, Region] = {}
+        self._is_lru = is_lru
+
+    def lookup(self, key: bytes) -> int:
+        """The address of a value, or 0."""
+        found = self._values.get(key)
+        if found is None:
+            return 0
+        if self._is_lru:
+            self._values[key] = self._values.pop(key)
+        return found.address
+
+    def update(self, key: bytes, value: bytes, flags: int) -> int:
+        """Store a value in a new place; who has the old one's address keeps the old value."""
+        old = self._values.get(key)
+        if flags & ~LOCK > EXIST:
+            return -EINVAL
+        if old is not None and flags & NOEXIST:
+            return -EEXIST
+        if old is None and flags & EXIST:
+            return -ENOENT
+        if old is None and len(self._values) >= self.max_entries and not self._make_room():
+            return -E2BIG
+        if old is not None and "percpu" in self.kind:
+            self.memory.write(old.address, value)
+            return 0
+        self._values[key] = self.memory.add(f"{self.name}[{key.hex()}]", value)
+        if old is not None:
+            self.memory.retire(old)
+        return 0
+
+    def _make_room(self) -> bool:
+        if not self._is_lru or not self._values:
+            return False
+        oldest = next(iter(self._values))
+        self.memory.retire(self._values.pop(oldest))
+        return True
+
+    def delete(self, key: bytes) -> int:
+        """Forget a key; its value's address stays good until the run ends."""
+        found = self._values.pop(key, None)
+        if found is None:
+            return -ENOENT
+        self.memory.retire(found)
+        return 0
+
+    def visit(self) -> Iterator[bytes]:
+        """The keys at this moment."""
+        yield from list(self._values)
+
+    def contents(self) -> dict[bytes, bytes]:
+        """All entries, by key."""
+        return {key: bytes(region.data) for key, region in sorted(self._values.items())}
+
+
+class TrieMap(HashMap):
+    """A longest-prefix-match trie: keys are a 32-bit prefix length and data."""
+
+    def _cut(self, key: bytes) -> bytes:
+        n_bits = int.from_bytes(key[:4], self.memory.byteorder)
+        data = int.from_bytes(key[4:], "big")
+        spare = 8 * len(key[4:]) - n_bits
+        data = data >> spare << spare if spare > 0 else data
+        return key[:4] + data.to_bytes(len(key) - 4, "big")
+
+    def _is_valid(self, key: bytes) -> bool:
+        return int.from_bytes(key[:4], self.memory.byteorder) <= 8 * (self.key_size - 4)
+
+    def lookup(self, key: bytes) -> int:
+        """The value of the longest prefix that matches, or 0."""
+        most = int.from_bytes(key[:4], self.memory.byteorder)
+        for n_bits in range(min(most, 8 * (len(key) - 4)), -1, -1):
+            prefix = n_bits.to_bytes(4, self.memory.byteorder) + key[4:]
+            found = self._values.get(self._cut(prefix))
+            if found is not None:
+                return found.address
+        return 0
+
+    def update(self, key: bytes, value: bytes, flags: int) -> int:
+        """Store a prefix's value."""
+        return super().update(self._cut(key), value, flags) if self._is_valid(key) else -EINVAL
+
+    def delete(self, key: bytes) -> int:
+        """Forget a prefix."""
+        return super().delete(self._cut(key)) if self._is_valid(key) else -EINVAL
+
+
+class QueueMap(Map):
+    """A queue or a stack; neither has keys."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.values: list[bytes] = []
+
+    def push(self, value: bytes, flags: int) -> int:
+        """Put a value at the end; with BPF_EXIST the oldest gives way."""
+        if flags > EXIST or flags & NOEXIST:
+            return -EINVAL
+        if len(self.values) >= self.max_entries:
+            if not flags & EXIST:
+                return -E2BIG
+            self.memory.release(len(self.values.pop(0)))
+        self.memory.charge(len(value))
+        self.values.append(value)
+        return 0
+
+    def take(self, *, remove: bool) -> bytes | None:
+        """The next value, or None."""
+        if not self.values:
+            return None
+        at = 0 if self.kind == "queue" else -1
+        if remove:
+            self.memory.release(self.value_size)
+            return self.values.pop(at)
+        return self.values[at]
+
+    def update(self, key: bytes, value: bytes, flags: int) -> int:
+        """From Python, as from the bpf(2) syscall: push."""
+        return self.push(value, flags)
+
+    def contents(self) -> list[bytes]:
+        """The values, oldest first."""
+        return list(self.values)
+
+
+class RingMap(Map):
+    """A ring buffer or a perf event array: what was sent, in order.
+
+    Attributes:
+        records: all that was submitted.
+    """
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.records: list[bytes] = []
+        self.reserved: dict[int, Region] = {}
+
+    def reserve(self, size: int) -> int:
+        """The address of a new record, or 0 where it is too big."""
+        if size > self.max_entries - 8:
+            return 0
+        region = self.memory.add(f"record of {self.name}", size)
+        self.reserved[region.address] = region
+        return region.address
+
+    def finish(self, address: int, *, submit: bool) -> bool:
+        """Send or drop a record; False if it is none of ours."""
+        region = self.reserved.pop(address, None)
+        if region is None:
+            return False
+        self.memory.remove(region)
+        if submit:
+            self.send(bytes(region.data))
+        return True
+
+    def send(self, content: bytes) -> None:
+        """Add a record."""
+        self.memory.charge(len(content))
+        self.records.append(content)
+
+    def contents(self) -> list[bytes]:
+        """All records, oldest first."""
+        return list(self.records)
+
+
+class ProgMap(Map):
+    """A program array, the targets of tail calls."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.programs: dict[int, CompiledFunction] = {}
+
+    def delete(self, key: bytes) -> int:
+        """Forget a program."""
+        found = self.programs.pop(int.from_bytes(key, self.memory.byteorder), None)
+        return 0 if found is not None else -ENOENT
+
+    def contents(self) -> list[int]:
+        """Which indices have a program."""
+        return sorted(self.programs)
+
+
+class OuterMap(Map):
+    """An array or hash table of maps."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.inner: dict[bytes, Map] = {}
+
+    def lookup(self, key: bytes) -> int:
+        """The address of an inner map, or 0."""
+        found = self.inner.get(key)
+        return 0 if found is None else found.address
+
+    def put(self, key: bytes | int, inner: Map) -> None:
+        """Set an inner map."""
+        self.inner[self._key(key)] = inner
+
+    def get(self, key: bytes | int) -> bytes | None:
+        """Inner maps are no bytes; look into ``inner``."""
+        return None
+
+    def delete(self, key: bytes) -> int:
+        """Forget an inner map."""
+        return 0 if self.inner.pop(key, None) is not None else -ENOENT
+
+    def visit(self) -> Iterator[bytes]:
+        """The keys at this moment."""
+        yield from list(self.inner)
+
+
+class DeviceMap(ArrayMap):
+    """Targets of redirects (devmap, cpumap, xskmap): which are there is set from Python."""
+
+    def lookup(self, key: bytes) -> int:
+        """The address of an entry that was set, or 0."""
+        index = int.from_bytes(key, self.memory.byteorder)
+        found = self._values.get(index)
+        return 0 if found is None else found.address
+
+    def has(self, index: int) -> bool:
+        """Whether an entry was set."""
+        return index in self._values
+
+    def update(self, key: bytes, value: bytes, flags: int) -> int:
+        """Set an entry."""
+        index = int.from_bytes(key, self.memory.byteorder)
+        if index >= self.max_entries:
+            return -E2BIG
+        if index not in self._values:
+            self._values[index] = self.memory.add(f"{self.name}[{index}]", self.value_size)
+        self.memory.write(self._values[index].address, value)
+        return 0
+
+    def delete(self, key: bytes) -> int:
+        """Forget an entry."""
+        found = self._values.pop(int.from_bytes(key, self.memory.byteorder), None)
+        if found is not None:
+            self.memory.retire(found)
+        return 0
+
+
+MAP_KINDS: Final = (
+    "unspec",
+    "hash",
+    "array",
+    "prog_array",
+    "perf_event_array",
+    "percpu_hash",
+    "percpu_array",
+    "stack_trace",
+    "cgroup_array",
+    "lru_hash",
+    "lru_percpu_hash",
+    "lpm_trie",
+    "array_of_maps",
+    "hash_of_maps",
+    "devmap",
+    "sockmap",
+    "cpumap",
+    "xskmap",
+    "sockhash",
+    "cgroup_storage",
+    "reuseport_sockarray",
+    "percpu_cgroup_storage",
+    "queue",
+    "stack",
+    "sk_storage",
+    "devmap_hash",
+    "struct_ops",
+    "ringbuf",
+    "inode_storage",
+    "task_storage",
+    "bloom_filter",
+    "user_ringbuf",
+    "cgrp_storage",
+    "arena",
+    "insn_array",
+)
+
+"""Map types by number, as bpftool names them. Source: enum bpf_map_type, linux v6.18."""
+
+_CLASSES: Final[dict[str, type[Map]]] = {
+    "array": ArrayMap,
+    "percpu_array": ArrayMap,
+    "cgroup_storage": ArrayMap,
+    "percpu_cgroup_storage": ArrayMap,
+    "hash": HashMap,
+    "percpu_hash": HashMap,
+    "lru_hash": HashMap,
+    "lru_percpu_hash": HashMap,
+    "lpm_trie": TrieMap,
+    "queue": QueueMap,
+    "stack": QueueMap,
+    "ringbuf": RingMap,
+    "perf_event_array": RingMap,
+    "prog_array": ProgMap,
+    "array_of_maps": OuterMap,
+    "hash_of_maps": OuterMap,
+    "devmap": DeviceMap,
+    "devmap_hash": DeviceMap,
+    "cpumap": DeviceMap,
+    "xskmap": DeviceMap,
+}
+
+
+def make_map(
+    memory: Memory,
+    number: int,
+    kind: str,
+    name: str,
+    key_size: int,
+    value_size: int,
+    max_entries: int,
+) -> Map:
+    """A map of this type; one whose type is not simulated can still be named."""
+    given = (memory, number, kind, name, key_size, value_size, max_entries)
+    if kind.startswith("lru_"):
+        return HashMap(*given, is_lru=True)
+    return _CLASSES.get(kind, Map)(*given)
