@@ -111,7 +111,7 @@ class SlotError(BpfPatchError):
     Attributes:
         where: the instruction's place.
         what: the sentence without the place.
-        others: further errors of the same kind, found in the same go.
+        others: further errors of the same kind, found in the same go; the first hundred.
     """
 
     def __init__(self, where: Where, what: str) -> None:
@@ -120,11 +120,11 @@ class SlotError(BpfPatchError):
         self.others: tuple[SlotError, ...] = ()
         super().__init__(f"{where}: {what}")
 
-    def with_others(self, others: Sequence[SlotError]) -> Self:
-        """This error, as the first of several."""
+    def with_others(self, others: Sequence[SlotError], n_others: int) -> Self:
+        """This error, as the first of several: ``n_others``, of which some are at hand."""
         self.others = tuple(others)
-        if others:
-            self.args = (f"{self.args[0]} (and {len(others)} more of this kind)",)
+        if n_others:
+            self.args = (f"{self.args[0]} (and {n_others} more of this kind)",)
         return self
 
     @property

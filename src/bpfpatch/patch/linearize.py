@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -202,8 +202,9 @@ def _write_references(draft: _Draft, state: ListState, layout: Layout) -> Refere
                     "its target was deleted, and nothing that it could slide to follows in the "
                     "subprog; delete this instruction too, or replace the target instead",
                 )
-                for at in lost.tolist()
-            ]
+                for at in lost[:_SHOWN].tolist()
+            ],
+            lost.size,
         )
     target = layout.slots(target)
     kind = alone(isa.ref_kinds, draft.insns[slot])
@@ -224,7 +225,7 @@ def _raise_far(draft: _Draft, slots: Slots, targets: Slots, kinds: NDArray[np.ui
         "or split the subprog",
     }
     errors: list[SlotError] = []
-    for row in range(slots.size):
+    for row in range(min(slots.size, _SHOWN)):
         slot, target = int(slots[row]), int(targets[row])
         kind = isa.RefKind(int(kinds[row]))
         distance = target - slot - 1
@@ -237,13 +238,17 @@ def _raise_far(draft: _Draft, slots: Slots, targets: Slots, kinds: NDArray[np.ui
                 hints.get(kind, "make the program smaller"),
             )
         )
-    _raise_first(errors)
+    _raise_first(errors, slots.size)
 
 
-def _raise_first(errors: list[SlotError]) -> NoReturn:
+_SHOWN: Final = 100
+"""Of so many errors of one kind the places are worked out; the rest is counted."""
+
+
+def _raise_first(errors: list[SlotError], n_errors: int) -> NoReturn:
     """Raise the first of several errors of one kind; it knows the others."""
     first, *others = errors
-    raise first.with_others(others)
+    raise first.with_others(others, n_errors - 1)
 
 
 def _subprogs(program: Program, start: Slots) -> Subprogs:
