@@ -381,6 +381,7 @@ class PatchList:
         state = self._state
         edits, bodies = self._log.drain(state.n_pool)
         self._provenance.record(edits)
+        state.has_wide |= any(body.n_slots > body.nodes.size for body in bodies)
         is_replaced = ~edits.keeps & (edits.n_pre > 0)
         if is_replaced.any():
             self._replaced.append(edits.site[is_replaced])

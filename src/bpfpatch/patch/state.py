@@ -36,6 +36,7 @@ class ListState:
         starts: (m,) original slots at which subprogs start.
         is_pristine: nothing was edited yet, so that ``land`` and ``entry`` are identities.
         has_foreign_refs: an edit has brought in a reference that could leave its subprog.
+        has_wide: there is, or was, an ld_imm64: else every node takes one slot.
     """
 
     n_pool: int
@@ -48,6 +49,7 @@ class ListState:
     starts: Slots
     is_pristine: bool = True
     has_foreign_refs: bool = False
+    has_wide: bool = False
 
     @classmethod
     def of(cls, program: Program) -> ListState:
@@ -65,6 +67,7 @@ class ListState:
             land=slots,
             entry=slots,
             starts=program.subprogs.start,
+            has_wide=bool(second.any()),
         )
 
     def positions(self) -> Slots:

@@ -35,9 +35,9 @@ class Layout:
         self._order = state.order
         self._start: Slots | None = None
         self.pool_slot = state.order
-        is_wide = pool[: state.n_pool].view(isa.INSN)["code"] == isa.LD_IMM64
-        if not is_wide.any():
+        if not state.has_wide:
             return
+        is_wide = pool[: state.n_pool].view(isa.INSN)["code"] == isa.LD_IMM64
         is_wide = gather(is_wide, state.order)
         width = is_wide + np.int32(1)
         self._start = np.cumsum(width, dtype=np.int32) - width
