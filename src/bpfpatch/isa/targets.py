@@ -32,36 +32,6 @@ class Cpu:
     name: str
     version: int
 
-    @property
-    def has_unsigned_less(self) -> bool:
-        """``<``, ``<=`` and their signed forms as jump conditions (v2)."""
-        return self.version >= 2
-
-    @property
-    def has_alu32(self) -> bool:
-        """32-bit arithmetic and comparisons (v3)."""
-        return self.version >= 3
-
-    @property
-    def has_fetch_atomics(self) -> bool:
-        """Atomics other than a plain add (v3)."""
-        return self.version >= 3
-
-    @property
-    def has_gotol(self) -> bool:
-        """Jumps of 32 bits (v4)."""
-        return self.version >= 4
-
-    @property
-    def has_signed_ops(self) -> bool:
-        """Signed division, sign-extending moves and loads, bswap (v4)."""
-        return self.version >= 4
-
-    @property
-    def has_may_goto(self) -> bool:
-        """may_goto, load_acquire, store_release, addr_space_cast, gotox."""
-        return self.version >= CPU_NEWER
-
     def refused(self, insns: Insns) -> npt.NDArray[np.int64]:
         """Find what this target does not take.
 

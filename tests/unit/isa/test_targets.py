@@ -36,13 +36,6 @@ def test_refused(name: str, slots: list[int]) -> None:
     assert Cpu.parse(name).refused(PROGRAM).tolist() == slots
 
 
-def test_features_grow() -> None:
-    """A later version has all that an earlier one has."""
-    names = [name for name in dir(Cpu) if name.startswith("has_")]
-    features = [[getattr(cpu, name) for name in names] for cpu in isa.TARGETS.values()]
-    assert [sum(row) for row in features] == [0, 1, 3, 5, 6]
-
-
 def test_unknown() -> None:
     """A name that is no target is an error that lists them."""
     with pytest.raises(OptionError, match="v1, v2, v3, v4, newest"):
