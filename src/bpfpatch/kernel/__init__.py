@@ -9,12 +9,13 @@
         print(prog.xlated())
 """
 
+from bpfpatch.facts.kinds import AttachType, MapFlag, MapType, ProgFlag, ProgType
+
 from .core import KernelTypes, apply_core, kernel_types
 from .errors import CoreRelocationError, KernelError, VerifierError
 from .externs import Needs
 from .harden import harden
 from .kconfig import kconfig_content, kernel_config
-from .kinds import AttachType, MapFlag, MapType, ProgFlag, ProgType
 from .load import load
 from .loaded import LoadedProgram
 from .loadedbtf import LoadedBtf, load_btf, vmlinux_btf

@@ -7,10 +7,10 @@ from dataclasses import replace
 from bpfpatch.btf import Btf
 from bpfpatch.elf import LinkedProgram
 from bpfpatch.errors import OptionError
+from bpfpatch.facts.kinds import AttachType, ProgType
 from bpfpatch.program import Program
 
 from .externs import Needs
-from .kinds import AttachType, ProgType
 from .loaded import LoadedProgram
 from .loadedbtf import LoadedBtf, load_btf
 from .relocate import resolve

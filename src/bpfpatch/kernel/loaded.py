@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 from bpfpatch import isa
+from bpfpatch.facts.kinds import ProgType
 from bpfpatch.program import Program
 
-from .kinds import ProgType
 from .proginfo import ProgInfo, prog_info, prog_jited, prog_xlated
 from .syscall import Cmd, Handle, bpf, refused
 from .testrun import ROOM, RunResult, test_run

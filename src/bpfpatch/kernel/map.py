@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bpfpatch.errors import OptionError
+from bpfpatch.facts.kinds import MapType
 
 from .errors import KernelError
-from .kinds import MapType
 from .syscall import Cmd, Handle, bpf, object_name, refused
 
 PER_CPU: Final = frozenset(

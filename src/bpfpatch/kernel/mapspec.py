@@ -19,10 +19,10 @@ from bpfpatch.elf import ElfObject, Section
 from bpfpatch.elf.contents import BTF_MAPS
 from bpfpatch.elf.symtab import read_relocations, read_symbols
 from bpfpatch.errors import FormatError, UnsupportedError
+from bpfpatch.facts.kinds import MapFlag, MapType
 
 from .kconfig import SECTION as KCONFIG
 from .kconfig import kconfig_content
-from .kinds import MapFlag, MapType
 from .syscall import NAME_LEN
 
 _POINTER: Final = 8

@@ -12,11 +12,11 @@ from typing import Final, Self
 
 from bpfpatch.elf import ElfObject, LinkedProgram
 from bpfpatch.errors import BpfPatchError, OptionError, UnsupportedError
+from bpfpatch.facts.kinds import AttachType, MapType, ProgType
 
 from .errors import KernelError
 from .externs import Needs
 from .kconfig import kconfig_layout
-from .kinds import AttachType, MapType, ProgType
 from .load import load
 from .loaded import LoadedProgram
 from .loadedbtf import LoadedBtf, load_btf

@@ -26,11 +26,11 @@ from bpfpatch.btf import (
     Kind,
     line_col_join,
 )
+from bpfpatch.facts.kinds import AttachType, MapFlag, MapType, ProgFlag, ProgType
 from bpfpatch.program import FUNC_INFO, LINE, LINE_INFO, Anchor, AnchoredTable, Program
 
 from .errors import KernelError, VerifierError
 from .harden import SETTING
-from .kinds import AttachType, MapFlag, MapType, ProgFlag, ProgType
 from .load import load
 from .loadedbtf import VMLINUX, load_btf, vmlinux_btf
 from .map import OF_MAPS, Map

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bpfpatch import isa
+from bpfpatch.facts.kinds import ProgType
 
 from .errors import KernelError
-from .kinds import ProgType
 from .syscall import Cmd, bpf, refused
 
 _INFO: Final = np.dtype(

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from bpfpatch.btf import Kind
+from bpfpatch.facts.kinds import AttachType, ProgFlag, ProgType
 
 from .errors import KernelError
-from .kinds import AttachType, ProgFlag, ProgType
 from .loadedbtf import vmlinux_btf
 
 _NO_ATTACH: Final = AttachType(0)

@@ -10,11 +10,11 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from bpfpatch.errors import OptionError
+from bpfpatch.facts.kinds import ProgType
 from bpfpatch.program import Program
 
 from .errors import KernelError, VerifierError
 from .harden import harden
-from .kinds import ProgType
 from .log import summarize
 from .records import func_info, line_info
 from .syscall import Cmd, bpf, object_name, refused

@@ -8,8 +8,9 @@ from typing import Final, Literal
 
 import numpy as np
 
+from bpfpatch.facts.kinds import ProgType
+
 from .errors import KernelError
-from .kinds import ProgType
 from .syscall import Cmd, bpf, refused
 
 ROOM: Final = 1 << 16

@@ -4,10 +4,13 @@ from .base import Pass, register, registered
 from .dce import Dce
 from .nops import Nops
 from .pipeline import PassReport, Pipeline, Report, Result
+from .setting import Setting
 from .sprinkle import Sprinkle
-from .target import Target
+from .target import ARCHES, Arch, Target
 
 __all__ = [
+    "ARCHES",
+    "Arch",
     "Dce",
     "Nops",
     "Pass",
@@ -15,6 +18,7 @@ __all__ = [
     "Pipeline",
     "Report",
     "Result",
+    "Setting",
     "Sprinkle",
     "Target",
     "register",

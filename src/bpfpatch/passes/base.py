@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import re
 import sys
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass
 from types import NoneType, UnionType
@@ -14,9 +13,11 @@ from typing import Any, ClassVar, Final, Self, TypeVar, Union, get_args, get_ori
 from bpfpatch.errors import OptionError
 from bpfpatch.patch import PatchList
 
+from .setting import Setting
+
 
 @dataclass(frozen=True)
-class Pass(ABC):
+class Pass:
     """A rewriting: a frozen dataclass whose fields are its options.
 
     Subclass it, say what it is called, and edit the list in `run`; a pass
@@ -34,6 +35,9 @@ class Pass(ABC):
                 calls = patches.find(isa.is_helper_call)
                 patches.insert_before(calls, Body.asm(f"r6 += {self.step}"))
 
+    A pass that has to know for whom it rewrites, or what kind of program, has
+    `run_for` instead of `run`.
+
     An option is an int, float, bool or str, each of them ``| None`` if need be;
     text with ``,``, ``{`` or ``}`` in it has no form in a pipeline.
 
@@ -48,9 +52,20 @@ class Pass(ABC):
     is_internal: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ()
 
-    @abstractmethod
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        """Refuse a pass that does nothing."""
+        if cls.run is Pass.run and cls.run_for is Pass.run_for:
+            raise TypeError(f"pass {cls.__name__} has neither run() nor run_for()")
+        return super().__new__(cls)
+
     def run(self, patches: PatchList) -> None:
         """Edit the list. What earlier passes put in is there to be seen and edited."""
+        raise NotImplementedError(f"pass {self.name} needs to be told for whom: see run_for()")
+
+    def run_for(self, patches: PatchList, setting: Setting) -> None:
+        """The same, with what is known beside the list; by default `run`."""
+        del setting
+        self.run(patches)
 
     @classmethod
     def options(cls) -> tuple[dataclasses.Field[Any], ...]:

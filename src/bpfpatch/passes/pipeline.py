@@ -6,7 +6,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Self
 
 import numpy as np
@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 from bpfpatch import isa
 from bpfpatch.errors import OptionError, SlotError, UnsupportedError, ValidationError
+from bpfpatch.facts import Subject
 from bpfpatch.patch import Linearized, PatchList
 from bpfpatch.program import Program, Remap, validate, violations
 
 from .base import Pass, registered
+from .setting import Setting
 from .target import Target
 
 _PASS: Final = re.compile(r"\s*([A-Za-z0-9_-]+)\s*(?:\{([^{}]*)\})?\s*")
@@ -89,9 +91,11 @@ class Pipeline:
 
     Attributes:
         passes: run in this order, each on what the ones before it left.
+        target: for whom, where `run` is not told.
     """
 
     passes: tuple[Pass, ...]
+    target: Target = field(default_factory=Target)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -111,13 +115,16 @@ class Pipeline:
         self,
         program: Program,
         target: Target | None = None,
+        subject: Subject | None = None,
         progress: Callable[[Pass], None] | None = None,
     ) -> Result:
         """Run all passes over one list of a program, and linearize it once.
 
         Args:
             program: stays as it is.
-            target: for whom; by default a program that bpf(2) accepts.
+            target: for whom; by default the pipeline's own, which is a program that bpf(2)
+                accepts unless the pipeline is a kernel's.
+            subject: the program's kind and maps, for passes that need to know.
             progress: called with each pass before it runs.
 
         Raises:
@@ -127,7 +134,8 @@ class Pipeline:
             ValidationError: the result is structurally wrong where the input was not.
             SlotError: an edit that cannot be made, with its place.
         """
-        target = target or Target()
+        target = target or self.target
+        setting = Setting(target, subject)
         self._check(program, target)
         began = time.perf_counter()
         patches = PatchList(program)
@@ -135,7 +143,7 @@ class Pipeline:
         for one in self.passes:
             if progress is not None:
                 progress(one)
-            reports.append(_run_pass(one, patches))
+            reports.append(_run_pass(one, patches, setting))
         done = patches.linearize()
         _check_result(program, done, target)
         spent = 1000 * (time.perf_counter() - began)
@@ -186,11 +194,11 @@ def _options(name: str, text: str) -> dict[str, str]:
     return out
 
 
-def _run_pass(one: Pass, patches: PatchList) -> PassReport:
+def _run_pass(one: Pass, patches: PatchList, setting: Setting) -> PassReport:
     began = time.perf_counter()
     before, n_modified = patches.nodes(), patches.n_modified
     with patches.as_pass(one.name):
-        one.run(patches)
+        one.run_for(patches, setting)
     after = patches.nodes()
     # What was there before has smaller nodes than what came in: no need to compare sets.
     n_kept = int((after < patches.first_node_of_pass).sum())

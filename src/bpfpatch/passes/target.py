@@ -2,10 +2,47 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
+from bpfpatch.btf import Btf
 from bpfpatch.errors import OptionError
+
+
+@dataclass(frozen=True, slots=True)
+class Arch:
+    """A processor, as far as its JIT makes the kernel rewrite otherwise.
+
+    Attributes:
+        name: as ``uname -m`` has it.
+        word_bits: width of a pointer.
+        byteorder: "little" or "big".
+        needs_zext: whether its JIT wants zero extensions to be explicit.
+
+    Source: linux v6.18, arch/*/net/bpf_jit*.c, bpf_jit_needs_zext().
+    """
+
+    name: str
+    word_bits: int = 64
+    byteorder: str = "little"
+    needs_zext: bool = False
+
+
+ARCHES: Final = {
+    arch.name: arch
+    for arch in (
+        Arch("x86_64"),
+        Arch("aarch64"),
+        Arch("i686", word_bits=32, needs_zext=True),
+        Arch("armv7l", word_bits=32, needs_zext=True),
+        Arch("riscv64", needs_zext=True),
+        Arch("ppc64le", needs_zext=True),
+        Arch("ppc64", byteorder="big", needs_zext=True),
+        Arch("s390x", byteorder="big", needs_zext=True),
+        Arch("loongarch64", needs_zext=True),
+    )
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,10 +52,17 @@ class Target:
     Attributes:
         is_loadable: whether bpf(2) must accept it; else it is the kernel's own form.
         cpu: the highest cpu version that may be used, 1 to 4; None for any.
+        kernel: the kernel's version, such as (6, 18): it decides what is rewritten how.
+        arch: the processor.
+        btf: types of the kernel, for the places of fields in its structs; needed by passes
+            that make the kernel's own form.
     """
 
     is_loadable: bool = True
     cpu: int | None = None
+    kernel: tuple[int, int] = (6, 18)
+    arch: Arch = ARCHES["x86_64"]
+    btf: Btf | None = None
 
     def __post_init__(self) -> None:
         """Check the version.
@@ -44,6 +88,33 @@ class Target:
         return cls(cpu=int(number))
 
     @classmethod
-    def internal(cls) -> Self:
-        """The form that the kernel makes of a program, which bpf(2) refuses."""
-        return cls(is_loadable=False)
+    def internal(
+        cls, kernel: str = "6.18", arch: str | Arch = "x86_64", btf: Btf | None = None
+    ) -> Self:
+        """The form that a kernel makes of a program, which bpf(2) refuses.
+
+        Args:
+            kernel: its version, ``"6.18"``; what follows the second number is ignored.
+            arch: the processor, by name or as an `Arch` of your own.
+            btf: the kernel's types.
+
+        Raises:
+            OptionError: no version, or an unknown processor.
+        """
+        if isinstance(arch, str):
+            if arch not in ARCHES:
+                raise OptionError(f"no processor {arch!r}; known are: {', '.join(ARCHES)}")
+            arch = ARCHES[arch]
+        return cls(is_loadable=False, kernel=parse_version(kernel), arch=arch, btf=btf)
+
+
+def parse_version(text: str) -> tuple[int, int]:
+    """The first two numbers of a kernel's version.
+
+    Raises:
+        OptionError: it does not start with two numbers.
+    """
+    match = re.match(r"(\d+)\.(\d+)", text)
+    if match is None:
+        raise OptionError(f"a kernel's version looks like 6.18, not {text!r}")
+    return int(match[1]), int(match[2])

@@ -1,0 +1,47 @@
+"""What is known of a program beside its instructions: its kind, its maps, and aux data."""
+
+from .columns import (
+    CALL_KEY,
+    CALL_MAP,
+    CALLBACK,
+    LD_MAP,
+    MANY,
+    MEM_ID,
+    MEM_TYPE,
+    NONE,
+    SEEN,
+    STACK_DEPTH,
+    ZEXT_DST,
+    MemType,
+    column,
+)
+from .functions import FIRST_FUNCTION, FUNCTIONS, function, function_name
+from .kinds import AttachType, MapFlag, MapType, ProgFlag, ProgType
+from .subject import MapFacts, Subject
+
+__all__ = [
+    "CALLBACK",
+    "CALL_KEY",
+    "CALL_MAP",
+    "FIRST_FUNCTION",
+    "FUNCTIONS",
+    "LD_MAP",
+    "MANY",
+    "MEM_ID",
+    "MEM_TYPE",
+    "NONE",
+    "SEEN",
+    "STACK_DEPTH",
+    "ZEXT_DST",
+    "AttachType",
+    "MapFacts",
+    "MapFlag",
+    "MapType",
+    "MemType",
+    "ProgFlag",
+    "ProgType",
+    "Subject",
+    "column",
+    "function",
+    "function_name",
+]
