@@ -1,0 +1,1 @@
+"""One way to run a program in any mode: interpreter, JIT, JIT with blinding."""
