@@ -10,6 +10,7 @@ Example::
 
 from .contents import MapInfo, ProgramInfo, Section, Symbol, program_type
 from .link import LinkedProgram, LinkReloc, LinkTarget, TargetKind
+from .newdata import MapDef, u64_array
 from .object import ElfObject
 from .rewrite import Dwarf, Rewritten
 
@@ -19,6 +20,7 @@ __all__ = [
     "LinkReloc",
     "LinkTarget",
     "LinkedProgram",
+    "MapDef",
     "MapInfo",
     "ProgramInfo",
     "Rewritten",
@@ -26,4 +28,5 @@ __all__ = [
     "Symbol",
     "TargetKind",
     "program_type",
+    "u64_array",
 ]

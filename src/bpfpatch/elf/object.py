@@ -15,6 +15,7 @@ from .contents import MapInfo, ProgramInfo, Section, Symbol, maps, programs, sec
 from .decode import Code, read_btf, read_code
 from .files import Source, Target, read_all, write_all
 from .link import LinkedProgram, link
+from .newdata import MakeType, MapDef, add_global, add_map, add_rel_sections, add_section
 from .newrelocs import relocation_row
 from .raw import ByteOrder, RawElf, parse_raw
 from .rewrite import Dwarf, Rewritten, rewrite
@@ -165,6 +166,56 @@ class ElfObject:
             FormatError: see `code`.
         """
         return relocation_row(self._code, section, symbol)
+
+    def with_map(self, new: MapDef) -> ElfObject:
+        """This object with one more map, which any loader creates.
+
+        Its name is then a symbol for `relocation`. An object without types gets
+        some; one that defines its maps in a section ``maps`` gets a record there.
+
+        Raises:
+            OptionError: the name is taken.
+            UnsupportedError: the object has no symbol table, or .BTF.ext without .BTF.
+        """
+        return ElfObject(add_map(self.raw, self.btf, new), self.notices)
+
+    def with_global(
+        self, name: str, data: bytes, section: str = ".bss", make: MakeType | None = None
+    ) -> ElfObject:
+        """This object with one more global variable, a symbol for `relocation`.
+
+        Args:
+            name: of the variable.
+            data: what it starts with; in ``.bss`` zeros, of which the length counts.
+            section: ``.bss``, ``.data``, ``.rodata``, or one of them with a name behind a dot:
+                a loader makes a map of each. It is made where the object has none.
+            make: adds the variable's type, see `u64_array`; bytes otherwise.
+
+        Raises:
+            OptionError: the name is taken, or there can be no such section.
+            UnsupportedError: the object has no symbol table.
+        """
+        raw = add_global(self.raw, self.btf, name, data, section, make)
+        return ElfObject(raw, self.notices)
+
+    def with_section(self, name: str, data: bytes) -> ElfObject:
+        """This object with a section of data for tools, which loaders skip.
+
+        Raises:
+            OptionError: there is one of this name.
+        """
+        return ElfObject(add_section(self.raw, name, data), self.notices)
+
+    def with_relocatable(self) -> ElfObject:
+        """This object, with a section of relocations for each code section.
+
+        What `with_code` puts in there needs one; compilers leave empty ones out.
+
+        Raises:
+            UnsupportedError: the object has no symbol table.
+        """
+        numbers = tuple(self._code.space.sections.tolist())
+        return ElfObject(add_rel_sections(self.raw, numbers), self.notices)
 
     @cached_property
     def sections(self) -> tuple[Section, ...]:

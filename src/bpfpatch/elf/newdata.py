@@ -1,0 +1,278 @@
+"""New maps and global variables, as a compiler would have written them.
+
+A variable gets bytes in its section, a global symbol and, where the object has
+types, a VAR in the section's DATASEC; a map gets a definition in ``.maps``, or
+a record in the ``maps`` section of an object that has only such.
+
+Source: libbpf v1.5, src/libbpf.c, bpf_object__init_user_btf_maps(),
+bpf_object__init_global_data_maps(), btf_fixup_datasec().
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from bpfpatch.btf import (
+    Array,
+    Btf,
+    BtfBuilder,
+    DataSec,
+    Int,
+    Kind,
+    Member,
+    Ptr,
+    SecVar,
+    Struct,
+    Var,
+    VarLinkage,
+)
+from bpfpatch.errors import OptionError, UnsupportedError
+
+from .append import NewSection, NewSymbol, append, rel_section
+from .contents import BTF_MAPS, LEGACY_MAPS, maps
+from .raw import SHT_NOBITS, SHT_PROGBITS, Buffer, RawElf
+from .symtab import read_relocations, read_symbols
+
+SHF_WRITE: Final = 1
+SHF_ALLOC: Final = 2
+DATA_SECTIONS: Final = (".bss", ".data", ".rodata")
+_POINTER: Final = 8
+_LEGACY_WORDS: Final = 5
+
+MakeType = Callable[[BtfBuilder], int]
+"""Adds a type, if need be, and returns its id."""
+
+
+def u64_array(count: int) -> MakeType:
+    """The type of ``count`` counters of 64 bits."""
+
+    def make(types: BtfBuilder) -> int:
+        return types.add(
+            Array(_integer(types, "unsigned long long", 8), _integer(types, "int", 4), count)
+        )
+
+    return make
+
+
+@dataclass(frozen=True, slots=True)
+class MapDef:
+    """A map to add.
+
+    Attributes:
+        name: up to 15 characters are seen in the kernel.
+        type: BPF_MAP_TYPE_* number.
+        key_size: bytes; 4 for arrays.
+        value_size: bytes.
+        max_entries: how many fit.
+        flags: BPF_F_* bits.
+        value: the value's type, for tools that print it; None for bytes.
+    """
+
+    name: str
+    type: int
+    key_size: int
+    value_size: int
+    max_entries: int
+    flags: int = 0
+    value: MakeType | None = None
+
+
+def add_section(raw: RawElf, name: str, data: bytes) -> RawElf:
+    """The object with a section that loaders skip.
+
+    Raises:
+        OptionError: there is one of this name.
+    """
+    if raw.find(name) is not None:
+        raise OptionError(f"the object has a section {name!r} already")
+    return append(raw, [NewSection(name, SHT_PROGBITS, 0, data, align=1)])
+
+
+def add_rel_sections(raw: RawElf, code_sections: tuple[int, ...]) -> RawElf:
+    """The object with a section of relocations for each of these that has none."""
+    if read_symbols(raw).section < 0:
+        raise UnsupportedError(
+            "the object has no symbol table, which relocations need; strip it with -g "
+            "(--strip-debug) instead of --strip-all"
+        )
+    have = {rel.target for rel in read_relocations(raw, read_symbols(raw))}
+    missing = [number for number in code_sections if number not in have]
+    return append(raw, [rel_section(raw, number, raw.names[number]) for number in missing])
+
+
+def add_global(
+    raw: RawElf, btf: Btf | None, name: str, data: bytes, section: str, make: MakeType | None
+) -> RawElf:
+    """The object with one more global variable.
+
+    Args:
+        raw: the object.
+        btf: its types, or None.
+        name: of the variable.
+        data: what it starts with; in ``.bss`` only its length counts.
+        section: ``.bss``, ``.data``, ``.rodata`` or one of them with ``.NAME``; it is made
+            where the object has none.
+        make: its type; bytes otherwise.
+
+    Raises:
+        OptionError: the name is taken, the section is none for data, or the data is empty.
+        UnsupportedError: the object has no symbol table.
+    """
+    is_zero = section.startswith(".bss")
+    if not any(section == base or section.startswith(f"{base}.") for base in DATA_SECTIONS):
+        raise OptionError(
+            f"{section!r} is no section for data: take .bss, .data, .rodata, or one of them with "
+            "a name behind a dot"
+        )
+    if not data or (is_zero and any(data)):
+        raise OptionError(f"variable {name!r} in {section} needs bytes, in .bss zeros")
+    _check_name(raw, name)
+    number = raw.find(section)
+    changed: dict[int, Buffer] = {}
+    new = []
+    if number is None:
+        number, at = len(raw.shdrs), 0
+        flags = SHF_ALLOC | (0 if section.startswith(".rodata") else SHF_WRITE)
+        kind = SHT_NOBITS if is_zero else SHT_PROGBITS
+        new.append(NewSection(section, kind, flags, data))
+    else:
+        raw, at, content = _grown(raw, number, data)
+        if content is not None:
+            changed[number] = content
+    symbol = NewSymbol(name, number, at, len(data))
+    if btf is not None:
+        home = raw.find(".BTF")
+        assert home is not None
+        changed[home] = _with_variable(btf, section, name, symbol, make)
+    return append(raw, new, [symbol], changed)
+
+
+def add_map(raw: RawElf, btf: Btf | None, new: MapDef) -> RawElf:
+    """The object with one more map.
+
+    Raises:
+        OptionError: the name is taken.
+        UnsupportedError: the object has no symbol table, or .BTF.ext without .BTF.
+    """
+    _check_name(raw, new.name)
+    if raw.find(LEGACY_MAPS) is not None and raw.find(BTF_MAPS) is None:
+        return _add_legacy(raw, new)
+    if btf is None and raw.find(".BTF.ext") is not None:
+        raise UnsupportedError("the object has .BTF.ext but no .BTF; strip both or none")
+    types = BtfBuilder(btf, byteorder=raw.byteorder)
+    definition, size = _definition(types, new)
+    var = types.add(Var(new.name, definition, VarLinkage.GLOBAL))
+    number = raw.find(BTF_MAPS)
+    changed: dict[int, Buffer] = {}
+    sections = []
+    if number is None:
+        number, at = len(raw.shdrs), 0
+        sections.append(NewSection(BTF_MAPS, SHT_PROGBITS, SHF_ALLOC | SHF_WRITE, bytes(size)))
+    else:
+        raw, at, content = _grown(raw, number, bytes(size))
+        assert content is not None
+        changed[number] = content
+    _add_to_datasec(types, btf, BTF_MAPS, SecVar(var, at, size))
+    home = raw.find(".BTF")
+    built = types.build().to_bytes()
+    if home is None:
+        sections.append(NewSection(".BTF", SHT_PROGBITS, 0, built, align=4))
+    else:
+        changed[home] = built
+    return append(raw, sections, [NewSymbol(new.name, number, at, size)], changed)
+
+
+def _check_name(raw: RawElf, name: str) -> None:
+    table = read_symbols(raw)
+    if any(table.name(index) == name for index in range(1, len(table))):
+        raise OptionError(f"the object has a symbol {name!r} already")
+
+
+def _grown(raw: RawElf, number: int, data: bytes) -> tuple[RawElf, int, bytes | None]:
+    """(object, where the data goes, the section's new content if it has bytes)."""
+    shdrs = raw.shdrs.copy()
+    shdrs["addralign"][number] = max(int(shdrs["addralign"][number]), _POINTER)
+    size = int(shdrs["size"][number])
+    at = size + -size % _POINTER
+    if int(shdrs["type"][number]) == SHT_NOBITS:
+        shdrs["size"][number] = at + len(data)
+        return replace(raw, shdrs=shdrs), at, None
+    content = bytes(raw.contents[number]).ljust(at, b"\0") + data
+    return replace(raw, shdrs=shdrs), at, content
+
+
+def _with_variable(
+    btf: Btf, section: str, name: str, symbol: NewSymbol, make: MakeType | None
+) -> bytes:
+    types = BtfBuilder(btf)
+    type_id = make(types) if make is not None else _bytes_type(types, symbol.size)
+    var = types.add(Var(name, type_id, VarLinkage.GLOBAL))
+    _add_to_datasec(types, btf, section, SecVar(var, symbol.value, symbol.size))
+    return types.build().to_bytes()
+
+
+def _add_to_datasec(types: BtfBuilder, btf: Btf | None, section: str, row: SecVar) -> None:
+    """Rows stay in order of place, as the kernel wants them; a loader fills in zero sizes."""
+    known = btf.find(section, Kind.DATASEC) if btf is not None else ()
+    if not known:
+        types.add(DataSec(section, row.byte_off + row.size, (row,)))
+        return
+    assert btf is not None
+    old = btf.type(known[0])
+    assert isinstance(old, DataSec)
+    if not old.size:  # as clang writes it: places come from the symbols
+        types.replace(known[0], replace(old, variables=(*old.variables, row)))
+        return
+    rows = tuple(sorted((*old.variables, row), key=lambda one: one.byte_off))
+    types.replace(known[0], replace(old, size=row.byte_off + row.size, variables=rows))
+
+
+def _integer(types: BtfBuilder, name: str, size: int) -> int:
+    return types.add(Int(name, size, 8 * size))
+
+
+def _bytes_type(types: BtfBuilder, count: int) -> int:
+    return types.add(Array(_integer(types, "unsigned char", 1), _integer(types, "int", 4), count))
+
+
+def _definition(types: BtfBuilder, new: MapDef) -> tuple[int, int]:
+    """(type id, bytes) of the struct that says in its members' types what map it is."""
+    number = _integer(types, "int", 4)
+
+    def uint(value: int) -> int:
+        return types.add(Ptr(types.add(Array(number, number, value))))
+
+    members = {"type": uint(new.type), "max_entries": uint(new.max_entries)}
+    if new.flags:
+        members["map_flags"] = uint(new.flags)
+    if new.key_size == 4:
+        members["key"] = types.add(Ptr(_integer(types, "unsigned int", 4)))
+    elif new.key_size:
+        members["key_size"] = uint(new.key_size)
+    if new.value is not None:
+        members["value"] = types.add(Ptr(new.value(types)))
+    elif new.value_size:
+        members["value_size"] = uint(new.value_size)
+    rows = tuple(
+        Member(name, type_id, 8 * _POINTER * index)
+        for index, (name, type_id) in enumerate(members.items())
+    )
+    size = _POINTER * len(rows)
+    return types.add(Struct("", size, rows)), size
+
+
+def _add_legacy(raw: RawElf, new: MapDef) -> RawElf:
+    """One more record of a ``maps`` section, as long as those that are there."""
+    number = raw.find(LEGACY_MAPS)
+    assert number is not None
+    n_maps = sum(info.kind == "legacy" for info in maps(raw))
+    size = int(raw.shdrs["size"][number]) // max(n_maps, 1)
+    if size < 4 * _LEGACY_WORDS:
+        raise UnsupportedError(f"section {LEGACY_MAPS} has records of {size} bytes, too short")
+    words = [new.type, new.key_size, new.value_size, new.max_entries, new.flags]
+    record = b"".join(word.to_bytes(4, raw.byteorder) for word in words).ljust(size, b"\0")
+    content = bytes(raw.contents[number]) + record
+    symbol = NewSymbol(new.name, number, len(content) - size, size)
+    return append(raw, (), [symbol], {number: content})
