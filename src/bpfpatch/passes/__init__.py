@@ -4,7 +4,7 @@ from .base import Pass, register, registered
 from .dce import Dce
 from .nops import Nops
 from .pipeline import PassReport, Pipeline, Report, Result
-from .setting import Setting
+from .setting import ObjectEdit, Setting
 from .sprinkle import Sprinkle
 from .target import ARCHES, Arch, Target
 
@@ -13,6 +13,7 @@ __all__ = [
     "Arch",
     "Dce",
     "Nops",
+    "ObjectEdit",
     "Pass",
     "PassReport",
     "Pipeline",

@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bpfpatch import isa
+from bpfpatch.elf import Dwarf, ElfObject
 from bpfpatch.errors import OptionError, SlotError, UnsupportedError, ValidationError
 from bpfpatch.facts import Subject
 from bpfpatch.patch import Linearized, PatchList
 from bpfpatch.program import Program, Remap, validate, violations
 
 from .base import Pass, registered
-from .setting import Setting
+from .setting import ObjectEdit, Setting
 from .target import Target
 
 _PASS: Final = re.compile(r"\s*([A-Za-z0-9_-]+)\s*(?:\{([^{}]*)\})?\s*")
@@ -116,6 +117,7 @@ class Pipeline:
         program: Program,
         target: Target | None = None,
         subject: Subject | None = None,
+        edit: ObjectEdit | None = None,
         progress: Callable[[Pass], None] | None = None,
     ) -> Result:
         """Run all passes over one list of a program, and linearize it once.
@@ -125,6 +127,7 @@ class Pipeline:
             target: for whom; by default the pipeline's own, which is a program that bpf(2)
                 accepts unless the pipeline is a kernel's.
             subject: the program's kind and maps, for passes that need to know.
+            edit: the object that the program is the code of, for passes that add to it.
             progress: called with each pass before it runs.
 
         Raises:
@@ -135,7 +138,7 @@ class Pipeline:
             SlotError: an edit that cannot be made, with its place.
         """
         target = target or self.target
-        setting = Setting(target, subject)
+        setting = Setting(target, subject, edit)
         self._check(program, target)
         began = time.perf_counter()
         patches = PatchList(program)
@@ -148,6 +151,28 @@ class Pipeline:
         _check_result(program, done, target)
         spent = 1000 * (time.perf_counter() - began)
         return Result(done.program, done.remap, _report(tuple(reports), program, done, spent))
+
+    def run_object(
+        self,
+        obj: ElfObject,
+        target: Target | None = None,
+        dwarf: Dwarf = "drop",
+        progress: Callable[[Pass], None] | None = None,
+    ) -> tuple[ElfObject, Result]:
+        """Run all passes over an object's code, and put it back with what they added.
+
+        Args:
+            obj: stays as it is.
+            target: see `run`.
+            dwarf: see `ElfObject.with_code`.
+            progress: see `run`.
+
+        Raises:
+            BpfPatchError: see `run` and `ElfObject.with_code`.
+        """
+        edit = ObjectEdit(obj)
+        result = self.run(obj.code, target, edit=edit, progress=progress)
+        return edit.obj.with_code(result, dwarf), result
 
     def _check(self, program: Program, target: Target) -> None:
         for one in self.passes:

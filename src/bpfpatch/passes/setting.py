@@ -3,10 +3,55 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from numpy.typing import NDArray
+
+from bpfpatch.elf import ElfObject, MapDef
+from bpfpatch.elf.newdata import MakeType
+from bpfpatch.errors import OptionError
 from bpfpatch.facts import Subject
 
 from .target import Target
+
+
+class ObjectEdit:
+    """The object that a pipeline's list is of, for passes that add maps or variables to it.
+
+    What is added changes no code, so the list stays the object's::
+
+        edit.add_global("hits", bytes(8), ".bss")
+        node = patches.insert_before(site, Body.asm("r1 = 0 ll"))
+        patches.attach("reloc", node, edit.relocation("xdp", "hits"))
+
+    Attributes:
+        obj: with all that has been added.
+    """
+
+    def __init__(self, obj: ElfObject) -> None:
+        self.obj = obj
+
+    def add_map(self, new: MapDef) -> None:
+        """See `ElfObject.with_map`."""
+        self.obj = self.obj.with_map(new)
+
+    def add_global(
+        self, name: str, data: bytes, section: str = ".bss", make: MakeType | None = None
+    ) -> None:
+        """See `ElfObject.with_global`."""
+        self.obj = self.obj.with_global(name, data, section, make)
+
+    def add_section(self, name: str, data: bytes) -> None:
+        """See `ElfObject.with_section`."""
+        self.obj = self.obj.with_section(name, data)
+
+    def relocation(self, section: str, symbol: str) -> NDArray[Any]:
+        """See `ElfObject.relocation`; a section of relocations is added where there is none."""
+        try:
+            return self.obj.relocation(section, symbol)
+        except OptionError:
+            self.obj = self.obj.with_relocatable()
+            return self.obj.relocation(section, symbol)
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +61,9 @@ class Setting:
     Attributes:
         target: who is to run the result.
         subject: what a loader knows of the program; None where nobody said.
+        edit: the object that the code is of; None for code that is of none.
     """
 
     target: Target
     subject: Subject | None = None
+    edit: ObjectEdit | None = None
