@@ -86,6 +86,20 @@ def harden(level: int = 2) -> Iterator[None]:
                 change.undo()
 
 
+@contextmanager
+def unblinded() -> Iterator[None]:
+    """See to it that nobody has constants blinded for the length of a ``with`` block.
+
+    Another process's `harden` would blind what is loaded here meanwhile. Where the setting
+    cannot be changed it stays what it is.
+    """
+    if not os.access(SETTING, os.W_OK):
+        yield
+        return
+    with harden(0):
+        yield
+
+
 def _write(level: int) -> None:
     try:
         SETTING.write_text(str(level))

@@ -126,4 +126,5 @@ def _submit(flat: Program, options: LoadOptions, btf: Btf | LoadedBtf | None) ->
     if btf is not None:
         options = replace(options, btf_fd=btf.fd)
     fd, log = submit(flat, options)
-    return LoadedProgram(fd, options.name, options.prog_type, flat, log)
+    types = None if btf is None else btf.btf
+    return LoadedProgram(fd, options.name, options.prog_type, flat, log, options, types)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 
 from bpfpatch import isa
+from bpfpatch.btf import Btf
 from bpfpatch.facts.kinds import ProgType
 from bpfpatch.program import Program
 
 from .proginfo import ProgInfo, prog_info, prog_jited, prog_xlated
+from .submit import LoadOptions
 from .syscall import Cmd, Handle, bpf, refused
 from .testrun import ROOM, RunResult, test_run
 
@@ -21,16 +23,27 @@ class LoadedProgram(Handle):
         type: its kind.
         program: what was submitted, relocations applied.
         log: the verifier's log, where it was asked for.
+        options: how it was loaded; None for one that was in the kernel already.
+        btf: its own types, where it was loaded with some.
     """
 
     def __init__(
-        self, fd: int, name: str, prog_type: ProgType, program: Program, log: str = ""
+        self,
+        fd: int,
+        name: str,
+        prog_type: ProgType,
+        program: Program,
+        log: str = "",
+        options: LoadOptions | None = None,
+        btf: Btf | None = None,
     ) -> None:
         super().__init__(fd)
         self.name = name
         self.type = prog_type
         self.program = program
         self.log = log
+        self.options = options
+        self.btf = btf
 
     @classmethod
     def from_id(cls, prog_id: int) -> LoadedProgram:

@@ -65,6 +65,7 @@ class MapInfo:
         max_entries: how many fit.
         flags: BPF_F_* bits.
         btf_id: of the types of its keys and values, or 0.
+        value_type_id: of its values' type in those, or 0.
     """
 
     id: int
@@ -75,6 +76,7 @@ class MapInfo:
     max_entries: int
     flags: int
     btf_id: int
+    value_type_id: int = 0
 
 
 def possible_cpus() -> int:
@@ -98,6 +100,7 @@ class Map(Handle):
         key_size: bytes.
         value_size: bytes; of a per-CPU map of one CPU's.
         max_entries: how many fit.
+        inner: of a map of maps that was made here, what the maps in it are like.
     """
 
     def __init__(
@@ -109,6 +112,7 @@ class Map(Handle):
         self.key_size = key_size
         self.value_size = value_size
         self.max_entries = max_entries
+        self.inner: MapInfo | None = None
 
     @classmethod
     def create(
@@ -167,7 +171,9 @@ class Map(Handle):
             sizes = f"{key_size}-byte keys, {value_size}-byte values, {max_entries} entries"
             what = f"making {kind.text} map {name!r} ({sizes})"
             raise refused(error, what) from error
-        return cls(fd, name, kind, key_size, value_size, max_entries)
+        made = cls(fd, name, kind, key_size, value_size, max_entries)
+        made.inner = None if inner is None else inner.info()
+        return made
 
     @classmethod
     def from_id(cls, map_id: int) -> Map:
@@ -360,4 +366,5 @@ def _info(fd: int) -> MapInfo:
         max_entries=int(row["max_entries"]),
         flags=int(row["map_flags"]),
         btf_id=int(row["btf_id"]),
+        value_type_id=int(row["btf_value_type_id"]),
     )
