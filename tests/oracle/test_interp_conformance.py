@@ -10,10 +10,10 @@ from bpfpatch.errors import BpfPatchError
 from bpfpatch.interp import Machine
 from bpfpatch.passes import Pipeline
 from bpfpatch.program import Program
+from support.conformance import absent, folder
 from support.ubpfasm import Case, read_case
 
-FOLDER = Path(__file__).parents[2].parent / "shared" / "conformance"
-PATHS = sorted(FOLDER.glob("*.data"))
+PATHS = sorted(folder().glob("*.data"))
 PIPELINES = ("", "sprinkle", "sprinkle{every=1,seed=5}", "dce,nops")
 
 
@@ -33,7 +33,7 @@ def check(case: Case, pipeline: str, engine: str) -> None:
 def test_the_vectors_are_there() -> None:
     """Whether the suite's vectors were found is said once, not hidden."""
     if not PATHS:
-        pytest.skip(f"no conformance vectors in {FOLDER}")
+        pytest.skip(absent())
     assert len(PATHS) >= 184
 
 

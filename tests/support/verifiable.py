@@ -14,7 +14,9 @@ SLOTS = 6
 BITS = {8: "b", 16: "h", 32: "w", 64: "dw"}
 
 
-class _Writer:
+class Writer:
+    """Text in the making."""
+
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
         self.lines: list[str] = []
@@ -22,21 +24,26 @@ class _Writer:
         self.has_call = False
 
     def put(self, text: str) -> None:
+        """Add a line."""
         self.lines.append(text)
 
     def reg(self) -> int:
+        """Any register that holds a number."""
         return self.rng.choice(REGS)
 
     def imm(self) -> int:
+        """A number, often one at an edge."""
         rng = self.rng
         return rng.choice(IMMS) if rng.random() < 0.6 else rng.randrange(-(1 << 31), 1 << 31)
 
     def place(self, bits: int) -> str:
+        """Somewhere on the stack, aligned."""
         step = bits // 8
         at = self.rng.randrange(0, 8 * SLOTS, step) - 8 * SLOTS
         return f"(r10 {'-' if at < 0 else '+'} {abs(at)})"
 
     def alu(self) -> None:
+        """Arithmetic on two operands."""
         rng, kind, op, dst = self.rng, self.rng.choice("rw"), self.rng.choice(OPS), self.reg()
         if rng.random() < 0.5:
             self.put(f"{kind}{dst} {op} {kind}{self.reg()}")
@@ -48,6 +55,7 @@ class _Writer:
             self.put(f"{kind}{dst} {op} {self.imm()}")
 
     def unary(self) -> None:
+        """A negation, extension, byte swap or constant."""
         rng, dst = self.rng, self.reg()
         kind = rng.choice("rw")
         forms = (
@@ -60,6 +68,7 @@ class _Writer:
         self.put(rng.choice(forms))
 
     def memory(self) -> None:
+        """A load or store."""
         rng = self.rng
         bits = rng.choice((8, 16, 32, 64))
         choice = rng.randrange(5)
@@ -75,6 +84,7 @@ class _Writer:
             self.atomic()
 
     def atomic(self) -> None:
+        """An atomic operation."""
         rng, reg = self.rng, self.reg()
         bits = rng.choice((32, 64))
         kind = "r" if bits == 64 else "w"
@@ -91,6 +101,7 @@ class _Writer:
         self.put(rng.choice(forms))
 
     def packet(self) -> None:
+        """A load from the packet."""
         rng = self.rng
         bits = rng.choice((8, 16, 32))
         self.put(f"r0 = *(u{bits} *)skb[{rng.randrange(44)}]")
@@ -104,7 +115,33 @@ class _Writer:
         for register in (1, 2, 3, 4, 5):
             self.put(f"r{register} = {self.imm()}")
 
+    def callee(self) -> None:
+        """The function that `call` calls."""
+        for line in (
+            "f:",
+            "*(u64 *)(r10 - 8) = r1",
+            "*(u64 *)(r10 - 16) = r2",
+            "r6 = *(u32 *)(r10 - 12)",
+            "r7 = *(u64 *)(r10 - 8)",
+            "r0 = r6",
+            "r0 -= r7",
+            "r0 ^= r3",
+            "exit",
+        ):
+            self.put(line)
+
+    def fold(self) -> None:
+        """Make R0 depend on all registers and the stack."""
+        for register in (1, 2, 3, 4, 5, 7, 8):
+            self.put(f"r0 ^= r{register}")
+            self.put("r0 *= 3")
+        for slot in range(1, SLOTS + 1):
+            self.put(f"r1 = *(u64 *)(r10 - {8 * slot})")
+            self.put("r0 ^= r1")
+            self.put("r0 *= 5")
+
     def branch(self, depth: int) -> None:
+        """A condition, with one block or two."""
         rng = self.rng
         self.n_labels += 1
         end = f"L{self.n_labels}"
@@ -122,6 +159,7 @@ class _Writer:
         self.put(f"{end}:")
 
     def loop(self, depth: int) -> None:
+        """A block that runs a few times."""
         self.n_labels += 1
         again = f"L{self.n_labels}"
         self.put(f"r9 = {self.rng.randint(1, 5)}")
@@ -131,6 +169,7 @@ class _Writer:
         self.put(f"if r9 != 0 goto {again}")
 
     def block(self, depth: int) -> None:
+        """A few statements."""
         rng = self.rng
         for _ in range(rng.randint(2, 7)):
             choice = rng.random()
@@ -152,7 +191,7 @@ class _Writer:
 
 def verifiable_code(seed: int) -> str:
     """Assembly of a socket filter; R0 at its end depends on all registers and the stack."""
-    writer = _Writer(seed)
+    writer = Writer(seed)
     put, rng = writer.put, writer.rng
     put("r6 = r1")
     for register in (0, 1, 2, 3, 4, 5, 7, 8, 9):
@@ -163,25 +202,11 @@ def verifiable_code(seed: int) -> str:
     put("r7 = *(u32 *)(r6 + 0)")
     for _ in range(rng.randint(1, 4)):
         writer.block(0)
-    for register in (1, 2, 3, 4, 5, 7, 8):
-        put(f"r0 ^= r{register}")
-        put("r0 *= 3")
-    for slot in range(1, SLOTS + 1):
-        put(f"r1 = *(u64 *)(r10 - {8 * slot})")
-        put("r0 ^= r1")
-        put("r0 *= 5")
+    writer.fold()
     put("r1 = r0")
     put("r1 >>= 32")
     put("w0 ^= w1")
     put("exit")
     if writer.has_call:
-        put("f:")
-        put("*(u64 *)(r10 - 8) = r1")
-        put("*(u64 *)(r10 - 16) = r2")
-        put("r6 = *(u32 *)(r10 - 12)")
-        put("r7 = *(u64 *)(r10 - 8)")
-        put("r0 = r6")
-        put("r0 -= r7")
-        put("r0 ^= r3")
-        put("exit")
+        writer.callee()
     return "\n".join(writer.lines)

@@ -107,5 +107,17 @@ class OutOfMemory(BpfPatchError):  # noqa: N818 - in a run a BudgetError is made
         self.limit = limit
 
 
+class TooMuchMoved(OutOfMemory):
+    """More bytes read and written by helpers than a run may take."""
+
+    def __init__(self, limit: int) -> None:
+        BpfPatchError.__init__(
+            self,
+            f"helpers have read and written more than {limit} bytes in this run; "
+            "look for a loop without end",
+        )
+        self.limit = limit
+
+
 class BadHelperUse(BpfPatchError):  # noqa: N818 - in a run a HelperError is made of it
     """Arguments that a helper cannot make sense of."""

@@ -131,11 +131,11 @@ class ArrayMap(Map):
         """Store an element."""
         if flags & ~LOCK > EXIST:
             return -EINVAL
-        if flags & NOEXIST:
-            return -EEXIST
         address = self.lookup(key)
         if not address:
             return -E2BIG
+        if flags & NOEXIST:
+            return -EEXIST
         self.memory.write(address, value)
         return 0
 

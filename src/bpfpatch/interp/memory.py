@@ -19,7 +19,7 @@ from typing import Final, TypeAlias
 
 from bpfpatch.isa import ByteOrder
 
-from .errors import OutOfMemory, StrayAccess
+from .errors import OutOfMemory, StrayAccess, TooMuchMoved
 
 Bytes: TypeAlias = bytes | bytearray | memoryview
 
@@ -50,6 +50,12 @@ def code_address(image: int, slot: int) -> int:
 def map_address(number: int) -> int:
     """The address that stands for a map. Nothing can be read there."""
     return (_MAP_WINDOW + number) << WINDOW_BITS
+
+
+MOVE_LIMIT: Final = 1 << 30
+"""Bytes that helpers may read and write in one run."""
+_SMALL: Final = 512
+"""Bytes at once that take no longer than a few instructions, and are not counted."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,6 +107,7 @@ class Memory:
         self.byteorder = byteorder
         self.limit = limit
         self.used = 0
+        self._moved = 0
         self.readable: dict[int, bytearray] = {}
         self.writable: dict[int, bytearray] = {}
         self._regions: dict[int, Region] = {}
@@ -175,7 +182,8 @@ class Memory:
         self._retired.append(region)
 
     def end_run(self) -> None:
-        """Take away what was retired."""
+        """Take away what was retired; the next run may move as many bytes as this one."""
+        self._moved = 0
         for region in self._retired:
             self.remove(region)
         self._retired.clear()
@@ -201,6 +209,8 @@ class Memory:
             return b""
         if data is None or size < 0 or at + size > len(data):
             raise StrayAccess(address, size, "read")
+        if size > _SMALL:
+            self._move(size)
         return bytes(data[at : at + size])
 
     def write(self, address: int, content: Bytes) -> None:
@@ -215,7 +225,15 @@ class Memory:
             return
         if data is None or at + size > len(data):
             raise StrayAccess(address, size, "write")
+        if size > _SMALL:
+            self._move(size)
         data[at : at + size] = content
+
+    def _move(self, size: int) -> None:
+        """Count what a helper moves: a call is one instruction, however much it does."""
+        self._moved += size
+        if self._moved > MOVE_LIMIT:
+            raise TooMuchMoved(MOVE_LIMIT)
 
     def read_int(self, address: int, size: int) -> int:
         """An unsigned number of ``size`` bytes; raises as `read` does."""

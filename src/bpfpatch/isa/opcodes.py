@@ -306,7 +306,7 @@ def _byte_swaps() -> Iterator[Opcode]:
                 reads=_set("dst"),
                 writes=_set("dst"),
                 cpu=cpu,
-                defines_32=op != "bswap" and bits != 64,
+                defines_32=bits != 64,
             )
 
 

@@ -73,11 +73,11 @@ CASES: list[tuple[Callable[[isa.Insns], isa.Mask], set[str]]] = [
     (isa.is_exit, {"exit"}),
     (isa.falls_through, set(INSNS) - UNCONDS - {"exit"}),
     # verifier.c is_reg64(): ALU32, loads of up to 32 bits without sign extension, packet
-    # loads, le/be of less than 64, 32-bit atomics that fetch; not bswap, movsx into 64.
+    # loads, byte swaps of less than 64, 32-bit atomics that fetch; not movsx into 64.
     (
         isa.defines_32,
         {"mov32", "load", "packet", "packet_ind", "fetch32", "cmpxchg32", "acquire", "le32"}
-        | {"movsx32"},
+        | {"movsx32", "bswap16"},
     ),
 ]
 

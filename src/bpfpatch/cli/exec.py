@@ -1,0 +1,225 @@
+"""``bpfpatch exec``: run a program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import click
+
+from bpfpatch.elf import LinkedProgram
+from bpfpatch.errors import OptionError
+from bpfpatch.facts.kinds import ProgType
+from bpfpatch.isa import ByteOrder
+from bpfpatch.passes import Pass, Pipeline, Target
+from bpfpatch.program import Program
+from bpfpatch.runs import MODES, Input, Outcome, Runner, available, open_runner
+
+from .exec_inputs import Given, given_inputs
+from .exec_show import Shown, Tracer, show_many, show_one, to_json
+from .failure import Command, Failure, blame
+from .inputs import Input as Source
+from .inputs import endian_option, format_option, read_input
+from .plugins import blame_pass, load_plugins, plugin_option
+from .screen import echo_json
+
+EPILOG: Final = """\b
+Examples:
+  bpfpatch exec lb.o --pcap traffic.pcap --maps
+  bpfpatch exec lb.o --prog balance --hex 'ff ff ...' --trace
+  bpfpatch exec lb.o -p 'dce,nops' --pcap traffic.pcap --mode jit+harden
+  echo 'r0 = *(u8 *)(r1 + 1); exit' | bpfpatch exec - --hex 0102
+
+A packet program takes the input for its packet, other programs for their
+context, instructions without an object for plain memory (R1 its address, R2 its
+length). Modes other than interp take root.
+"""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What to run, and how.
+
+    Attributes:
+        source: the object or code.
+        program: the program in it, rewritten.
+        prog_type: its kind.
+        mode: where it runs.
+        budget: of the interpreter.
+        seed: of the interpreter's random numbers.
+    """
+
+    source: Source
+    program: LinkedProgram | Program
+    prog_type: ProgType | None
+    mode: str
+    budget: int
+    seed: int
+
+
+@click.command("exec", cls=Command, epilog=EPILOG)
+@click.argument("obj", metavar="OBJ")
+@click.option("--prog", metavar="NAME", help="Which program of the object.")
+@click.option(
+    "--mode", type=click.Choice(MODES), default="interp", show_default=True, help="Where to run it."
+)
+@click.option("--type", "type_name", metavar="TYPE", help="Kind of program: xdp, sched_cls, ...")
+@click.option("--hex", "hex_text", metavar="HEX", help="The input, as hex digits.")
+@click.option("--file", "path", metavar="FILE", help="The input, a file's bytes; - for stdin.")
+@click.option("--pcap", metavar="FILE", help="One run for each packet of a capture; - for stdin.")
+@click.option("--ctx", "ctx_text", metavar="HEX", help="The context, beside a packet.")
+@click.option("--repeat", metavar="N", type=click.IntRange(1), default=1, help="Run N times.")
+@click.option("--maps", is_flag=True, help="Print what changed in the maps.")
+@click.option("--trace", is_flag=True, help="Print each instruction as it runs (interp).")
+@click.option("-p", "--passes", "text", metavar="PIPELINE", default="", help="Rewrite it first.")
+@click.option("--internal", is_flag=True, help="Let passes make the kernel's own form (interp).")
+@plugin_option
+@click.option(
+    "--budget",
+    type=click.IntRange(1),
+    default=1_000_000,
+    show_default=True,
+    help="Instructions that a run may take (interp).",
+)
+@click.option("--seed", type=int, default=0, help="Seed of random numbers (interp).")
+@format_option
+@endian_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(
+    *,
+    obj: str,
+    prog: str | None,
+    mode: str,
+    type_name: str | None,
+    hex_text: str | None,
+    path: str | None,
+    pcap: str | None,
+    ctx_text: str | None,
+    repeat: int,
+    maps: bool,
+    trace: bool,
+    text: str,
+    internal: bool,
+    plugins: tuple[str, ...],
+    budget: int,
+    seed: int,
+    wanted: str,
+    endian: ByteOrder,
+    as_json: bool,
+) -> int:
+    """Run a program of OBJ, an object, raw instructions or assembly, on given input."""
+    _check(mode, trace=trace, internal=internal, stdins=(obj, path, pcap))
+    load_plugins(plugins)
+    source = read_input(obj, wanted, endian)
+    with blame(source.shown):
+        program = rewritten(pick(source, prog), text, internal=internal)
+        asked = Asked(source, program, _type(program, type_name), mode, budget, seed)
+    given = given_inputs(hex_text, path, pcap, ctx_text, asked.prog_type)
+    tracer = Tracer(program, to_screen=not as_json) if trace else None
+    shown = _run(asked, given, repeat, tracer, with_maps=maps or as_json)
+    if as_json:
+        echo_json(to_json(source.shown, mode, shown, tracer))
+    elif len(shown.runs) == 1:
+        show_one(shown, with_maps=maps, with_helpers=trace)
+    else:
+        show_many(shown, with_maps=maps)
+    return _status(source.shown, shown)
+
+
+def _check(mode: str, *, trace: bool, internal: bool, stdins: tuple[str | None, ...]) -> None:
+    if mode != "interp" and (trace or internal):
+        what = "--trace" if trace else "--internal"
+        raise click.UsageError(f"{what} is for --mode interp: the kernel does not offer it")
+    if sum(one == "-" for one in stdins) > 1:
+        raise click.UsageError("only one of the program and the input can come from stdin")
+    reason = available(mode)
+    if reason is not None:
+        raise Failure(f"mode {mode}", reason)
+
+
+def pick(source: Source, prog: str | None) -> LinkedProgram | Program:
+    """The program that is meant.
+
+    Raises:
+        OptionError: there are several and none is named, or there is none.
+        LinkError: there is none of this name.
+    """
+    if source.obj is None:
+        if prog is not None:
+            raise OptionError("--prog names a program of an object, and this is none")
+        return source.program
+    names = [info.name for info in source.obj.programs]
+    if prog is None and len(names) != 1:
+        found = ", ".join(names) or "none"
+        raise OptionError(f"it has {len(names)} programs; choose one with --prog: {found}")
+    return source.obj.link(prog or names[0])
+
+
+def rewritten(
+    program: LinkedProgram | Program, text: str, *, internal: bool
+) -> LinkedProgram | Program:
+    """The program after a pipeline.
+
+    Raises:
+        BpfPatchError: the pipeline makes no sense, or cannot be applied.
+        Failure: a plugin's pass failed.
+    """
+    if not text:
+        return program
+    try:
+        pipeline = Pipeline.parse(text)
+    except OptionError as error:
+        raise click.BadParameter(str(error), param_hint="-p") from error
+    flat = program.program if isinstance(program, LinkedProgram) else program
+    target = Target.internal() if internal else Target.loadable()
+    running: list[Pass] = []
+    with blame_pass(running):
+        result = pipeline.run(flat, target=target, progress=running.append)
+    return program.with_code(result) if isinstance(program, LinkedProgram) else result.program
+
+
+def _type(program: LinkedProgram | Program, name: str | None) -> ProgType | None:
+    from bpfpatch.kernel import section_kind  # noqa: PLC0415 - it takes a while
+
+    if name is not None:
+        return ProgType.of(name)
+    return section_kind(program.section).type if isinstance(program, LinkedProgram) else None
+
+
+def _run(
+    asked: Asked, given: Given, repeat: int, tracer: Tracer | None, *, with_maps: bool
+) -> Shown:
+    """All runs, in one machine or kernel, whose maps keep their contents in between."""
+    options: dict[str, Any] = {}
+    if asked.mode == "interp":
+        options = {"budget": asked.budget, "seed": asked.seed}
+        options["byteorder"] = asked.source.byteorder
+        options["hook"] = tracer
+    with (
+        blame(asked.source.shown),
+        open_runner(
+            asked.program, asked.mode, obj=asked.source.obj, prog_type=asked.prog_type, **options
+        ) as runner,
+    ):
+        before = runner.maps() if with_maps else {}
+        runs = [_one(runner, one, tracer) for one in given.inputs for _ in range(repeat)]
+        after = runner.maps() if with_maps else {}
+    return Shown(runs, asked.prog_type, asked.mode, before, after)
+
+
+def _one(runner: Runner, one: Input, tracer: Tracer | None) -> tuple[Input, Outcome]:
+    if tracer is not None:
+        tracer.start()
+    outcome = runner.run(one, with_maps=False)
+    if tracer is not None:
+        tracer.finish(None if outcome.error is not None else outcome.r0)
+    return one, outcome
+
+
+def _status(shown_name: str, shown: Shown) -> int:
+    failed = [outcome.error for _, outcome in shown.runs if outcome.error is not None]
+    if not failed:
+        return 0
+    if len(shown.runs) == 1:
+        raise Failure(shown_name, str(failed[0])) from failed[0]
+    raise Failure(shown_name, f"{len(failed)} of {len(shown.runs)} runs failed: {failed[0]}")

@@ -1,0 +1,74 @@
+"""bpf_sysctl and bpf_sockopt.
+
+Source: linux v6.18, kernel/bpf/cgroup.c, sysctl_convert_ctx_access() and
+cg_sockopt_convert_ctx_access().
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bpfpatch.facts import ProgType
+
+from .registry import register_context
+from .table import Context, Field
+
+_SYSCTL: Final = "bpf_sysctl_kern"
+_SOCKOPT: Final = "bpf_sockopt_kern"
+
+SYSCTL: Final = register_context(
+    Context(
+        "bpf_sysctl",
+        (
+            Field("write", 0, 4, f"{_SYSCTL}.write", is_narrow=True),
+            # The kernel's has 8 bytes; programs see the lower 4.
+            Field(
+                "file_pos",
+                4,
+                4,
+                f"dst = src->{_SYSCTL}.ppos; little? dst = dst->0:4; big? dst = dst->4:4",
+                f"""
+                dst->{_SYSCTL}.tmp_reg = tmp
+                tmp = dst->{_SYSCTL}.ppos
+                little? tmp->0:4 = val
+                big? tmp->4:4 = val
+                tmp = dst->{_SYSCTL}.tmp_reg
+                """,
+                is_narrow=True,
+            ),
+        ),
+        uapi="struct bpf_sysctl",
+        is_internal=True,
+    ),
+    [ProgType.CGROUP_SYSCTL],
+)
+
+SOCKOPT: Final = register_context(
+    Context(
+        "bpf_sockopt",
+        (
+            Field("sk", 0, 8, f"{_SOCKOPT}.sk"),
+            Field("optval", 8, 8, f"{_SOCKOPT}.optval"),
+            Field("optval_end", 16, 8, f"{_SOCKOPT}.optval_end"),
+            Field("level", 24, 4, f"{_SOCKOPT}.level", f"{_SOCKOPT}.level"),
+            Field("optname", 28, 4, f"{_SOCKOPT}.optname", f"{_SOCKOPT}.optname"),
+            Field("optlen", 32, 4, f"{_SOCKOPT}.optlen", f"{_SOCKOPT}.optlen"),
+            Field(
+                "retval",
+                36,
+                4,
+                f"{_SOCKOPT}.current_task -> task_struct.bpf_ctx -> bpf_cg_run_ctx.retval",
+                f"""
+                dst->{_SOCKOPT}.tmp_reg = tmp
+                tmp = dst->{_SOCKOPT}.current_task
+                tmp = tmp->task_struct.bpf_ctx
+                tmp->bpf_cg_run_ctx.retval = val
+                tmp = dst->{_SOCKOPT}.tmp_reg
+                """,
+            ),
+        ),
+        uapi="struct bpf_sockopt",
+        is_internal=True,
+    ),
+    [ProgType.CGROUP_SOCKOPT],
+)

@@ -1,0 +1,52 @@
+"""sk_msg_md.
+
+Source: linux v6.18, net/core/filter.c, sk_msg_convert_ctx_access().
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bpfpatch.facts import ProgType
+
+from .registry import register_context
+from .table import Context, Field
+
+_SOCK: Final = "sk_msg.sk -> sock_common."
+_NO_IP6: Final = "dst32 = 0"
+
+SK_MSG: Final = register_context(
+    Context(
+        "sk_msg_md",
+        (
+            Field("data", 0, 8, "sk_msg.data"),
+            Field("data_end", 8, 8, "sk_msg.data_end"),
+            Field("family", 16, 4, f"{_SOCK}skc_family"),
+            Field("remote_ip4", 20, 4, f"{_SOCK}skc_daddr"),
+            Field("local_ip4", 24, 4, f"{_SOCK}skc_rcv_saddr"),
+            Field(
+                "remote_ip6",
+                28,
+                16,
+                f"{_SOCK}skc_v6_daddr.in6_u.u6_addr32[0]",
+                unit=4,
+                load_absent=_NO_IP6,
+            ),
+            Field(
+                "local_ip6",
+                44,
+                16,
+                f"{_SOCK}skc_v6_rcv_saddr.in6_u.u6_addr32[0]",
+                unit=4,
+                load_absent=_NO_IP6,
+            ),
+            Field("remote_port", 60, 4, f"{_SOCK}skc_dport; little? dst32 <<= 16"),
+            Field("local_port", 64, 4, f"{_SOCK}skc_num"),
+            Field("size", 68, 4, "sk_msg.sg.size"),
+            Field("sk", 72, 8, "sk_msg.sk"),
+        ),
+        uapi="struct sk_msg_md",
+        is_internal=True,
+    ),
+    [ProgType.SK_MSG],
+)

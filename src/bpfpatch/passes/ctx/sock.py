@@ -1,0 +1,102 @@
+"""bpf_sock and bpf_tcp_sock, through pointers to sockets as well as as a context.
+
+Source: linux v6.18, net/core/filter.c, bpf_sock_convert_ctx_access() and
+bpf_tcp_sock_convert_ctx_access().
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bpfpatch.facts import ProgType
+
+from .registry import register_context
+from .table import Context, Field
+
+NO_QUEUE: Final = 0xFFFF
+
+
+def _word(name: str, byte_off: int, member: str) -> Field:
+    return Field(name, byte_off, 4, member, member)
+
+
+def _narrow(name: str, byte_off: int, member: str) -> Field:
+    return Field(name, byte_off, 4, member, is_narrow=True)
+
+
+def _ip6(name: str, byte_off: int, member: str) -> Field:
+    form = f"sock_common.{member}.in6_u.u6_addr32[0]"
+    return Field(name, byte_off, 16, form, unit=4, is_narrow=True, load_absent="dst32 = 0")
+
+
+SOCK: Final = register_context(
+    Context(
+        "bpf_sock",
+        (
+            _word("bound_dev_if", 0, "sock_common.skc_bound_dev_if"),
+            _narrow("family", 4, "sock_common.skc_family"),
+            _narrow("type", 8, "sock.sk_type"),
+            _narrow("protocol", 12, "sock.sk_protocol"),
+            _word("mark", 16, "sock.sk_mark"),
+            _word("priority", 20, "sock.sk_priority"),
+            _narrow("src_ip4", 24, "sock_common.skc_rcv_saddr"),
+            _ip6("src_ip6", 28, "skc_v6_rcv_saddr"),
+            _narrow("src_port", 44, "sock_common.skc_num"),
+            # Older programs load it as a word.
+            Field("dst_port", 48, 2, "sock_common.skc_dport", is_narrow=True, wide=4),
+            _narrow("dst_ip4", 52, "sock_common.skc_daddr"),
+            _ip6("dst_ip6", 56, "skc_v6_daddr"),
+            _narrow("state", 72, "sock_common.skc_state"),
+            Field(
+                "rx_queue_mapping",
+                76,
+                4,
+                f"sock_common.skc_rx_queue_mapping; if dst != {NO_QUEUE} goto end; dst = -1",
+                is_narrow=True,
+                result=2,
+                load_absent="dst = -1",
+            ),
+        ),
+        uapi="struct bpf_sock",
+        is_internal=True,
+    ),
+    [ProgType.CGROUP_SOCK],
+)
+
+_TCP: Final = (
+    ("snd_cwnd", 0, 4, "tcp_sock.snd_cwnd"),
+    ("srtt_us", 4, 4, "tcp_sock.srtt_us"),
+    ("rtt_min", 8, 4, "tcp_sock.rtt_min.s[0].v"),
+    ("snd_ssthresh", 12, 4, "tcp_sock.snd_ssthresh"),
+    ("rcv_nxt", 16, 4, "tcp_sock.rcv_nxt"),
+    ("snd_nxt", 20, 4, "tcp_sock.snd_nxt"),
+    ("snd_una", 24, 4, "tcp_sock.snd_una"),
+    ("mss_cache", 28, 4, "tcp_sock.mss_cache"),
+    ("ecn_flags", 32, 4, "tcp_sock.ecn_flags"),
+    ("rate_delivered", 36, 4, "tcp_sock.rate_delivered"),
+    ("rate_interval_us", 40, 4, "tcp_sock.rate_interval_us"),
+    ("packets_out", 44, 4, "tcp_sock.packets_out"),
+    ("retrans_out", 48, 4, "tcp_sock.retrans_out"),
+    ("total_retrans", 52, 4, "tcp_sock.total_retrans"),
+    ("segs_in", 56, 4, "tcp_sock.segs_in"),
+    ("data_segs_in", 60, 4, "tcp_sock.data_segs_in"),
+    ("segs_out", 64, 4, "tcp_sock.segs_out"),
+    ("data_segs_out", 68, 4, "tcp_sock.data_segs_out"),
+    ("lost_out", 72, 4, "tcp_sock.lost_out"),
+    ("sacked_out", 76, 4, "tcp_sock.sacked_out"),
+    ("bytes_received", 80, 8, "tcp_sock.bytes_received"),
+    ("bytes_acked", 88, 8, "tcp_sock.bytes_acked"),
+    ("dsack_dups", 96, 4, "tcp_sock.dsack_dups"),
+    ("delivered", 100, 4, "tcp_sock.delivered"),
+    ("delivered_ce", 104, 4, "tcp_sock.delivered_ce"),
+    ("icsk_retransmits", 108, 4, "inet_connection_sock.icsk_retransmits"),
+)
+
+TCP_SOCK: Final = register_context(
+    Context(
+        "bpf_tcp_sock",
+        tuple(Field(name, byte_off, size, member) for name, byte_off, size, member in _TCP),
+        uapi="struct bpf_tcp_sock",
+        is_internal=True,
+    )
+)

@@ -1,0 +1,50 @@
+"""xdp_md, and the socket that an AF_XDP map holds.
+
+Source: linux v6.18, net/core/filter.c, xdp_convert_ctx_access() and
+bpf_xdp_sock_convert_ctx_access().
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bpfpatch.facts import ProgType
+
+from .registry import register_context
+from .table import Context, Field
+
+XDP_MD: Final = register_context(
+    Context(
+        "xdp_md",
+        (
+            Field("data", 0, 4, "xdp_buff.data"),
+            Field("data_end", 4, 4, "xdp_buff.data_end"),
+            Field("data_meta", 8, 4, "xdp_buff.data_meta"),
+            Field(
+                "ingress_ifindex",
+                12,
+                4,
+                "xdp_buff.rxq -> xdp_rxq_info.dev -> net_device.ifindex",
+            ),
+            Field("rx_queue_index", 16, 4, "xdp_buff.rxq -> xdp_rxq_info.queue_index"),
+            Field(
+                "egress_ifindex",
+                20,
+                4,
+                "xdp_buff.txq -> xdp_txq_info.dev -> net_device.ifindex",
+            ),
+        ),
+        uapi="struct xdp_md",
+        is_internal=True,
+    ),
+    [ProgType.XDP],
+)
+
+XDP_SOCK: Final = register_context(
+    Context(
+        "bpf_xdp_sock",
+        (Field("queue_id", 0, 4, "xdp_sock.queue_id"),),
+        uapi="struct bpf_xdp_sock",
+        is_internal=True,
+    )
+)

@@ -1,0 +1,161 @@
+"""The interpreter as a runner."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from bpfpatch.elf import ElfObject, LinkedProgram
+from bpfpatch.errors import BpfPatchError, OptionError
+from bpfpatch.facts.kinds import ProgType
+from bpfpatch.interp import Context, Machine, Plain, Region, Skb, Xdp
+from bpfpatch.interp import Outcome as Ran
+from bpfpatch.interp.contexts import SKB_FIELDS, XDP_FIELDS, Left
+from bpfpatch.isa import ByteOrder
+from bpfpatch.kernel import KernelError, kconfig_content
+from bpfpatch.kernel.kconfig import kconfig_layout
+from bpfpatch.kernel.mapspec import weak_names
+from bpfpatch.program import Program
+
+from .contents import InterpMaps, data_sections
+from .model import Input, Maps, Outcome
+from .runner import Runner, no_such_map
+from .skb import SKB_TYPES, arrival, kept_fields
+
+_L2: Final = frozenset({ProgType.SCHED_CLS, ProgType.SCHED_ACT})
+_ADDRESSES: Final = frozenset(
+    {"data", "data_end", "data_meta", "len", "wire_len", "flow_keys", "sk", "protocol"}
+)
+
+
+class Raw:
+    """A context that is nothing but bytes; R1 holds its address.
+
+    Args:
+        content: the bytes.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self._region: Region | None = None
+
+    def enter(self, machine: Machine) -> tuple[int, int]:
+        """Put it into memory."""
+        self._region = machine.memory.add("ctx", self._content)
+        return self._region.address, 0
+
+    def leave(self, machine: Machine) -> Left:
+        """Take it out again."""
+        assert self._region is not None
+        machine.memory.remove(self._region)
+        return Left(ctx=bytes(self._region.data))
+
+
+class InterpRunner(Runner):
+    """A program on a machine of its own."""
+
+    def __init__(
+        self,
+        program: LinkedProgram | Program,
+        obj: ElfObject | None,
+        prog_type: ProgType | None,
+        options: Mapping[str, Any],
+    ) -> None:
+        super().__init__("interp", prog_type)
+        if isinstance(program, LinkedProgram):
+            assert obj is not None
+            given = {"externs": configuration(obj), **options}
+            self.machine = Machine.of_linked(obj, program, **given)
+        else:
+            self.machine = Machine(program, **options)
+        self._maps = InterpMaps(self.machine, {} if obj is None else data_sections(obj))
+
+    def run(self, one: Input, *, with_maps: bool = True) -> Outcome:
+        """See `Runner.run`."""
+        context = _context(self.prog_type, one, self.machine.byteorder)
+        try:
+            ran = self.machine.run(context)
+        except BpfPatchError as error:
+            return Outcome(error=error, n_insns=None)
+        return Outcome(
+            r0=ran.r0,
+            packet=ran.packet,
+            ctx=_ctx(context, ran),
+            mem=ran.mem if isinstance(context, Plain) else None,
+            maps=self.maps() if with_maps else {},
+            helpers=ran.trace,
+            printed=ran.printed,
+            n_insns=ran.n_insns,
+        )
+
+    def maps(self) -> Maps:
+        """See `Runner.maps`."""
+        return self._maps.read()
+
+    def put(self, name: str, key: bytes, value: bytes) -> None:
+        """See `Runner.put`."""
+        found = self.machine.maps.get(name)
+        if found is None:
+            raise no_such_map(name, self.machine.maps)
+        if (len(key), len(value)) != (found.key_size, found.value_size):
+            raise OptionError(
+                f"map {name!r} has keys of {found.key_size} and values of {found.value_size} "
+                f"bytes, {len(key)} and {len(value)} are given"
+            )
+        found.set(key, value)
+
+    def reset(self) -> None:
+        """See `Runner.reset`."""
+        self._maps.restore()
+
+    def close(self) -> None:
+        """There is nothing to give back."""
+
+
+def configuration(obj: ElfObject) -> dict[str, bytes]:
+    """What the running kernel's configuration says of the values that an object asks for.
+
+    Where it cannot be told there is nothing, and the interpreter takes zeros.
+    """
+    if obj.btf is None:
+        return {}
+    try:
+        content = kconfig_content(obj.btf, weak_names(obj))
+    except KernelError:
+        return {}
+    return {
+        row.name: content[row.byte_off : row.byte_off + row.size] for row in kconfig_layout(obj.btf)
+    }
+
+
+def _context(prog_type: ProgType | None, one: Input, byteorder: ByteOrder) -> Context:
+    if one.mem is not None:
+        return Plain(one.mem)
+    if one.packet is None:
+        return Raw(one.ctx or b"")
+    if prog_type is ProgType.XDP:
+        return Xdp(one.packet, _fields(one.ctx, XDP_FIELDS, byteorder))
+    if prog_type is None or prog_type in SKB_TYPES:
+        fields = {**arrival(one.packet, byteorder), **_fields(one.ctx, SKB_FIELDS, byteorder)}
+        return Skb(one.packet, fields, is_l2=prog_type in _L2)
+    raise OptionError(f"the interpreter has no packet for a {prog_type.text} program")
+
+
+def _fields(
+    ctx: bytes | None, known: Mapping[str, tuple[int, int]], byteorder: ByteOrder
+) -> dict[str, int]:
+    """What a context sets, of what can be set; a field of 0 is as if it were not given."""
+    if ctx is None:
+        return {}
+    out = {}
+    for name, (at, size) in known.items():
+        value = int.from_bytes(ctx[at : at + size], byteorder)
+        if name not in _ADDRESSES and value:
+            out[name] = value
+    return out
+
+
+def _ctx(context: Context, ran: Ran) -> bytes | None:
+    if isinstance(context, Skb):
+        return kept_fields(ran.ctx)
+    return ran.ctx if isinstance(context, Raw) else None

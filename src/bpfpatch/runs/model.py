@@ -1,0 +1,80 @@
+"""What goes into a run, and what comes out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias, get_args
+
+from bpfpatch.errors import BpfPatchError, OptionError
+from bpfpatch.interp import HelperCall
+
+Mode: TypeAlias = Literal["interp", "jit", "jit+harden"]
+
+MODES: Final[tuple[Mode, ...]] = get_args(Mode)
+"""Interpreter, the kernel's JIT, the kernel's JIT with all constants blinded."""
+
+Maps: TypeAlias = Mapping[str, Mapping[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """What one run gets: a packet, a context, or plain memory.
+
+    Attributes:
+        packet: for programs that run on packets, from the Ethernet header on.
+        ctx: the context's bytes: a raw tracepoint's arguments, a syscall program's memory;
+            beside a packet struct xdp_md or struct __sk_buff, whose addresses and ``len``
+            are ignored.
+        mem: plain memory: R1 holds its address and R2 its length, or both 0.
+    """
+
+    packet: bytes | None = None
+    ctx: bytes | None = None
+    mem: bytes | None = None
+
+    def __post_init__(self) -> None:
+        """Check what goes together.
+
+        Raises:
+            OptionError: memory beside a packet or a context.
+        """
+        if self.mem is not None and (self.packet is not None or self.ctx is not None):
+            raise OptionError("plain memory takes the place of a packet or context: give one")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one run gave; where ``error`` is set, it is all that there is.
+
+    Attributes:
+        r0: R0 at the exit, unsigned.
+        r0_bits: how many of its bits count: the kernel gives 32 of a packet program's.
+        packet: the packet afterwards, or None.
+        ctx: the context afterwards, or None. Of programs on socket buffers it is a struct
+            __sk_buff of zeros, but for what a program may leave in it: mark, priority, cb and
+            tstamp.
+        mem: plain memory afterwards, or None.
+        maps: contents afterwards by map and key, of all maps with keys and of the data
+            sections that the program uses. Of arrays elements that are zeros are left out; of
+            a per-CPU value it is the part of the CPU that the program ran on.
+        helpers: the helpers that were called, or None where the mode does not tell.
+        printed: what trace_printk printed; the interpreter only.
+        n_insns: instructions that ran, or None.
+        error: why there is no result: a trap, the budget, or what the kernel said.
+    """
+
+    r0: int = 0
+    r0_bits: int = 64
+    packet: bytes | None = None
+    ctx: bytes | None = None
+    mem: bytes | None = None
+    maps: Maps = field(default_factory=dict)
+    helpers: tuple[HelperCall, ...] | None = None
+    printed: tuple[str, ...] = ()
+    n_insns: int | None = None
+    error: BpfPatchError | None = None
+
+    def r0_as(self, bits: int) -> int:
+        """The low bits of R0, to compare it with one of which no more is known."""
+        return self.r0 & ((1 << bits) - 1)

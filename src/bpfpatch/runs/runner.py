@@ -1,0 +1,178 @@
+"""Runners: a program, ready to be run any number of times in one mode."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from bpfpatch import kernel
+from bpfpatch.elf import ElfObject, LinkedProgram
+from bpfpatch.errors import OptionError
+from bpfpatch.facts.kinds import ProgType
+from bpfpatch.program import Program
+
+from .model import MODES, Input, Maps, Mode, Outcome
+
+if TYPE_CHECKING:
+    from bpfpatch.interp.machine import Hook
+
+_JIT: Final = Path("/proc/sys/net/core/bpf_jit_enable")
+_HARDEN: Final = Path("/proc/sys/net/core/bpf_jit_harden")
+
+
+class Runner(ABC):
+    """A program in one mode. Maps keep their contents from run to run, until `reset`.
+
+    Attributes:
+        mode: one of `MODES`.
+        prog_type: the kind of program, or None for flat code of which nobody said.
+    """
+
+    def __init__(self, mode: Mode, prog_type: ProgType | None) -> None:
+        self.mode = mode
+        self.prog_type = prog_type
+
+    @abstractmethod
+    def run(self, one: Input, *, with_maps: bool = True) -> Outcome:
+        """Run the program once.
+
+        Args:
+            one: what it gets.
+            with_maps: read the maps afterwards; without, ``Outcome.maps`` is empty.
+
+        Returns:
+            What it gave. A trap, a spent budget or the kernel's refusal is in its ``error``.
+
+        Raises:
+            OptionError: such input makes no sense for the program.
+        """
+
+    @abstractmethod
+    def maps(self) -> Maps:
+        """What is in the maps now, as in `Outcome`."""
+
+    @abstractmethod
+    def put(self, name: str, key: bytes, value: bytes) -> None:
+        """Set an entry of a map, for the runs up to the next `reset`.
+
+        Args:
+            name: the map, or a section of data, whose only key is four zero bytes.
+            key: the key.
+            value: the value; of a per-CPU map what each CPU gets.
+
+        Raises:
+            OptionError: there is no such map, or it has other sizes.
+            BpfPatchError: the map does not take it.
+        """
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Put the maps back to what they were when the runner was opened."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back what the runner holds; a second time is fine."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def no_such_map(name: str, names: Iterable[str]) -> OptionError:
+    """The error for a map that is not there."""
+    return OptionError(f"there is no map {name!r}; there are: {', '.join(names) or 'none'}")
+
+
+def available(mode: str) -> str | None:
+    """Why programs cannot be run in a mode here, or None.
+
+    Raises:
+        OptionError: there is no such mode.
+    """
+    if _checked(mode) == "interp":
+        return None
+    reason = kernel.available()
+    if reason is not None:
+        return reason
+    if _read(_JIT) == "0":
+        return f"the kernel's JIT is switched off ({_JIT})"
+    if mode == "jit+harden" and _read(_HARDEN) is None:
+        return f"the kernel has no {_HARDEN}"
+    return None
+
+
+def open_runner(
+    program: LinkedProgram | Program,
+    mode: str = "interp",
+    *,
+    obj: ElfObject | None = None,
+    prog_type: ProgType | str | None = None,
+    on_memory: bool = False,
+    budget: int = 1_000_000,
+    hook: Hook | None = None,
+    **options: Any,
+) -> Runner:
+    """Make a program ready to run; close the runner, or use it in a ``with`` block.
+
+    Args:
+        program: what ``obj.link(name)`` gave, perhaps with other code; or flat code.
+        mode: one of `MODES`.
+        obj: the object that a linked program is of; its maps are made for the runner alone.
+        prog_type: the kind of program; a linked program's section tells it otherwise. Flat code
+            of no kind runs on whatever it is given: plain memory, a packet as a socket filter,
+            a context as a syscall program.
+        on_memory: the program runs on plain memory, whatever kind its section says.
+        budget: instructions that the interpreter may take.
+        hook: called by the interpreter with slot and registers before each instruction.
+        **options: more for the interpreter's `Machine`.
+
+    Raises:
+        OptionError: the arguments make no sense.
+        KernelError: the kernel refused the program or its maps (`VerifierError`).
+        UnsupportedError: the program has what cannot be run in this mode.
+    """
+    checked = _checked(mode)
+    if isinstance(program, LinkedProgram) and obj is None:
+        raise OptionError("a linked program runs with its object's maps: give obj=")
+    kind = None if on_memory else _type_of(program, prog_type)
+    if checked == "interp":
+        from .interpreted import InterpRunner  # noqa: PLC0415 - it is a Runner
+
+        return InterpRunner(program, obj, kind, {"budget": budget, "hook": hook, **options})
+    from .inkernel import KernelRunner  # noqa: PLC0415 - the same
+
+    return KernelRunner(program, obj, kind, checked)
+
+
+def _checked(mode: str) -> Mode:
+    for known in MODES:
+        if mode == known:
+            return known
+    raise OptionError(f"there is no mode {mode!r}; choose one of {', '.join(MODES)}")
+
+
+def _type_of(program: LinkedProgram | Program, prog_type: ProgType | str | None) -> ProgType | None:
+    if prog_type is not None:
+        return ProgType.of(prog_type)
+    if isinstance(program, LinkedProgram):
+        return kernel.section_kind(program.section).type
+    return None
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text().strip()
+    except PermissionError:
+        return ""  # it is there, and whoever loads will see
+    except OSError:
+        return None

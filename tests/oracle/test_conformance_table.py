@@ -1,0 +1,83 @@
+"""The bpf_conformance vectors in every mode and after every pass: ``make conformance`` in tests."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bpfpatch.runs import MODES
+from support import conformance
+from support.conformance import FORMS, Cell, Form
+from support.ubpfasm import Case
+
+VECTORS = conformance.cases()
+SCRIPT = Path(__file__).parents[1] / "conformance"
+REFUSALS = ("invalid shift",)
+"""What the kernel refuses by design: to shift by a constant of the register's width or more."""
+
+
+@pytest.fixture(scope="module", params=MODES)
+def column(request: pytest.FixtureRequest) -> tuple[str, dict[str, Cell]]:
+    """All cells of one mode."""
+    if not VECTORS:
+        pytest.skip(conformance.absent())
+    mode: str = request.param
+    return mode, {form.name: cell for form, cell in conformance.run_mode(mode, VECTORS)}
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
+def test_vectors(column: tuple[str, dict[str, Cell]], form: Form) -> None:
+    """Each vector gives what the suite says, or is one that the kernel refuses on principle."""
+    mode, cells = column
+    cell = cells[form.name]
+    if cell.why_none:
+        prefix = "no such case: " if mode != "interp" and not form.target.is_loadable else ""
+        pytest.skip(f"{prefix}{cell.why_none}")
+    assert cell.wrong == {}
+    if mode == "interp":
+        assert cell.refused == {}
+    for name, reason in cell.refused.items():
+        assert any(known in reason for known in REFUSALS), (name, reason)
+    assert cell.n_passed + len(cell.refused) == len(VECTORS)
+    assert cell.n_passed >= 0.96 * len(VECTORS)
+
+
+def test_the_command_prints_the_table(tmp_path: Path) -> None:
+    """The command behind ``make conformance`` prints a row for each form and a count per mode."""
+    if not VECTORS:
+        pytest.skip(conformance.absent())
+    (tmp_path / VECTORS[0].name).write_bytes((conformance.folder() / VECTORS[0].name).read_bytes())
+    out = _table(tmp_path)
+    for form in FORMS:
+        assert f"\n{form.name} " in f"\n{out}"
+    assert "1/1" in out
+
+
+def test_without_vectors_the_command_says_so(tmp_path: Path) -> None:
+    """Where the folder is absent the reason is printed, with the way to name another."""
+    assert "BPFPATCH_CONFORMANCE says where" in _table(tmp_path / "absent")
+
+
+def test_a_wrong_result_is_told_from_a_refusal() -> None:
+    """A vector whose R0 is another one is wrong; one that cannot run has a reason."""
+    exit_ = bytes.fromhex("95 00 00 00 00 00 00 00")
+    stray = bytes.fromhex("79 10 00 00 00 00 00 00") + exit_
+    vectors = [Case("one.data", exit_, b"", 1), Case("stray.data", stray, b"", 1)]
+    ((_, cell),) = conformance.run_mode("interp", vectors, [Form("plain")])
+    assert cell.wrong == {"one": "0x0 where 0x1 is right"}
+    assert list(cell.refused) == ["stray"]
+
+
+def _table(folder: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT)],
+        env={conformance.VARIABLE: str(folder), "PATH": "/usr/bin:/bin:/usr/sbin:/sbin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout

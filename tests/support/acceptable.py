@@ -1,0 +1,390 @@
+"""Random programs that the verifier accepts, with everything in them that the kernel rewrites."""
+
+from __future__ import annotations
+
+import random
+
+from support.contexts import CONTEXTS, Context
+from support.paritycase import ParityCase
+
+OPS = ("+=", "-=", "*=", "|=", "&=", "^=", "/=", "%=", "s/=", "s%=", "<<=", ">>=", "s>>=", "=")
+SHIFTS = ("<<=", ">>=", "s>>=")
+DIVISIONS = ("/=", "%=", "s/=", "s%=")
+SIGNS = ("==", "!=", ">", ">=", "<", "<=", "s>", "s>=", "s<", "s<=", "&")
+IMMS = (0, 1, -1, 2, 3, 31, 127, 128, 255, 256, 65535, 0x7FFFFFFF, -0x80000000, -128)
+CALLER_SAVED = (1, 2, 3, 4, 5)
+VALUES = (0, 1, 2, 3, 4, 5, 7, 8)  # R6 is the context, R9 counts loops
+SLOTS = 6
+COUNTER = -8 * SLOTS - 8
+SPILL = COUNTER - 8
+KEY = SPILL - 8
+MAPS = {
+    "counts": ("array", 4, 8, 16, 0),
+    "wide": ("array", 4, 48, 7, 0),
+    "percpu": ("percpu_array", 4, 8, 8, 0),
+    "flows": ("hash", 4, 8, 16, 0),
+    "lru": ("lru_hash", 4, 8, 16, 0),
+    "slots": ("percpu_hash", 4, 8, 16, 0),
+    "outer": ("array_of_maps", 4, 4, 4, 0),
+    "outer_hash": ("hash_of_maps", 4, 4, 4, 0),
+}
+RND_HI32 = 4
+
+
+class _Writer:
+    """Writes the code of one program."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.lines: list[str] = []
+        self.n_labels = 0
+        self.functions: list[list[str]] = []
+        self.callable: list[int] = []
+        self.context: Context = self.rng.choice(CONTEXTS)
+        self.in_function = False
+
+    def put(self, *lines: str) -> None:
+        self.lines += lines
+
+    def label(self) -> str:
+        self.n_labels += 1
+        return f"L{self.n_labels}"
+
+    def reg(self) -> int:
+        return self.rng.choice(VALUES)
+
+    def imm(self) -> int:
+        rng = self.rng
+        return rng.choice(IMMS) if rng.random() < 0.6 else rng.randrange(-(1 << 31), 1 << 31)
+
+    def fill(self, *registers: int) -> None:
+        """Give registers that a call has clobbered new values."""
+        for register in registers or CALLER_SAVED:
+            if self.rng.random() < 0.2:
+                self.put(f"r{register} = r{self.rng.choice((7, 8))}")
+            else:
+                self.put(f"r{register} = {self.imm()}")
+
+    # Plain instructions.
+
+    def alu(self) -> None:
+        rng, kind, op, dst = self.rng, self.rng.choice("rw"), self.rng.choice(OPS), self.reg()
+        if rng.random() < 0.5:
+            self.put(f"{kind}{dst} {op} {kind}{self.reg()}")
+        elif op in SHIFTS:
+            self.put(f"{kind}{dst} {op} {rng.randrange(64 if kind == 'r' else 32)}")
+        elif op in DIVISIONS:
+            self.put(f"{kind}{dst} {op} {self.imm() or 7}")
+        else:
+            self.put(f"{kind}{dst} {op} {self.imm()}")
+
+    def division(self) -> None:
+        rng, kind, dst = self.rng, self.rng.choice("rw"), self.reg()
+        op = rng.choice(DIVISIONS)
+        right = f"{kind}{rng.choice((dst, self.reg()))}" if rng.random() < 0.6 else "-1"
+        if rng.random() < 0.3:
+            right = str(self.imm() or 3)
+        self.put(f"{kind}{dst} {op} {right}")
+
+    def unary(self) -> None:
+        rng, dst = self.rng, self.reg()
+        kind = rng.choice("rw")
+        forms = (
+            f"{kind}{dst} = -{kind}{dst}",
+            f"{kind}{dst} = (s{rng.choice((8, 16))}){kind}{self.reg()}",
+            f"r{dst} = (s32)r{self.reg()}",
+            f"r{dst} = {rng.choice(('bswap', 'le', 'be'))}{rng.choice((16, 32, 64))} r{dst}",
+            f"r{dst} = {rng.randrange(1 << 64):#x} ll",
+        )
+        self.put(rng.choice(forms))
+
+    def place(self, bits: int) -> str:
+        at = self.rng.randrange(0, 8 * SLOTS, bits // 8) - 8 * SLOTS
+        return f"(r10 - {-at})"
+
+    def memory(self) -> None:
+        rng, bits = self.rng, self.rng.choice((8, 16, 32, 64))
+        choice = rng.randrange(4)
+        if choice == 0:
+            sign = "s" if bits < 64 and rng.random() < 0.4 else "u"
+            self.put(f"r{self.reg()} = *({sign}{bits} *){self.place(bits)}")
+        elif choice == 1:
+            self.put(f"*(u{bits} *){self.place(bits)} = {self.imm()}")
+        elif choice == 2:
+            self.put(f"*(u{bits} *){self.place(bits)} = {'r' if bits == 64 else 'w'}{self.reg()}")
+        else:
+            self.atomic()
+
+    def atomic(self, where: str = "") -> None:
+        rng, reg = self.rng, self.reg()
+        bits = rng.choice((32, 64))
+        kind = "r" if bits == 64 else "w"
+        place = where or self.place(bits)[1:-1]
+        full, number = f"(u{bits} *)({place})", "_64" if bits == 64 else "32_32"
+        if where == "r0 + 0" and reg == 0:
+            reg = 3
+        forms = [
+            f"lock *{full} {rng.choice(('+=', '|=', '&=', '^='))} {kind}{reg}",
+            f"{kind}{reg} = atomic_fetch_{rng.choice(('add', 'or', 'and', 'xor'))}"
+            f"({full}, {kind}{reg})",
+            f"{kind}{reg} = xchg{number}({place}, {kind}{reg})",
+        ]
+        if not where:
+            forms.append(f"{kind}0 = cmpxchg{number}({place}, {kind}0, {kind}{reg})")
+        self.put(rng.choice(forms))
+
+    # What the kernel rewrites.
+
+    def context_load(self) -> None:
+        """A load through the context, or a copy of its pointer, or one out of the stack."""
+        rng, context = self.rng, self.context
+        base, dst = "r6", self.reg()
+        choice = rng.random()
+        if choice < 0.2:
+            self.put(f"r{dst} = r6")
+            base = f"r{dst}"
+        elif choice < 0.35:
+            self.put(f"*(u64 *)(r10 - {-SPILL}) = r6", f"r{dst} = *(u64 *)(r10 - {-SPILL})")
+            base = f"r{dst}"
+        if context.longs and (not context.words or rng.random() < 0.25):
+            at, size = rng.choice(context.longs), 8
+        else:
+            at, size = rng.choice(context.words), 4
+        step = size
+        if at in context.narrow and size == 4 and rng.random() < 0.35:
+            step = rng.choice((1, 2))
+            at += rng.randrange(0, size, step)
+        self.put(f"r{dst} = *(u{8 * step} *)({base} + {at})")
+        if base != "r6":
+            self.put(f"r{dst} += 1")
+
+    def context_store(self) -> None:
+        if not self.context.writable:
+            return
+        at = self.rng.choice(self.context.writable)
+        value = self.rng.choice((f"w{self.reg()}", str(self.imm())))
+        self.put(f"*(u32 *)(r6 + {at}) = {value}")
+
+    def packet_access(self) -> None:
+        """A load behind a check of the packet's end."""
+        if self.context.data is None:
+            return
+        data, end, size = self.context.data
+        out = self.label()
+        n = self.rng.choice((1, 2, 4, 8))
+        self.put(
+            f"r2 = *(u{8 * size} *)(r6 + {data})",
+            f"r3 = *(u{8 * size} *)(r6 + {end})",
+            "r4 = r2",
+            "r4 += 16",
+            f"if r4 > r3 goto {out}",
+            f"r{self.rng.choice((7, 8))} = *(u{8 * n} *)(r2 + {self.rng.randrange(16 - n + 1)})",
+        )
+        if self.rng.random() < 0.5:
+            self.put(f"r7 {self.rng.choice(DIVISIONS)} r8")
+        self.put(f"{out}:")
+        self.fill(2, 3, 4)
+
+    def packet_load(self) -> None:
+        rng = self.rng
+        if not self.context.has_ld_abs or self.in_function:
+            return
+        bits = rng.choice((8, 16, 32))
+        if rng.random() < 0.6:
+            self.put(f"r0 = *(u{bits} *)skb[{rng.randrange(44)}]")
+        else:
+            self.put("r7 &= 15", f"r0 = *(u{bits} *)skb[r7]")
+        self.fill()
+
+    def look_up(self) -> None:
+        rng = self.rng
+        name = rng.choice(tuple(MAPS))
+        out = self.label()
+        key = f"*(u32 *)(r10 - {-KEY})"
+        self.put(
+            f"{key} = {rng.choice((0, 1, 5, 15, 16, 99))}"
+            if rng.random() < 0.5
+            else f"{key} = w{rng.choice((7, 8))}"
+        )
+        self.put("r2 = r10", f"r2 += {KEY}", f"r1 = map {name}", "call bpf_map_lookup_elem")
+        self.put(f"if r0 == 0 goto {out}")
+        if name.startswith("outer"):
+            self.put(f"{key} = 2", "r2 = r10", f"r2 += {KEY}", "r1 = r0")
+            self.put("call bpf_map_lookup_elem", f"if r0 == 0 goto {out}")
+        choice = rng.randrange(5)
+        if choice == 0:
+            self.put(f"r{rng.choice((7, 8))} = *(u64 *)(r0 + 0)")
+        elif choice == 1:
+            self.put(f"*(u32 *)(r0 + 4) = {self.imm()}")
+        elif choice == 2:
+            self.fill()
+            self.atomic("r0 + 0")
+        elif choice == 3:
+            self.put("r3 = *(u8 *)(r0 + 1)", "r7 /= r3", "*(u64 *)(r0 + 0) = r7")
+        self.put(f"{out}:")
+        self.fill(0, *CALLER_SAVED)
+
+    def change_map(self) -> None:
+        rng = self.rng
+        name = rng.choice(("flows", "lru", "counts", "slots"))
+        self.put(f"*(u32 *)(r10 - {-KEY}) = {rng.randrange(16)}", "r2 = r10", f"r2 += {KEY}")
+        if rng.random() < 0.5:
+            self.put("r3 = r10", f"r3 += {-8 * rng.randrange(1, SLOTS + 1)}", "r4 = 0")
+            self.put(f"r1 = map {name}", "call bpf_map_update_elem")
+        else:
+            self.put(f"r1 = map {name}", "call bpf_map_delete_elem")
+        self.fill()
+
+    def helper(self) -> None:
+        rng = self.rng
+        call = f"call bpf_{rng.choice(self.context.helpers)}"
+        if rng.random() < 0.3:  # what a compiler makes of a call that clobbers no more than R0
+            self.put(f"*(u64 *)(r10 - {-SPILL}) = r1", call, f"r1 = *(u64 *)(r10 - {-SPILL})")
+            self.fill(2, 3, 4, 5)
+            return
+        self.put(call)
+        self.fill()
+
+    def dead_branch(self, depth: int) -> None:
+        """A branch that is always or never taken."""
+        rng, kind, reg = self.rng, self.rng.choice("rw"), self.reg()
+        value, end = rng.randrange(100), self.label()
+        choice = rng.randrange(4)
+        if choice == 0:
+            self.put(f"r{reg} = {value}", f"if {kind}{reg} == {value} goto {end}")
+        elif choice == 1:
+            self.put(f"r{reg} &= 7", f"if {kind}{reg} < 9 goto {end}")
+        elif choice == 2:
+            self.put(f"r{reg} = {value}", f"if {kind}{reg} != {value} goto {end}")
+        else:
+            self.put(f"w{reg} >>= 8", f"if r{reg} > 0x1000000 goto {end}")
+        self.block(depth + 1)
+        self.put(f"{end}:")
+
+    def nop(self) -> None:
+        end = self.label()
+        self.put(f"{self.rng.choice(('goto', 'gotol'))} {end}", f"{end}:")
+
+    def call(self, depth: int) -> None:
+        """A function of the program's own, which may read the context, too."""
+        rng = self.rng
+        if self.in_function:
+            return
+        if self.callable and rng.random() < 0.4:
+            index = rng.choice(self.callable)
+        else:
+            index = len(self.functions)
+            self.functions.append([])
+            self.functions[index] = self.function(index)
+            self.callable.append(index)
+        self.put("r1 = r6", f"r2 = r{rng.choice((7, 8))}", f"call f{index}")
+        self.fill()
+
+    def function(self, index: int) -> list[str]:
+        outer, self.lines, self.in_function = self.lines, [], True
+        self.put(f"f{index}:", "r6 = r1", "r7 = r2", "r8 = 1", "r9 = 3")
+        self.start(self.rng.randint(1, 2))
+        self.put("r0 = 1", "exit")
+        lines, self.lines, self.in_function = self.lines, outer, False
+        return lines
+
+    def callback(self) -> None:
+        """A bpf_loop() with a callback of its own."""
+        if self.in_function:
+            return
+        index = len(self.functions)
+        self.functions.append([])
+        outer, self.lines, self.in_function = self.lines, [], True
+        self.put(f"f{index}:", "r0 = r1", "r3 = 7", "r4 = r1", "r0 /= r3", "r4 s%= -1")
+        self.put("r0 = 0", "exit")
+        self.functions[index] = self.lines
+        self.lines, self.in_function = outer, False
+        flags = "r4 = 0"
+        self.put(f"r1 = {self.rng.choice((1, 4, 100))}", f"r2 = f{index} ll", "r3 = 0", flags)
+        self.put("call bpf_loop")
+        self.fill()
+
+    # Structure.
+
+    def branch(self, depth: int) -> None:
+        rng, end, kind = self.rng, self.label(), self.rng.choice("rw")
+        right = f"{kind}{self.reg()}" if rng.random() < 0.4 else str(self.imm())
+        self.put(f"if {kind}{self.reg()} {rng.choice(SIGNS)} {right} goto {end}")
+        self.block(depth + 1)
+        if rng.random() < 0.4:
+            other = self.label()
+            self.put(f"{rng.choice(('goto', 'gotol'))} {other}", f"{end}:")
+            self.block(depth + 1)
+            end = other
+        self.put(f"{end}:")
+
+    def loop(self, depth: int) -> None:
+        again = self.label()
+        if self.rng.random() < 0.5:
+            self.put(f"r9 = {self.rng.randint(1, 3)}", f"{again}:")
+            self.block(depth + 3)
+            self.put("r9 -= 1", f"if r9 != 0 goto {again}")
+            return
+        end = self.label()
+        self.put(f"{again}:", f"may_goto {end}")
+        self.division()
+        self.context_load()
+        self.put(f"goto {again}", f"{end}:")
+
+    def block(self, depth: int) -> None:
+        simple = (
+            (self.alu, 4),
+            (self.unary, 1),
+            (self.memory, 2),
+            (self.division, 2),
+            (self.context_load, 4),
+            (self.context_store, 1),
+            (self.packet_access, 1),
+            (self.packet_load, 1),
+            (self.look_up, 1.5),
+            (self.change_map, 0.5),
+            (self.helper, 1),
+            (self.nop, 0.5),
+            (self.callback, 0.2),
+        )
+        nested = ((self.branch, 2), (self.dead_branch, 1), (self.call, 0.7), (self.loop, 0.5))
+        for _ in range(self.rng.randint(1, 5)):
+            if depth < 3 and self.rng.random() < 0.25:
+                step = self.rng.choices([s for s, _ in nested], [w for _, w in nested])[0]
+                if step != self.loop or depth == 0:
+                    step(depth)
+                continue
+            self.rng.choices([s for s, _ in simple], [w for _, w in simple])[0]()
+
+    def start(self, n_blocks: int) -> None:
+        """Set what blocks read, and write some."""
+        self.fill(0, *CALLER_SAVED)
+        for slot in range(1, SLOTS + 1):
+            if self.rng.random() < 0.5:
+                self.put(f"*(u64 *)(r10 - {8 * slot}) = r{self.rng.choice((7, 8))}")
+            else:
+                self.put(f"*(u64 *)(r10 - {8 * slot}) = {self.imm()}")
+        for _ in range(n_blocks):
+            self.block(0)
+
+
+def acceptable_case(seed: int) -> ParityCase:
+    """A random program, most often one that the verifier accepts."""
+    writer = _Writer(seed)
+    rng = writer.rng
+    writer.put("r6 = r1", f"r7 = {writer.imm()}", "r8 = 0", "r9 = 1")
+    writer.context_load()
+    first = writer.lines[-1].split(" ")[0]
+    writer.put(f"r8 = {first}" if first != "r8" else "r8 += 1")
+    writer.start(rng.randint(1, 3))
+    writer.put("r0 = 1", "exit")
+    for lines in writer.functions:
+        writer.put(*lines)
+    return ParityCase(
+        f"seed {seed}",
+        "\n".join(writer.lines),
+        type=writer.context.type,
+        attach=writer.context.attach,
+        flags=RND_HI32 if rng.random() < 0.15 else 0,
+        maps=dict(MAPS),
+    )

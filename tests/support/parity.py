@@ -1,0 +1,137 @@
+"""Load a case and compare what became of it with what our pipeline makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bpfpatch import kernel, parity
+from bpfpatch.facts import STACK_DEPTH
+from bpfpatch.kernel import VerifierError
+from bpfpatch.kernel.auxload import LOG_LEVEL
+from bpfpatch.parity.sweep import SOURCES, Source, with_columns
+from bpfpatch.passes import Pipeline
+from bpfpatch.program import Program
+from support.paritycase import ParityCase, load_case
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A case that the kernel accepts, compared with each source of aux data."""
+
+    case: ParityCase
+    by_source: dict[Source, parity.Parity | Exception]
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether all are equal."""
+        return all(not why(one) for one in self.by_source.values())
+
+    def __str__(self) -> str:
+        lines = [f"{self.case.name} ({self.case.type} {self.case.attach} flags {self.case.flags})"]
+        for source, one in self.by_source.items():
+            lines.append(f"with aux from {source}: {why(one) or 'equal'}")
+        return "\n".join([*lines, self.case.text])
+
+
+def why(one: parity.Parity | Exception) -> str:
+    """The differences as text; "" for none."""
+    if isinstance(one, Exception):
+        return f"{type(one).__name__}: {one}"
+    return "; ".join(map(str, one.differences))
+
+
+def compare_case(
+    case: ParityCase, sources: tuple[Source, ...] = SOURCES, pipeline: Pipeline | None = None
+) -> Outcome:
+    """Load and compare a case.
+
+    Another process may have had constants blinded for a moment, also ours: what differs is
+    loaded once more, with that switched off.
+
+    Raises:
+        VerifierError: the kernel refuses it.
+    """
+    found = _compare(case, sources, pipeline)
+    if found.is_equal or case.is_hardened:
+        return found
+    with kernel.harden(0):
+        return _compare(case, sources, pipeline)
+
+
+def _compare(case: ParityCase, sources: tuple[Source, ...], pipeline: Pipeline | None) -> Outcome:
+    loaded, maps = load_case(case, log_level=LOG_LEVEL, keep_log="kernel" in sources)
+    pipeline = pipeline or Pipeline.kernel("6.18", case.is_hardened, case.flags)
+    out: dict[Source, parity.Parity | Exception] = {}
+    with loaded:
+        what = kernel.submitted(loaded, maps)
+        done: list[tuple[Program, parity.Parity]] = []
+        for source in sources:
+            try:
+                given = with_columns(loaded, what, source)
+                # Of the same facts a pipeline makes the same program: no need to see it twice.
+                same = [one for program, one in done if _has_same_facts(program, given.program)]
+                out[source] = same[0] if same else parity.compare(loaded, given, pipeline)
+                done.append((given.program, out[source]))
+            except Exception as error:  # of any kind: it is counted as a difference
+                out[source] = error
+    return Outcome(case, out)
+
+
+def _has_same_facts(one: Program, other: Program) -> bool:
+    """Whether all columns, and the stack's depths, are the same."""
+    if one.columns.keys() != other.columns.keys() or one.tables.keys() != other.tables.keys():
+        return False
+    depths = [program.tables.get(STACK_DEPTH) for program in (one, other)]
+    if None not in depths and depths[0].rows.tolist() != depths[1].rows.tolist():
+        return False
+    return all(
+        np.array_equal(column.values, other.columns[name].values)
+        for name, column in one.columns.items()
+    )
+
+
+@dataclass(slots=True)
+class SeedsFound:
+    """What came of some random programs.
+
+    Attributes:
+        n_equal: those that are equal with all sources.
+        n_refused: those that the kernel refused.
+        different: the others, each as text.
+        seeds: the seeds of these.
+    """
+
+    n_equal: int = 0
+    n_refused: int = 0
+    different: list[str] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=list)
+
+
+def run_seeds(
+    seeds: Iterable[int],
+    make: Callable[[int], ParityCase],
+    sources: tuple[Source, ...] = SOURCES,
+) -> SeedsFound:
+    """Compare random programs.
+
+    Args:
+        seeds: one for each program.
+        make: what makes a program of a seed.
+        sources: of the aux data.
+    """
+    found = SeedsFound()
+    for seed in seeds:
+        try:
+            outcome = compare_case(make(seed), sources)
+        except VerifierError:
+            found.n_refused += 1
+            continue
+        if outcome.is_equal:
+            found.n_equal += 1
+        else:
+            found.different.append(str(outcome))
+            found.seeds.append(seed)
+    return found

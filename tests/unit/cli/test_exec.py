@@ -1,0 +1,270 @@
+"""``bpfpatch exec``: runs a program on what it is given, and prints what came out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bpfpatch import runs
+from support import capture, packets
+from support.bpfobjects import fixture_path
+
+BALANCER = fixture_path("xdp_balancer.clang-19.v3.el.g.o")
+TWO = fixture_path("callbacks.clang-19.v3.el.g.o")
+HEX = packets.SAMPLES["tcp_to_balancer"].hex()
+
+Run = Callable[..., Any]
+Source = Callable[[str], Path]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Source:
+    """Writes a file of assembly."""
+
+    def write(text: str) -> Path:
+        path = tmp_path / "code.s"
+        path.write_text(text.replace(";", "\n"))
+        return path
+
+    return write
+
+
+def run_json(run: Run, *args: str | Path, **options: Any) -> Any:
+    """What the command prints as JSON."""
+    return json.loads(run("exec", *args, "--json", **options).stdout)
+
+
+def test_flat_code_gets_memory(run: Run, source: Source) -> None:
+    """Instructions without an object run on plain memory; result and change are printed."""
+    path = source("r0 = *(u8 *)(r1 + 1); *(u8 *)(r1 + 0) = 9; exit")
+    out = run("exec", path, "--hex", "01 02").stdout
+    assert "r0: 2 (0x2)\n" in out
+    assert "memory: 2 bytes, 1 changed\n" in out
+    assert "  - 0000  01 02\n  + 0000  09 02\n" in out
+
+
+def test_a_packet_program_has_an_action(run: Run) -> None:
+    """The result of an XDP program is named, and the packet's change shown."""
+    out = run("exec", BALANCER, "--hex", HEX).stdout
+    assert "XDP_TX" in out
+    assert "packet: 54 bytes, 9 changed" in out
+    assert "packet changes:\n  - 0000" in out
+
+
+def test_maps_show_what_changed(run: Run) -> None:
+    """With --maps new and changed entries are printed, in hex."""
+    out = run("exec", BALANCER, "--hex", HEX, "--maps").stdout
+    assert "map verdicts:\n  + 03 00 00 00: 01" in out
+    assert "map flows:\n  + " in out
+
+
+def test_no_change_in_the_maps_is_said(run: Run, source: Source) -> None:
+    """Where nothing changed, --maps says that."""
+    assert "nothing changed" in run("exec", source("r0 = 0; exit"), "--maps").stdout
+
+
+def test_a_capture_is_a_row_a_packet(run: Run) -> None:
+    """Each packet of a capture has its row, and the maps keep their contents in between."""
+    out = run("exec", BALANCER, "--pcap", capture.PATH).stdout.splitlines()
+    assert len(out) == 1 + len(capture.packets())
+    assert out[1].split() == ["0", "42", "2", "XDP_PASS", "as", "it", "was", out[1].split()[-1]]
+    runs_ = run_json(run, BALANCER, "--pcap", capture.PATH)["runs"]
+    assert {one["action"] for one in runs_} >= {"XDP_PASS", "XDP_TX", "XDP_DROP"}
+
+
+def test_capture_from_stdin(run: Run) -> None:
+    """- is the standard input."""
+    out = run("exec", BALANCER, "--pcap", "-", stdin=capture.PATH.read_bytes()).stdout
+    assert len(out.splitlines()) == 1 + len(capture.packets())
+
+
+def test_file_and_stdin(run: Run, source: Source, tmp_path: Path) -> None:
+    """--file takes a file's bytes or the standard input's."""
+    path = source("r0 = r2; exit")
+    (tmp_path / "data").write_bytes(b"12345")
+    assert "r0: 5 " in run("exec", path, "--file", tmp_path / "data").stdout
+    assert "r0: 3 " in run("exec", path, "--file", "-", stdin=b"123").stdout
+
+
+def test_program_from_stdin(run: Run) -> None:
+    """The program itself can come from the standard input."""
+    assert "r0: 7 " in run("exec", "-", "--hex", "00", stdin=b"r0 = 7\nexit\n").stdout
+
+
+def test_repeat_keeps_the_maps(run: Run) -> None:
+    """With --repeat the same input runs several times, and counters go on."""
+    out = run_json(run, BALANCER, "--hex", HEX, "--repeat", "3")
+    assert len(out["runs"]) == 3
+    (verdicts,) = out["maps"]["verdicts"]
+    assert verdicts["value"].startswith("03")
+
+
+def test_trace(run: Run, source: Source) -> None:
+    """The trace has each instruction as it ran, and the registers that it changed."""
+    out = run("exec", source("r6 = 2; l: r6 += -1; if r6 != 0 goto l; r0 = 5; exit"), "--trace")
+    lines = [line.split() for line in out.stdout.splitlines() if ":" in line]
+    steps = [line for line in lines if line[0].rstrip(":").isdigit()]
+    assert [int(step[0].rstrip(":")) for step in steps] == [0, 1, 2, 1, 2, 3, 4]
+    assert [step[-1] for step in steps if step[0] == "1:"] == ["r6=0x1", "r6=0x0"]
+
+
+def test_trace_has_helper_calls(run: Run) -> None:
+    """The trace ends with the helpers that were called, their arguments and results."""
+    out = run("exec", BALANCER, "--hex", HEX, "--trace").stdout
+    assert "helpers:\n  map_lookup_elem(" in out
+
+
+def test_passes_come_first(run: Run, source: Source) -> None:
+    """The program is rewritten before it runs."""
+    path = source("r0 = 1; exit")
+    plain, more = (run_json(run, path, *args)["runs"][0] for args in ([], ["-p", "sprinkle"]))
+    assert plain["r0"] == more["r0"] == 1
+    assert more["insns"] > plain["insns"] == 2
+
+
+def test_json_has_it_all(run: Run) -> None:
+    """JSON has result, packet, helpers and maps, in hex where they are bytes."""
+    out = run_json(run, BALANCER, "--hex", HEX)
+    (one,) = out["runs"]
+    assert (out["mode"], out["type"]) == ("interp", "xdp")
+    assert (one["r0"], one["r0_bits"], one["action"]) == (3, 64, "XDP_TX")
+    assert len(bytes.fromhex(one["packet"])) == 54
+    assert one["helpers"][0]["name"] == "map_lookup_elem"
+    assert {"flows", "verdicts", ".bss"} <= set(out["maps"])
+    assert {row["map"] for row in out["map_changes"]} == {"flows", "verdicts", ".bss"}
+
+
+def test_every_key_is_described(run: Run) -> None:
+    """Each key of the JSON is in the command's section of docs/cli.md, or of `runs` there."""
+    docs = Path(__file__).resolve().parents[3] / "docs" / "cli.md"
+    section = docs.read_text().partition("\n## exec\n")[2].partition("\n## ")[0]
+    out = run_json(run, BALANCER, "--hex", HEX, "--trace")
+    rows = [out, *out["runs"], *out["runs"][0]["helpers"], *out["map_changes"], *out["trace"]]
+    assert {key for row in rows for key in row if f"`{key}`" not in section} == set()
+
+
+def test_trace_in_json(run: Run, source: Source) -> None:
+    """With --trace JSON has the steps."""
+    trace = run_json(run, source("r0 = 1; exit"), "--trace")["trace"]
+    assert trace[1] == {"run": 0, "slot": 0, "text": "r0 = 0x1", "changed": {"r0": 1}}
+
+
+def test_kind_can_be_given(run: Run, source: Source) -> None:
+    """--type says what kind of program instructions are, and so what they run on."""
+    out = run("exec", source("r0 = 2; exit"), "--type", "xdp").stdout
+    assert "XDP_PASS" in out
+    assert "packet: 64 bytes" in out
+
+
+def test_context(run: Run, source: Source) -> None:
+    """A program on a context gets the input for it; beside a packet --ctx gives one."""
+    path = source("r0 = *(u32 *)(r1 + 8); exit")
+    assert "r0: 5 " in run("exec", path, "--type", "syscall", "--hex", "00" * 8 + "05000000").stdout
+    args = ["--type", "sched_cls", "--ctx", "00" * 8 + "29000000"]
+    assert "r0: 41 " in run("exec", path, *args).stdout
+
+
+@pytest.mark.parametrize("mode", runs.MODES[1:])
+@pytest.mark.kernel
+def test_the_kernel_says_the_same(run: Run, mode: str) -> None:
+    """In the kernel's modes results, packets and maps are the interpreter's."""
+    if runs.available(mode) is not None:
+        pytest.skip(f"bpf(2) is not allowed here: {runs.available(mode)}")
+    ours = run_json(run, BALANCER, "--pcap", capture.PATH)
+    args = ["-p", "sprinkle", "--pcap", capture.PATH, "--mode", mode]
+    frames = capture.packets().values()
+    theirs = run_json(run, BALANCER, *args)
+    assert len(theirs["runs"]) == len(frames)
+    for a, b in zip(ours["runs"], theirs["runs"], strict=True):
+        assert (a["r0"] & 0xFFFFFFFF, a["packet"]) == (b["r0"], b["packet"])
+    assert ours["maps"] == theirs["maps"]
+
+
+@pytest.mark.parametrize(
+    ("args", "status", "what"),
+    [
+        ([TWO], 1, "it has 2 programs; choose one with --prog: "),
+        ([BALANCER, "--prog", "none"], 1, "no program 'none'"),
+        ([BALANCER, "--hex", "0"], 2, "odd number of hex digits"),
+        ([BALANCER, "--hex", "zz"], 2, "non-hexadecimal"),
+        ([BALANCER, "--hex", "00", "--file", "x"], 2, "choose one"),
+        ([BALANCER, "--file", "/nonexistent"], 1, "/nonexistent: No such file"),
+        ([BALANCER, "--pcap", BALANCER], 1, "no packet capture"),
+        ([BALANCER, "--mode", "jit", "--trace"], 2, "--trace is for --mode interp"),
+        ([BALANCER, "-p", "nopass"], 2, "no pass 'nopass'"),
+        ([BALANCER, "--type", "nokind"], 1, "no ProgType 'nokind'"),
+        ([BALANCER, "--type", "syscall", "--pcap", capture.PATH], 2, "runs on no packets"),
+        ([BALANCER, "--type", "syscall", "--hex", "00", "--ctx", "00"], 2, "give one input"),
+        (["-", "--file", "-"], 2, "only one"),
+    ],
+)
+def test_mistakes(run: Run, args: list[str | Path], status: int, what: str) -> None:
+    """A mistake is one line, with the exit status that such mistakes have."""
+    result = run("exec", *args, status=status)
+    assert what in result.output
+
+
+def test_a_program_needs_an_object_to_have_a_name(run: Run, source: Source) -> None:
+    """--prog has no meaning for instructions."""
+    assert "this is none" in run("exec", source("exit"), "--prog", "x", status=1).output
+
+
+def test_a_trap_is_a_failure(run: Run, source: Source) -> None:
+    """A program that traps exits with 1, and says where and why."""
+    result = run("exec", source("r0 = 1; r0 = *(u8 *)(r1 + 9); exit"), "--hex", "00", status=1)
+    assert "code.s: insn 1 `r0 = *(u8 *)(r1 + 0x9)`: stray read of 1 byte" in result.stderr
+
+
+def test_rows_that_failed_are_counted(run: Run, source: Source, tmp_path: Path) -> None:
+    """Of several runs those that failed have a row each, and their number is the message."""
+    path = source("r1 = *(u32 *)(r1 + 0); r0 = *(u8 *)(r1 + 16); r0 = 2; exit")
+    (tmp_path / "two.pcap").write_bytes(runs.write_pcap([bytes(14), bytes(64)]))
+    args = ["--type", "xdp", "--pcap", tmp_path / "two.pcap"]
+    result = run("exec", path, *args, status=1)
+    assert "error: insn 1" in result.stdout
+    assert "1 of 2 runs failed" in result.stderr
+
+
+def test_an_empty_capture(run: Run, tmp_path: Path) -> None:
+    """A capture without packets is not run on nothing."""
+    (tmp_path / "none.pcap").write_bytes(runs.write_pcap([]))
+    assert "no packets" in run("exec", BALANCER, "--pcap", tmp_path / "none.pcap", status=1).output
+
+
+def test_a_capture_of_something_else(run: Run, tmp_path: Path) -> None:
+    """Packets that start with no Ethernet header are refused."""
+    (tmp_path / "raw.pcap").write_bytes(runs.write_pcap([bytes(40)], link_type=101))
+    result = run("exec", BALANCER, "--pcap", tmp_path / "raw.pcap", status=1)
+    assert "link type 101" in result.output
+
+
+HOSTILE = {
+    "endless loop": ("l: goto l", "1000 instructions"),
+    "endless loop of calls": ("l: call f; goto l; f: exit", "1000 instructions"),
+    "recursion": ("f: call f; exit", "8"),
+    "wild pointer": ("r1 = 0xdeadbeef00000000 ll; r0 = *(u64 *)(r1 + 0); exit", "stray read"),
+    "null pointer": ("r1 = 0; *(u64 *)(r1 + 0) = 1; exit", "stray write"),
+    "jump into nowhere": ("r0 = 0", ""),
+    "call of a number": ("call 123456; exit", "123456"),
+    "stack beyond its end": ("*(u64 *)(r10 - 520) = 1; exit", "stray write"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_programs(run: Run, source: Source, name: str) -> None:
+    """Whatever a program does, it ends within the budget, in one line that says why."""
+    code, what = HOSTILE[name]
+    result = run("exec", source(code), "--budget", "1000", "--hex", "00", status=1)
+    assert what in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_hostile_packet_program(run: Run, source: Source) -> None:
+    """A packet that is made larger and larger stops growing, without an error."""
+    code = "r6 = r1; l: r1 = r6; r2 = 1000000; call 65; if r0 == 0 goto l; r0 = 7; exit"
+    result = run("exec", source(code), "--type", "xdp", "--hex", "00" * 64)
+    assert "r0: 7 " in result.stdout
