@@ -17,8 +17,10 @@ def alone(predicate: Callable[[Insns], NDArray[Any]], firsts: Insns) -> NDArray[
 
     In a program, what follows an ld_imm64 is its second slot and no instruction;
     taken out of it, the neighbour is another instruction. So each gets a zero
-    slot behind it.
+    slot behind it, where there is any such.
     """
+    if not (firsts["code"] == isa.LD_IMM64).any():
+        return predicate(firsts)
     apart = np.zeros(2 * len(firsts), isa.INSN)
     apart[::2] = firsts
     return predicate(apart)[::2]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from bpfpatch import isa
 from bpfpatch.errors import EditError, OptionError, Where
@@ -17,6 +17,9 @@ from .alone import alone
 from .body import Body, To
 from .log import Verb
 from .pool import Pool
+
+Imms = Mapping[int, NDArray[Any]]
+"""Immediates by slot of a body, one a site."""
 
 FIELD_RANGES: Final = {
     "code": (0, 255),
@@ -137,6 +140,8 @@ class Checks:
 
     def change(self, sites: Slots, old: Insns, new: Insns) -> None:
         """Whether instructions may be changed in place so."""
+        if self._only_constants(old, new):
+            return
         if (alone(isa.rows, new) == isa.UNKNOWN).any():
             raise OptionError("an opcode that the table lacks might hide a reference")
         before, after = alone(isa.ref_kinds, old), alone(isa.ref_kinds, new)
@@ -152,6 +157,35 @@ class Checks:
                 "a change in place cannot make, unmake or renumber a reference or an ld_imm64; "
                 "replace the instruction",
             )
+
+    @staticmethod
+    def _only_constants(old: Insns, new: Insns) -> bool:
+        """Whether the immediates alone change, of opcodes that never hold a reference in them."""
+        others = _BUT_IMM & (old.view(np.uint64) ^ new.view(np.uint64))
+        return not others.any() and bool(_IS_PLAIN[old["code"]].all())
+
+
+_BUT_IMM: Final = np.uint64(0xFFFFFFFF)
+_IS_PLAIN: Final = np.isin(np.arange(256) & 7, (4, 7))  # the classes ALU and ALU64
+
+
+def check_imms(body: Body, imms: Imms | None, n_sites: int) -> Imms:
+    """Check immediates for the copies of a body.
+
+    Raises:
+        OptionError: for a slot that the body lacks or that holds a reference, of another
+            number than there are sites, or beyond 32 bits.
+    """
+    least, most = FIELD_RANGES["imm"]
+    referring = {ref.slot for ref in body.refs}
+    for slot, values in (imms or {}).items():
+        if not 0 <= slot < body.n_slots or slot in referring:
+            raise OptionError(f"slot {slot} of the body holds no constant")
+        if values.dtype.kind not in "iu" or values.shape != (n_sites,):
+            raise OptionError(f"slot {slot} takes one whole number a site: {n_sites} of them")
+        if ((values < least) | (values > most)).any():
+            raise OptionError(f"an immediate holds {least} to {most}")
+    return imms or {}
 
 
 def with_fields(insns: Insns, fields: Mapping[str, ArrayLike]) -> Insns:

@@ -177,7 +177,9 @@ def _own(program: Program, layout: Layout, replaced: Slots) -> Slots:
 
 def _still_there(modified: Slots, layout: Layout, n_old: int) -> Slots:
     """Original slots that were changed in place and not deleted later."""
-    changed = np.unique(modified[modified < n_old])
+    is_changed = np.zeros(n_old, bool)
+    is_changed[modified[modified < n_old]] = True
+    changed = np.flatnonzero(is_changed).astype(np.int32)
     return changed[layout.slots(changed) >= 0]
 
 

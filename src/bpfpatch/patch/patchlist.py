@@ -15,7 +15,7 @@ from bpfpatch.program.types import LOST, Insns, Mask, Slots
 
 from .attached import AttachedRows
 from .body import EMPTY, Body, bodies_of
-from .checks import Checks, with_fields
+from .checks import Checks, Imms, check_imms, with_fields
 from .insn import Insn
 from .linearize import Linearized, linearize
 from .log import EditLog, Verb, commuting_prefix, previous_touch
@@ -82,10 +82,18 @@ class PatchList:
 
     # ---- edits -------------------------------------------------------------------------------
 
-    def insert_before(self, site: Site | Sites, body: Body | Sequence[Body]) -> Any:
+    def insert_before(
+        self, site: Site | Sites, body: Body | Sequence[Body], imms: Imms | None = None
+    ) -> Any:
         """Put a body in front of an instruction. Jumps and calls to it now reach the body.
 
         The instruction, and what is anchored to it, stays as it is.
+
+        Args:
+            site: one site, or an array of them.
+            body: the body, or one a site.
+            imms: of one body at an array of sites: by slot of the body the immediates that
+                its copies get, one a site. This is how a million constants go in at once.
 
         Returns:
             The node of the body's first instruction; for an array of sites, an
@@ -96,36 +104,42 @@ class PatchList:
             EditError: a site that is deleted or was never there, or a body
                 that cannot go there.
         """
-        if site.__class__ is int and body.__class__ is Body:
+        if site.__class__ is int and body.__class__ is Body and imms is None:
             return self._edit(Verb.INSERT_BEFORE, site, body)
-        return self._edit_any(Verb.INSERT_BEFORE, site, body)
+        return self._edit_any(Verb.INSERT_BEFORE, site, body, imms)
 
-    def prepend(self, site: Site | Sites, body: Body | Sequence[Body]) -> Any:
+    def prepend(
+        self, site: Site | Sites, body: Body | Sequence[Body], imms: Imms | None = None
+    ) -> Any:
         """Put a body in front of an instruction, for what falls into it or calls it.
 
         A jump to the instruction still reaches the instruction: a prologue
         runs on a call, not on a loop's back edge. Returns and raises as
         `insert_before` does.
         """
-        if site.__class__ is int and body.__class__ is Body:
+        if site.__class__ is int and body.__class__ is Body and imms is None:
             return self._edit(Verb.PREPEND, site, body)
-        return self._edit_any(Verb.PREPEND, site, body)
+        return self._edit_any(Verb.PREPEND, site, body, imms)
 
-    def insert_after(self, site: Site | Sites, body: Body | Sequence[Body]) -> Any:
+    def insert_after(
+        self, site: Site | Sites, body: Body | Sequence[Body], imms: Imms | None = None
+    ) -> Any:
         """Put a body behind an instruction. Returns and raises as `insert_before` does."""
-        if site.__class__ is int and body.__class__ is Body:
+        if site.__class__ is int and body.__class__ is Body and imms is None:
             return self._edit(Verb.INSERT_AFTER, site, body)
-        return self._edit_any(Verb.INSERT_AFTER, site, body)
+        return self._edit_any(Verb.INSERT_AFTER, site, body, imms)
 
-    def replace(self, site: Site | Sites, body: Body | Sequence[Body]) -> Any:
+    def replace(
+        self, site: Site | Sites, body: Body | Sequence[Body], imms: Imms | None = None
+    ) -> Any:
         """Put a body in an instruction's place. Jumps and calls to it now reach the body.
 
         Where the body keeps the original (``@orig``), the instruction stays
         itself. An empty body deletes. Returns and raises as `insert_before` does.
         """
-        if site.__class__ is int and body.__class__ is Body:
+        if site.__class__ is int and body.__class__ is Body and imms is None:
             return self._edit(Verb.REPLACE, site, body)
-        return self._edit_any(Verb.REPLACE, site, body)
+        return self._edit_any(Verb.REPLACE, site, body, imms)
 
     def delete(self, site: Site | Sites) -> None:
         """Take an instruction out. Jumps and calls to it now reach the next one of its subprog.
@@ -419,20 +433,31 @@ class PatchList:
             alive[site] = 0
         return first
 
-    def _edit_any(self, verb: Verb, site: Any, bodies: Body | Sequence[Body]) -> Any:
+    def _edit_any(
+        self,
+        verb: Verb,
+        site: Any,
+        bodies: Body | Sequence[Body],
+        imms: Imms | None = None,
+    ) -> Any:
         """One edit by handle, or a bulk edit."""
         if isinstance(site, Insn):
             site = self._node(site)
         if isinstance(site, (int, np.integer)):
-            if not isinstance(bodies, Body):
-                raise OptionError("one site takes one body")
+            if not isinstance(bodies, Body) or imms is not None:
+                raise OptionError("one site takes one body, with its immediates in it")
             return self._edit(verb, int(site), bodies)
         sites = self._sites(site)
         bodies = bodies_of(bodies, sites.size)
         if verb >= Verb.REPLACE:
             self._checks.distinct(sites)
         if isinstance(bodies, Body):
-            return self._edit_bulk(verb, sites, bodies)
+            fields = check_imms(bodies, imms, sites.size)
+            first = self._edit_bulk(verb, sites, bodies)
+            self._pool.set_imms(first, fields)
+            return first
+        if imms is not None:
+            raise OptionError("a body a site has its immediates in it")
         for body in bodies:
             self._check_lists(body)
         self._checks.bodies(verb, sites, bodies)

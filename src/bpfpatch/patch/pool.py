@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +64,19 @@ class Pool:
         self._words[first : first + n_new].reshape(n_times, -1)[:] = body.words
         self.size += n_new
         self.alive.extend(body.alive * n_times)
+
+    def set_imms(self, first: Slots, imms: Mapping[int, NDArray[Any]]) -> None:
+        """Give each copy of a body immediates of its own.
+
+        Args:
+            first: (e,) where the copies start, evenly spaced.
+            imms: by slot of the body, (e,) values that fit 32 bits.
+        """
+        if not first.size or not imms:
+            return
+        fields = self.words.view(np.int32)
+        for slot, values in imms.items():
+            fields[2 * (first + np.int32(slot)).astype(np.intp) + 1] = values
 
     def kill(self, nodes: Slots) -> None:
         """Mark instructions as gone."""

@@ -12,7 +12,7 @@ from bpfpatch.errors import OpcodeError, SlotError, ValidationError
 from .program import FUNC_INFO, LINE_INFO, Program
 
 
-def violations(program: Program) -> list[SlotError]:
+def violations(program: Program, *, allow_internal: bool = False) -> list[SlotError]:
     """Everything that is structurally wrong with a program, in slot order.
 
     It is wrong when an opcode is unknown, a reserved field is in use, an
@@ -21,11 +21,15 @@ def violations(program: Program) -> list[SlotError]:
     (a call), a subprog can run past its end, or a table row sits on no
     instruction.
 
+    Args:
+        program: to look at.
+        allow_internal: whether the kernel's own form is fine: R11, marks of zero extension.
+
     Source: RFC 9669 sections 3 to 5; linux v6.1, kernel/bpf/verifier.c,
     check_subprogs(), check_btf_func(), check_btf_line().
     """
     found = [
-        *_bad_insns(program),
+        *_bad_insns(program, allow_internal=allow_internal),
         *bad_references(program),
         *_bad_ends(program),
         *_bad_rows(program),
@@ -34,13 +38,13 @@ def violations(program: Program) -> list[SlotError]:
     return sorted(found, key=lambda error: error.slot)
 
 
-def validate(program: Program) -> None:
-    """Raise if a program is structurally wrong.
+def validate(program: Program, *, allow_internal: bool = False) -> None:
+    """Raise if a program is structurally wrong; see `violations`.
 
     Raises:
         ValidationError: with all violations.
     """
-    found = violations(program)
+    found = violations(program, allow_internal=allow_internal)
     if found:
         raise ValidationError(found)
 
@@ -68,9 +72,9 @@ def _unknown_opcodes(program: Program) -> Iterator[SlotError]:
         )
 
 
-def _bad_insns(program: Program) -> Iterator[SlotError]:
+def _bad_insns(program: Program, *, allow_internal: bool) -> Iterator[SlotError]:
     yield from _unknown_opcodes(program)
-    for slot, what in isa.reserved_violations(program.insns):
+    for slot, what in isa.reserved_violations(program.insns, allow_internal=allow_internal):
         yield SlotError(program.where(slot), what)
 
 
