@@ -38,12 +38,13 @@ class Blocks:
     is_indirect: Mask
 
     @classmethod
-    def of(cls, view: CodeView, indirect_targets: Slots) -> Self:
+    def of(cls, view: CodeView, indirect_targets: Slots, leaves: Slots | None = None) -> Self:
         """The blocks of a view.
 
         Args:
             view: the code.
             indirect_targets: slots that jump tables name.
+            leaves: slots of further instructions that end a block: calls that may not return.
         """
         n_slots = len(view)
         insns = view.insns
@@ -62,6 +63,8 @@ class Blocks:
         leaders[targets[targets != LOST]] = True
         leaders[indirect_targets] = True
         leaders[ends + 1] = True
+        if leaves is not None:
+            leaders[leaves + 1] = True
         start = np.flatnonzero(leaders[:n_slots]).astype(np.int32)
         behind = np.append(start[1:], n_slots)[: start.size].astype(np.int32)
         last = behind - 1

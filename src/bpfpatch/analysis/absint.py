@@ -1,0 +1,238 @@
+"""Run a program on what is known of its values, on all of its ways at once.
+
+Source: linux v6.18, kernel/bpf/verifier.c, do_check(), do_check_subprogs().
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bpfpatch import isa
+from bpfpatch.facts.columns import NONE, MemType
+from bpfpatch.facts.kinds import MapType, ProgType
+from bpfpatch.facts.subject import MapFacts, Subject
+from bpfpatch.program import Program
+from bpfpatch.program.types import LOST
+
+from . import decoded
+from .accesses import Accesses
+from .alu import U32
+from .arithmetic import Arithmetic
+from .calls import Calls
+from .contexts import fields
+from .findings import Findings
+from .globalargs import exception_callback, global_arguments
+from .jumps import Jumps
+from .kerneltypes import KernelTypes
+from .scalars import UNKNOWN, Value
+from .state import State
+from .values import FUNC, pointer
+from .worklist import Worklist
+
+_MOV_IMM: Final = 0xB7
+_STACK_BYTES: Final = 512
+
+
+class Interpreter:
+    """One analysis of one program.
+
+    Args:
+        program: flat, as submitted.
+        subject: what its loader knows.
+        types: the kernel's types.
+
+    Attributes:
+        program: the same.
+        subject: the same.
+        types: the same.
+        code: the program's instructions.
+        context: the pointers in its context, by byte_off.
+        findings: what was found so far.
+        accesses: what loads and stores do; further arithmetic, jumps and calls.
+    """
+
+    def __init__(self, program: Program, subject: Subject, types: KernelTypes) -> None:
+        self.program = program
+        self.subject = subject
+        self.types = types
+        self.code = decoded.Code(program)
+        self.context = fields(subject.prog_type) or types.arguments(subject)
+        self.findings = Findings(len(program), len(self.code.view.starts))
+        self.accesses = Accesses(self)
+        self.arithmetic = Arithmetic(self)
+        self.jumps = Jumps(self)
+        self.calls = Calls(self)
+        self._worklist = Worklist(self.code, self.run_block)
+        self._maps = list(subject.maps)
+        self._chains: dict[tuple[int, int, int], int] = {}
+        self._outer = [0]
+        self._entered = [0]
+        self._roots: set[int] = set()
+
+    def run(self) -> Findings:
+        """Analyse the program from its main subprog on."""
+        regs: list[Value] = [None] * 10
+        regs[1] = pointer(MemType.CTX)
+        self.enter_root(0, regs)
+        handler = exception_callback(self.program, self.subject)
+        if handler is not None:
+            self.enter_global(handler)
+        self._worklist.run()
+        return self.findings
+
+    def enter_root(self, slot: int, regs: list[Value]) -> None:
+        """A subprog that is verified on its own: the main one, global ones, late callbacks."""
+        if slot in self._roots:
+            return
+        self._roots.add(slot)
+        self.push(slot, State(regs, [{}], (), self.chain(0, LOST, slot)))
+
+    def enter_global(self, slot: int) -> None:
+        """A global subprog is called, so that it is verified."""
+        if slot not in self._roots:
+            self.enter_root(slot, global_arguments(self.program, self.subject, slot))
+
+    def chain(self, outer: int, slot: int, target: int) -> int:
+        """The number of a chain of calls, continued by a call at a slot."""
+        key = (outer, slot, target)
+        if key not in self._chains:
+            number = len(self._outer)
+            self._chains[key] = number
+            self._outer.append(outer)
+            self._entered.append(self.code.subprog[self.code.block_of[target]])
+        return self._chains[key]
+
+    # A block.
+
+    def run_block(self, block: int, state: State, first: int | None = None) -> None:  # noqa: PLR0912 - one way for each kind
+        """Run a block, from its start or from one of its slots on, and go on to where it leads."""
+        start, end = self.code.start[block] if first is None else first, self.code.end[block]
+        kind, opcode = self.code.kind, self.code.opcode
+        dst, imm64 = self.code.dst, self.code.imm64
+        regs = state.regs
+        accesses, arithmetic = self.accesses, self.arithmetic
+        slot = start
+        for slot in range(start, end):
+            what = kind[slot]
+            if what == decoded.ALU:
+                if opcode[slot] == _MOV_IMM:
+                    regs[dst[slot]] = imm64[slot]
+                else:
+                    arithmetic.run(slot, state)
+            elif what == decoded.LOAD:
+                accesses.load(slot, state)
+            elif what == decoded.STORE:
+                accesses.store(slot, state)
+            elif what == decoded.WIDE:
+                regs[dst[slot]] = self._wide(slot)
+            elif what == decoded.CALL:
+                if not self.calls.call(slot, state):
+                    self._mark(start, slot + 1)
+                    return
+                regs = state.regs
+            elif what == decoded.ATOMIC:
+                accesses.atomic(slot, state)
+            elif what == decoded.LEGACY_LOAD:
+                accesses.legacy_load(slot, state)
+            elif what == decoded.END:
+                self._mark(start, slot + 1)
+                self._leave(slot, state)
+                return
+        self._mark(start, end)
+        if end < len(kind):
+            self.push(end, state)
+
+    def _mark(self, start: int, end: int) -> None:
+        self.findings.seen[start:end] = b"\1" * (end - start)
+
+    def _leave(self, slot: int, state: State) -> None:
+        """The jump or exit at a block's end."""
+        code = self.code.opcode[slot]
+        target = self.code.target[slot]
+        if code == isa.EXIT:
+            self.calls.leave(slot, state)
+        elif code in (isa.JA, isa.GOTOL) and target != LOST:
+            self.push(target, state)
+        elif target == LOST:
+            owner = self.code.subprog[self.code.block_of[slot]]
+            for goal in self.code.indirect.get(owner, ()):
+                self.push(goal, state.copy())
+        else:
+            self.jumps.branch(slot, state)
+
+    def _wide(self, slot: int) -> Value:  # noqa: PLR0911 - one way out for each kind
+        """An ld_imm64."""
+        src, imm = self.code.src[slot], self.code.imm[slot]
+        upper = self.code.imm[slot + 1]
+        if src == 0:
+            return (imm & U32) | (upper & U32) << 32
+        index = NONE if self.code.ld_map is None else self.code.ld_map[slot]
+        if src in (1, 5):
+            return pointer(MemType.MAP_PTR, index)
+        if src in (2, 6):
+            maps = self.subject.maps
+            if 0 <= index < len(maps) and maps[index].type is MapType.ARENA:
+                return UNKNOWN
+            return pointer(MemType.MAP_VALUE, index, upper & U32)
+        if src == 3:
+            return self.accesses.kernel_variable(imm)
+        if src == 4:
+            return pointer(FUNC, self.code.target[slot])
+        return UNKNOWN
+
+    # What the parts of the analysis share.
+
+    def fresh(self) -> int:
+        """An id that no value has."""
+        return self._worklist.fresh()
+
+    def push(self, slot: int, state: State) -> None:
+        """Control comes to a block's start with a state, which is taken over."""
+        self._worklist.push(slot, state)
+
+    @property
+    def n_chains(self) -> int:
+        """How many chains of calls there are so far."""
+        return len(self._chains)
+
+    def outer_chain(self, chain: int) -> int:
+        """The chain without its last call."""
+        return self._outer[chain]
+
+    def map(self, index: int | None) -> MapFacts | None:
+        """A map by its number, see `values`."""
+        maps = self._maps
+        return None if index is None or not 0 <= index < len(maps) else maps[index]
+
+    def inner_map(self, index: int) -> int:
+        """The number of the kind of map in a map of maps."""
+        inner = self._maps[index].inner
+        if inner is None:
+            return NONE
+        for number, found in enumerate(self._maps):
+            if found is inner:
+                return number
+        self._maps.append(inner)
+        return len(self._maps) - 1
+
+    def reach(self, state: State, frame: int, byte_off: int) -> None:
+        """A frame's stack is used from this place on."""
+        if not -_STACK_BYTES <= byte_off < 0:
+            return
+        self.findings.reach(self._owner_of(state, frame), byte_off)
+
+    def _owner_of(self, state: State, frame: int) -> int:
+        """The subprog that a frame belongs to."""
+        chain = state.chain
+        for _ in range(len(state.stacks) - 1 - frame):
+            chain = self._outer[chain]
+        return self._entered[chain]
+
+    def changes_packet(self, target: int) -> bool:
+        """Whether a subprog, or one that it calls, calls a helper that may move packet data."""
+        return bool(self.code.changes_packet[self.code.subprog[self.code.block_of[target]]])
+
+    def kernel_context(self) -> int:
+        """The type of the kernel's own context of such a program, or 0."""
+        found = {ProgType.XDP: "xdp_buff"}.get(self.subject.prog_type, "sk_buff")
+        return self.types.struct(found)

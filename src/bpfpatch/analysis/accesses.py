@@ -1,0 +1,201 @@
+"""Loads, stores and atomics: what they go through, and what a load gives.
+
+Source: linux v6.18, kernel/bpf/verifier.c, check_mem_access(), check_atomic(),
+check_ld_abs(), check_pseudo_btf_id().
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from bpfpatch.btf.types import Struct, Union, Var
+from bpfpatch.facts.columns import MemType
+from bpfpatch.facts.kinds import ProgFlag
+
+from . import scalars
+from .kptrs import kernel_pointers
+from .scalars import LOADED, LOADED_SIGNED, UNKNOWN, Value
+from .state import FRAME_POINTER, State, forget_stack, frame_pointer, read_stack, write_stack
+from .values import LEGACY, TRUSTED, Pointer, is_pointer, pointer
+
+if TYPE_CHECKING:
+    from .absint import Interpreter
+
+_SIZES: Final = {0x00: 4, 0x08: 2, 0x10: 1, 0x18: 8}
+_MODE, _MEMSX = 0xE0, 0x80
+_CLASS, _ST = 0x07, 0x02
+_FETCH, _CMPXCHG, _LOAD_ACQUIRE, _STORE_RELEASE = 0x01, 0xF1, 0x100, 0x110
+_STACK_BYTES: Final = 512
+
+
+class Accesses:
+    """What instructions that access memory do to a state.
+
+    Args:
+        owner: the analysis that they are part of.
+    """
+
+    def __init__(self, owner: Interpreter) -> None:
+        self._owner = owner
+        self._findings = owner.findings
+        self._in_rcu = not owner.subject.flags & ProgFlag.SLEEPABLE
+        self._kptrs: dict[int, dict[int, Pointer]] = {}
+
+    def load(self, slot: int, state: State) -> None:
+        """An LDX."""
+        owner = self._owner
+        code = owner.code.opcode[slot]
+        size = _SIZES[code & 0x18]
+        value = self._read(slot, state, owner.code.src[slot], owner.code.off[slot], size)
+        if code & _MODE == _MEMSX:
+            value = (
+                scalars.sign_extended(scalars.without_id(value), size, True)
+                if scalars.is_scalar(value) and value is not LOADED[size]
+                else LOADED_SIGNED[size]
+            )
+        state.regs[owner.code.dst[slot]] = value
+
+    def _base(self, state: State, register: int) -> Value:
+        if register == FRAME_POINTER:
+            return frame_pointer(state)
+        return state.regs[register]
+
+    def _read(self, slot: int, state: State, base: int, byte_off: int, size: int) -> Value:  # noqa: PLR0911 - one way out for each kind
+        at = self._base(state, base)
+        if not is_pointer(at):
+            return LOADED[size]
+        kind, ref, low, high = at[:4]
+        self._findings.access(slot, kind, ref, at[7])
+        is_fixed = low == high
+        low += byte_off
+        if kind == MemType.STACK:
+            self._reach(state, ref, low)
+            if not is_fixed or not -_STACK_BYTES <= low < 0:
+                return LOADED[size]
+            return read_stack(state.stacks[ref], low, size)
+        if kind == MemType.CTX:
+            return self._context(low, size) if is_fixed else LOADED[size]
+        if kind == MemType.MAP_VALUE:
+            return self._map_value(ref, low, size) if is_fixed else LOADED[size]
+        if kind == MemType.BTF_ID and is_fixed:
+            return self._member(at, low, size)
+        return LOADED[size]
+
+    def _reach(self, state: State, frame: int, byte_off: int) -> None:
+        self._owner.reach(state, frame, byte_off)
+
+    def _context(self, byte_off: int, size: int) -> Value:
+        field = self._owner.context.get(byte_off)
+        if field is None or (size < 8 and field.kind in (MemType.BTF_ID, MemType.SOCKET)):
+            return LOADED[size]
+        ident = 0
+        if field.is_maybe_null:
+            ident = self._owner.fresh()
+        ref = self._owner.types.type_of(field)
+        return pointer(
+            field.kind, ref, 0, ident, is_maybe_null=field.is_maybe_null, trust=field.trust
+        )
+
+    def _map_value(self, ref: int, byte_off: int, size: int) -> Value:
+        maps = self._owner.subject.maps
+        if not 0 <= ref < len(maps):
+            return LOADED[size]
+        content = maps[ref].content
+        if content is not None:
+            if 0 <= byte_off <= len(content) - size:
+                return int.from_bytes(content[byte_off : byte_off + size], "little")
+            return LOADED[size]
+        if size < 8 or maps[ref].btf is None:
+            return LOADED[size]
+        if ref not in self._kptrs:
+            self._kptrs[ref] = kernel_pointers(maps[ref], self._owner.types)
+        found = self._kptrs[ref].get(byte_off)
+        return UNKNOWN if found is None else (*found[:4], self._owner.fresh(), True, *found[6:])
+
+    def _member(self, at: Pointer, byte_off: int, size: int) -> Value:
+        owner = self._owner
+        trust = at[7] or (TRUSTED if at[6] else LEGACY)  # an acquired object is trusted
+        step = owner.types.load(at[1], byte_off, size, trust, is_null=at[5], in_rcu=self._in_rcu)
+        if step is None:
+            return LOADED[size]
+        ident = owner.fresh() if step.is_maybe_null else 0
+        return pointer(
+            MemType.BTF_ID, step.type_id, 0, ident,
+            is_maybe_null=step.is_maybe_null, trust=step.trust,
+        )  # fmt: skip
+
+    def store(self, slot: int, state: State) -> None:
+        """An ST or STX."""
+        owner = self._owner
+        code = owner.code.opcode[slot]
+        is_imm = code & _CLASS == _ST
+        size = _SIZES[code & 0x18]
+        if is_imm:
+            value: Value = owner.code.imm64[slot]
+        else:
+            value = self._stored(state, owner.code.src[slot], size)
+        self._write(slot, state, owner.code.dst[slot], size, value, is_imm=is_imm)
+
+    def _stored(self, state: State, register: int, size: int) -> Value:
+        """The register's value; a number that is spilled whole is linked to what it leaves."""
+        if register == FRAME_POINTER:
+            return frame_pointer(state)
+        value = state.regs[register]
+        if type(value) is tuple and (size == 8 or (size == 4 and scalars.is_scalar(value))):
+            return self._owner.arithmetic.linked(value, register, state)
+        return value
+
+    def _write(
+        self, slot: int, state: State, base: int, size: int, value: Value, *, is_imm: bool
+    ) -> None:
+        at = self._base(state, base)
+        if not is_pointer(at):
+            return
+        kind, ref, low, high = at[:4]
+        byte_off = self._owner.code.off[slot]
+        self._findings.access(slot, kind, ref, at[7])
+        if kind != MemType.STACK:
+            return
+        self._reach(state, ref, low + byte_off)
+        frame = state.stacks[ref]
+        if low == high and -_STACK_BYTES <= low + byte_off < 0:
+            write_stack(frame, low + byte_off, size, value, is_imm=is_imm)
+        else:
+            forget_stack(frame, max(low + byte_off, -_STACK_BYTES), min(high + byte_off + size, 0))
+
+    def atomic(self, slot: int, state: State) -> None:
+        """An atomic operation, or an acquiring load or releasing store."""
+        owner = self._owner
+        size = _SIZES[owner.code.opcode[slot] & 0x18]
+        operation, src = owner.code.imm[slot], owner.code.src[slot]
+        regs = state.regs
+        if operation == _LOAD_ACQUIRE:
+            regs[owner.code.dst[slot]] = self._read(slot, state, src, owner.code.off[slot], size)
+            return
+        if operation == _STORE_RELEASE:
+            value = self._stored(state, src, size)
+            self._write(slot, state, owner.code.dst[slot], size, value, is_imm=False)
+            return
+        old = self._read(slot, state, owner.code.dst[slot], owner.code.off[slot], size)
+        self._write(slot, state, owner.code.dst[slot], size, None, is_imm=False)
+        if operation == _CMPXCHG:
+            regs[0] = scalars.without_id(old) if scalars.is_scalar(old) else old
+        elif operation & _FETCH:
+            regs[src] = scalars.without_id(old) if scalars.is_scalar(old) else old
+
+    def legacy_load(self, slot: int, state: State) -> None:
+        """An LD_ABS or LD_IND."""
+        state.regs[:6] = [UNKNOWN, None, None, None, None, None]
+
+    def kernel_variable(self, type_id: int) -> Value:
+        """The address of a variable of the kernel, or of a function."""
+        types = self._owner.types
+        variable = types.type(type_id)
+        if not isinstance(variable, Var):
+            return pointer(MemType.MEM)
+        target = types.resolve(variable.type_id)
+        if types.is_per_cpu(type_id):
+            return pointer(MemType.BTF_ID, target)
+        if isinstance(types.type(target), (Struct, Union)):
+            return pointer(MemType.BTF_ID, target)
+        return pointer(MemType.MEM)

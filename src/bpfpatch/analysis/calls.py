@@ -1,0 +1,335 @@
+"""Calls of helpers, kernel functions, subprogs and callbacks, and the exits from those.
+
+Source: linux v6.18, kernel/bpf/verifier.c, check_helper_call(), check_kfunc_call(),
+check_func_call(), push_callback_call(), prepare_func_exit().
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from bpfpatch import isa
+from bpfpatch.facts.columns import MemType
+from bpfpatch.facts.kinds import MapType
+
+from . import helperfacts as facts
+from . import scalars
+from .findings import MAP_REG
+from .globalargs import argument_sizes, is_global
+from .kernelcalls import KernelCalls
+from .scalars import UNKNOWN, Value
+from .state import State, forget_stack, spilled_constant
+from .values import FUNC, PACKET_END, TRUSTED, Pointer, is_pointer, pointer
+
+if TYPE_CHECKING:
+    from .absint import Interpreter
+
+_MOST_FRAMES: Final = 8
+_KEY_BYTES: Final = 4
+_MOST_CHAINS: Final = 4000
+_ARRAYS: Final = (MapType.ARRAY, MapType.PERCPU_ARRAY)
+_PACKET: Final = (MemType.PACKET, MemType.PACKET_META, PACKET_END)
+_SOCKETS: Final = (MapType.SOCKMAP, MapType.SOCKHASH)
+_OF_MAPS: Final = (MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS)
+
+
+class Calls:
+    """What calls do to a state.
+
+    Args:
+        owner: the analysis that they are part of.
+    """
+
+    def __init__(self, owner: Interpreter) -> None:
+        self._owner = owner
+        self._findings = owner.findings
+        self._kernel = KernelCalls(owner, self)
+        self._is_global: dict[int, bool] = {}
+
+    def call(self, slot: int, state: State) -> bool:
+        """A call; False where control does not go on right behind it."""
+        owner = self._owner
+        src = owner.code.src[slot]
+        if owner.code.opcode[slot] == isa.CALL and src == 0:
+            return self._helper(slot, owner.code.imm[slot], state)
+        if owner.code.opcode[slot] == isa.CALL and src == 1:
+            return self._subprog(slot, owner.code.target[slot], state)
+        if owner.code.opcode[slot] == isa.CALL and src == 2:
+            return self._kernel.call(slot, state)
+        self.clear(state)
+        return True
+
+    def clear(self, state: State, result: Value = None) -> None:
+        """R1 to R5 are gone, R0 is the result."""
+        state.regs[:6] = [result, None, None, None, None, None]
+
+    # Subprogs.
+
+    def _subprog(self, slot: int, target: int, state: State) -> bool:
+        owner = self._owner
+        if target not in self._is_global:
+            self._is_global[target] = is_global(owner.program, owner.subject, target)
+        if self._is_global[target]:
+            self._call_global(target, state)
+            return True
+        if len(state.stacks) >= _MOST_FRAMES or owner.n_chains > _MOST_CHAINS:
+            self._give_up(target, state)
+            return True
+        self.enter(slot, target, state, state.regs[:6], slot + 1, is_callback=False)
+        return False
+
+    def enter(
+        self,
+        slot: int,
+        target: int,
+        state: State,
+        args: list[Value],
+        back: int,
+        *,
+        is_callback: bool,
+    ) -> None:
+        """Go into a subprog in a frame of its own, to come back to a slot.
+
+        Args:
+            slot: of the call.
+            target: where the subprog starts.
+            state: of the caller; it is taken over.
+            args: R0 to R5 in the callee.
+            back: the slot to come back to.
+            is_callback: whether a helper makes the call.
+        """
+        owner = self._owner
+        alive = int(owner.code.live[back]) if back < len(owner.code.live) else 0
+        kept = [value if alive >> r & 1 else None for r, value in enumerate(state.regs)]
+        if not is_callback:
+            kept[:6] = [None] * 6
+        callers = (*state.callers, (back, kept, is_callback))
+        regs = [*args, None, None, None, None]
+        stacks = [*state.stacks, {}]
+        owner.push(target, State(regs, stacks, callers, owner.chain(state.chain, slot, target)))
+
+    def _call_global(self, target: int, state: State) -> None:
+        owner = self._owner
+        owner.enter_global(target)
+        for register, size in argument_sizes(owner.program, owner.subject, target).items():
+            self.touch(state, state.regs[register], size, is_write=True)
+        if owner.changes_packet(target):
+            self.forget_packets(state)
+        self.clear(state, UNKNOWN)
+
+    def _give_up(self, target: int, state: State) -> None:
+        """A call in so many chains that the callee is only looked at once, with any arguments."""
+        owner = self._owner
+        owner.enter_root(target, [None] * 10)
+        for frame in state.stacks:
+            frame.clear()
+        self.forget_packets(state)
+        self.clear(state)
+
+    def leave(self, slot: int, state: State) -> None:
+        """An exit."""
+        if not state.callers:
+            return
+        back, regs, is_callback = state.callers[-1]
+        result = state.regs[0]
+        after = regs[:]
+        if not is_callback:
+            after[0] = result
+        state.stacks.pop()
+        frames = len(state.stacks)
+        gone = [v for v in after if is_pointer(v) and v[0] == MemType.STACK and v[1] >= frames]
+        if gone:
+            after = [None if v in gone else v for v in after]
+        outer = self._owner.outer_chain(state.chain)
+        self._owner.push(back, State(after, state.stacks, state.callers[:-1], outer))
+
+    # Helpers.
+
+    def _helper(self, slot: int, helper: int, state: State) -> bool:
+        regs = state.regs
+        map_index = self._note_map(slot, helper, state)
+        self._memory(helper, state, map_index)
+        if helper in facts.SYNCHRONOUS:
+            self._synchronous(slot, helper, state, map_index)
+        elif helper == facts.TIMER:
+            self._late_callback(state, regs[2], map_index)
+        result = self._result(helper, state, map_index)
+        if helper in facts.RELEASES:
+            self._release(state, regs[facts.RELEASES[helper]])
+        if helper in facts.CHANGES_PACKET:
+            self.forget_packets(state)
+        self.clear(state, result)
+        return True
+
+    def _note_map(self, slot: int, helper: int, state: State) -> int | None:
+        """Write down which map a helper gets, and what depends on constants."""
+        regs = state.regs
+        at = regs[MAP_REG.get(helper, 1)]
+        index = at[1] if is_pointer(at) and at[0] == MemType.MAP_PTR else None
+        if helper in MAP_REG and index is not None:
+            self._findings.use_map(slot, index)
+        if helper == facts.TAIL_CALL:
+            key = regs[3]
+            maps = self._owner.subject.maps
+            is_known = type(key) is int and index is not None and index < len(maps)
+            is_known = is_known and key < maps[index or 0].max_entries
+            self._findings.use_key(slot, key if is_known else None)
+        elif helper == facts.LOOP:
+            fits = is_pointer(regs[2]) and regs[2][0] == FUNC
+            fits = fits and type(regs[4]) is int and regs[4] == 0
+            self._findings.loop(slot, regs[2][1] if fits else None)
+        if index is None and is_pointer(regs[1]) and regs[1][0] == MemType.MAP_VALUE:
+            index = regs[1][1]  # a timer or a lock in it
+        return index
+
+    def _memory(self, helper: int, state: State, map_index: int | None) -> None:
+        regs = state.regs
+        for table, is_write in ((facts.READS, False), (facts.WRITES, True)):
+            for register, by, size in table.get(helper, ()):
+                value = regs[by] if by else self._size(size, map_index)
+                self.touch(state, regs[register], value, is_write=is_write)
+
+    def _size(self, size: int, map_index: int | None) -> Value:
+        if size >= 0:
+            return size
+        found = self._owner.map(map_index)
+        if found is None:
+            return None
+        return found.key_size if size == facts.KEY_SIZE else found.value_size
+
+    def touch(self, state: State, at: Value, size: Value, *, is_write: bool) -> None:
+        """A helper accesses this many bytes from here on; None for nobody knows how many."""
+        if not is_pointer(at) or at[0] != MemType.STACK:
+            return
+        low, high = at[2], at[3]
+        is_known = size is not None and not is_pointer(size)
+        end = min(high + scalars.parts(size)[3], 0) if is_known else 0
+        self._owner.reach(state, at[1], low)
+        if is_write and low < end:
+            forget_stack(state.stacks[at[1]], max(low, -512), end)
+
+    def forget_packets(self, state: State) -> None:
+        """Packet data may have moved."""
+        state.own_callers()
+        for kind in _PACKET:
+            state.replace(kind, 0, UNKNOWN)
+
+    def _release(self, state: State, value: Value) -> None:
+        if is_pointer(value) and value[6]:
+            state.own_callers()
+            state.replace(value[6], 6, UNKNOWN)
+
+    # Results.
+
+    def _result(self, helper: int, state: State, map_index: int | None) -> Value:  # noqa: PLR0911 - one way out for each kind
+        owner = self._owner
+        regs = state.regs
+        if helper in facts.MAP_VALUES:
+            return self._map_value(helper, state, map_index)
+        if helper in facts.RETURNS:
+            source = regs[1] if helper in facts.CASTS else None
+            return self._pointer(facts.RETURNS[helper], source)
+        if helper == facts.LOCAL_STORAGE:
+            return pointer(MemType.MAP_VALUE, -1 if map_index is None else map_index)
+        if helper in facts.PER_CPU:
+            at = regs[1]
+            if not is_pointer(at) or at[0] != MemType.BTF_ID:
+                return None
+            is_struct = owner.types.is_struct(at[1])
+            kind = MemType.BTF_ID if is_struct else MemType.MEM
+            is_null = facts.PER_CPU[helper]
+            return pointer(kind, at[1], 0, owner.fresh(), is_maybe_null=is_null)
+        if helper == facts.KPTR_XCHG:
+            return self._exchanged(regs[2])
+        if helper in facts.SIZED:
+            most = (
+                scalars.parts(regs[facts.SIZED[helper]])[3]
+                if scalars.is_scalar(regs[facts.SIZED[helper]])
+                else scalars.S32_MAX
+            )
+            return scalars.in_signed_range(-facts.MAX_ERRNO, min(most, scalars.S32_MAX))
+        return UNKNOWN
+
+    def _pointer(self, found: facts.Returned, source: Value) -> Pointer:
+        owner = self._owner
+        ref = owner.types.struct(found.struct) if found.struct else 0
+        obj = owner.fresh() if found.is_acquired else 0
+        if is_pointer(source) and source[6]:
+            obj = source[6]  # ends with the socket that it was made of
+        return pointer(
+            found.kind, ref, 0, owner.fresh(),
+            is_maybe_null=found.is_maybe_null, obj=obj, trust=found.trust,
+        )  # fmt: skip
+
+    def _exchanged(self, given: Value) -> Value:
+        owner = self._owner
+        if is_pointer(given) and given[0] in (MemType.BTF_ID, MemType.ALLOC):
+            kind, ref = given[0], given[1]
+        else:
+            kind, ref = MemType.BTF_ID, 0
+        return pointer(kind, ref, 0, owner.fresh(), is_maybe_null=True, obj=owner.fresh())
+
+    def _map_value(self, helper: int, state: State, index: int | None) -> Value:
+        owner = self._owner
+        found = owner.map(index)
+        ident = owner.fresh()
+        if found is None or index is None:
+            return pointer(MemType.MAP_VALUE, -1, 0, ident, is_maybe_null=True)
+        if helper != facts.MAP_LOOKUP:
+            return pointer(MemType.MAP_VALUE, index, 0, ident, is_maybe_null=True)
+        if found.type in _OF_MAPS:
+            return pointer(MemType.MAP_PTR, owner.inner_map(index), 0, ident, is_maybe_null=True)
+        if found.type is MapType.XSKMAP:
+            return pointer(MemType.XDP_SOCK, 0, 0, ident, is_maybe_null=True)
+        if found.type in _SOCKETS:
+            obj = owner.fresh()
+            return pointer(MemType.SOCKET, 0, 0, ident, is_maybe_null=True, obj=obj)
+        is_there = found.type in _ARRAYS and self._has_key(state, found.max_entries)
+        return pointer(MemType.MAP_VALUE, index, 0, ident, is_maybe_null=not is_there)
+
+    def _has_key(self, state: State, n_entries: int) -> bool:
+        """Whether R2 points to a constant on the stack that is below an array's length.
+
+        Source: linux v6.18, kernel/bpf/verifier.c, get_constant_map_key().
+        """
+        at = state.regs[2]
+        if not is_pointer(at) or at[0] != MemType.STACK or at[2] != at[3]:
+            return False
+        key = spilled_constant(state.stacks[at[1]], at[2], _KEY_BYTES)
+        return key is not None and key < n_entries
+
+    # Callbacks.
+
+    def _synchronous(self, slot: int, helper: int, state: State, index: int | None) -> None:
+        regs = state.regs
+        at = regs[3] if helper == facts.FIND_VMA else regs[2]
+        if not is_pointer(at) or at[0] != FUNC or len(state.stacks) >= _MOST_FRAMES:
+            return
+        ref = -1 if index is None else index
+        args: list[Value] = [None] * 6
+        if helper == facts.FOR_EACH:
+            args[1] = pointer(MemType.MAP_PTR, ref)
+            args[2] = pointer(MemType.MAP_KEY, ref)
+            args[3] = pointer(MemType.MAP_VALUE, ref)
+            args[4] = regs[3]
+        elif helper == facts.LOOP:
+            args[1], args[2] = UNKNOWN, regs[3]
+        elif helper == facts.FIND_VMA:
+            types = self._owner.types
+            args[1] = regs[1]
+            area = types.struct("vm_area_struct")
+            args[2] = pointer(MemType.BTF_ID, area, trust=TRUSTED)
+            args[3] = regs[4]
+        else:
+            args[1], args[2] = None, regs[3]
+        self.enter(slot, at[1], state.copy(), args, slot, is_callback=True)
+
+    def _late_callback(self, state: State, at: Value, index: int | None) -> None:
+        if not is_pointer(at) or at[0] != FUNC:
+            return
+        ref = -1 if index is None else index
+        regs: list[Value] = [None] * 10
+        regs[1] = pointer(MemType.MAP_PTR, ref)
+        regs[2] = pointer(MemType.MAP_KEY, ref)
+        regs[3] = pointer(MemType.MAP_VALUE, ref)
+        self._owner.enter_root(at[1], regs)

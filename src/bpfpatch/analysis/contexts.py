@@ -1,0 +1,97 @@
+"""Which fields of a context are pointers, for each kind of program.
+
+Source: linux v6.18, include/uapi/linux/bpf.h for the layouts; net/core/filter.c,
+kernel/bpf/cgroup.c and net/netfilter/nf_bpf_link.c, the is_valid_access of each
+kind, for the types.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from bpfpatch.facts.columns import MemType
+from bpfpatch.facts.kinds import ProgType
+
+from .values import LEGACY, PACKET_END, TRUSTED
+
+
+class Field(NamedTuple):
+    """A pointer in a context."""
+
+    kind: int
+    is_maybe_null: bool = False
+    struct: str = ""
+    trust: int = LEGACY
+
+
+_DATA, _END = Field(MemType.PACKET), Field(PACKET_END)
+_META = Field(MemType.PACKET_META)
+_SOCKET = Field(MemType.SOCKET)
+_SOCKET_OR_NULL = Field(MemType.SOCKET, is_maybe_null=True)
+_COMMON_OR_NULL = Field(MemType.SOCK_COMMON, is_maybe_null=True)
+
+_P = ProgType
+_SKB_SK: Final = {168: _COMMON_OR_NULL}
+_SKB: Final = {76: _DATA, 80: _END, **_SKB_SK}
+_SKB_META: Final = {**_SKB, 140: _META}
+_BY_TYPE: Final[dict[ProgType, dict[int, Field]]] = {
+    _P.SOCKET_FILTER: _SKB_SK,
+    _P.SCHED_CLS: _SKB_META,
+    _P.SCHED_ACT: _SKB_META,
+    _P.XDP: {0: _DATA, 4: _END, 8: _META},
+    _P.CGROUP_SKB: _SKB,
+    _P.LWT_IN: _SKB,
+    _P.LWT_OUT: _SKB,
+    _P.LWT_XMIT: _SKB,
+    _P.LWT_SEG6LOCAL: _SKB,
+    _P.SK_SKB: _SKB,
+    _P.FLOW_DISSECTOR: {76: _DATA, 80: _END, 144: Field(MemType.FLOW_KEYS)},
+    _P.SOCK_OPS: {184: _SOCKET_OR_NULL, 192: _DATA, 200: _END},
+    _P.SK_MSG: {0: _DATA, 8: _END, 72: _SOCKET},
+    _P.SK_REUSEPORT: {0: _DATA, 8: _END, 40: _SOCKET, 48: _COMMON_OR_NULL},
+    _P.CGROUP_SOCK_ADDR: {64: _SOCKET},
+    _P.CGROUP_SOCKOPT: {0: _SOCKET, 8: _DATA, 16: _END},
+    _P.SK_LOOKUP: {0: _SOCKET_OR_NULL},
+    _P.NETFILTER: {
+        0: Field(MemType.BTF_ID, struct="nf_hook_state", trust=TRUSTED),
+        8: Field(MemType.BTF_ID, struct="sk_buff", trust=TRUSTED),
+    },
+}
+
+
+def fields(prog_type: ProgType) -> dict[int, Field]:
+    """The pointers in a context, by byte_off; none for kinds whose context is numbers only."""
+    return _BY_TYPE.get(prog_type, {})
+
+
+BY_PROTOTYPE: Final = frozenset({_P.TRACING, _P.LSM, _P.STRUCT_OPS, _P.EXT})
+"""Kinds whose context is the arguments of a function of the kernel."""
+
+STRUCTS: Final[dict[ProgType, tuple[str, ...]]] = {
+    _P.SOCKET_FILTER: ("__sk_buff",),
+    _P.SCHED_CLS: ("__sk_buff",),
+    _P.SCHED_ACT: ("__sk_buff",),
+    _P.CGROUP_SKB: ("__sk_buff",),
+    _P.LWT_IN: ("__sk_buff",),
+    _P.LWT_OUT: ("__sk_buff",),
+    _P.LWT_XMIT: ("__sk_buff",),
+    _P.LWT_SEG6LOCAL: ("__sk_buff",),
+    _P.SK_SKB: ("__sk_buff",),
+    _P.FLOW_DISSECTOR: ("__sk_buff",),
+    _P.XDP: ("xdp_md",),
+    _P.CGROUP_SOCK: ("bpf_sock",),
+    _P.CGROUP_SOCK_ADDR: ("bpf_sock_addr",),
+    _P.SOCK_OPS: ("bpf_sock_ops",),
+    _P.SK_MSG: ("sk_msg_md",),
+    _P.SK_REUSEPORT: ("sk_reuseport_md",),
+    _P.SK_LOOKUP: ("bpf_sk_lookup",),
+    _P.CGROUP_DEVICE: ("bpf_cgroup_dev_ctx",),
+    _P.CGROUP_SYSCTL: ("bpf_sysctl",),
+    _P.CGROUP_SOCKOPT: ("bpf_sockopt",),
+    _P.KPROBE: ("pt_regs", "bpf_user_pt_regs_t", "user_pt_regs"),
+    _P.PERF_EVENT: ("bpf_perf_event_data", "pt_regs", "bpf_user_pt_regs_t"),
+    _P.RAW_TRACEPOINT: ("bpf_raw_tracepoint_args",),
+    _P.RAW_TRACEPOINT_WRITABLE: ("bpf_raw_tracepoint_args",),
+    _P.NETFILTER: ("bpf_nf_ctx",),
+}
+"""Names of a context's struct, by which a global function shows that it takes one."""

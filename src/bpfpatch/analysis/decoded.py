@@ -1,0 +1,117 @@
+"""A program's instructions as lists, and its blocks, for an analysis of one at a time."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from bpfpatch import isa
+from bpfpatch.facts.columns import LD_MAP
+from bpfpatch.patch import CodeView
+from bpfpatch.program import JUMP_TABLE, Program
+from bpfpatch.program.types import LOST
+
+from .blocks import Blocks
+from .helperfacts import CHANGES_PACKET, SYNCHRONOUS
+from .liveness import Liveness
+
+ALU, LOAD, STORE, ATOMIC, WIDE, LEGACY_LOAD, CALL, END, SECOND = range(9)
+"""What an instruction is; END is a jump or exit."""
+_N_REGISTERS: Final = 10
+
+
+class Code:
+    """Instructions and blocks.
+
+    A list access costs a tenth of one of an array. Blocks end in front of and
+    behind calls that run other code of the program, too.
+
+    Attributes:
+        view: the code.
+        kind: what each is, see above.
+        opcode: its code; further its fields dst, src, off and imm.
+        imm64: imm, sign-extended to unsigned 64 bits.
+        target: where its reference leads, or LOST.
+        ld_map: the column, or None.
+        live: (n,) masks of registers that are read later, in front of each.
+        start: first slot of each block.
+        end: slot behind each block's last.
+        block_of: block of each slot.
+        subprog: of each block, index into the view's starts.
+        dead: registers that nobody needs at each block's start.
+        indirect: slots that a gotox can reach, by subprog.
+        changes_packet: whether each subprog may move packet data.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.view = CodeView.of_program(program)
+        self._decode(program)
+        self._split(program)
+        self.changes_packet = _packet_changers(self.view)
+
+    def _decode(self, program: Program) -> None:
+        view = self.view
+        insns = view.insns
+        kind = np.full(len(insns), END, np.uint8)
+        kind[isa.is_alu(insns)] = ALU
+        kind[isa.is_load(insns)] = LOAD
+        kind[isa.is_store(insns)] = STORE
+        kind[isa.is_atomic(insns)] = ATOMIC
+        kind[isa.is_ld_imm64(insns)] = WIDE
+        kind[isa.is_packet_load(insns)] = LEGACY_LOAD
+        kind[isa.is_call(insns)] = CALL
+        kind[view.node < 0] = SECOND
+        self.kind: list[int] = kind.tolist()
+        self.opcode: list[int] = insns["code"].tolist()
+        self.dst: list[int] = isa.dst(insns).tolist()
+        self.src: list[int] = isa.src(insns).tolist()
+        self.off: list[int] = insns["off"].tolist()
+        self.imm: list[int] = insns["imm"].tolist()
+        self.imm64: list[int] = insns["imm"].astype(np.int64).view(np.uint64).tolist()
+        target = np.full(len(insns), LOST, np.int64)
+        target[view.ref_slot] = view.ref_target
+        self.target: list[int] = target.tolist()
+        column = program.columns.get(LD_MAP)
+        self.ld_map: list[int] | None = None if column is None else column.values.tolist()
+
+    def _split(self, program: Program) -> None:
+        view = self.view
+        table = program.tables.get(JUMP_TABLE)
+        indirect = table.insn if table is not None else np.zeros(0, np.int32)
+        blocks = Blocks.of(view, indirect)
+        self.live = Liveness.of(view, blocks).before
+        is_leader = np.zeros(len(view) + 1, bool)
+        is_leader[blocks.start] = True
+        is_helper = isa.is_helper_call(view.insns)
+        is_leader[np.flatnonzero(isa.is_call(view.insns) & ~is_helper) + 1] = True
+        repeats = np.isin(view.insns["imm"], list(SYNCHRONOUS))
+        is_leader[np.flatnonzero(is_helper & repeats)] = True
+        start = np.flatnonzero(is_leader[:-1])
+        self.start: list[int] = start.tolist()
+        self.end: list[int] = np.append(start[1:], len(view)).tolist()
+        self.block_of: list[int] = (np.cumsum(is_leader[:-1]) - 1).tolist()
+        self.subprog: list[int] = view.subprog_of(start.astype(np.int32)).tolist()
+        alive = self.live[start].tolist()
+        self.dead = [[r for r in range(_N_REGISTERS) if not mask >> r & 1] for mask in alive]
+        self.indirect = {
+            owner: [int(blocks.start[block]) for block in found]
+            for owner, found in blocks.indirect.items()
+        }
+
+
+def _packet_changers(view: CodeView) -> list[bool]:
+    """Which subprogs, or what they call, call a helper that may move packet data."""
+    insns = view.insns
+    is_one = isa.is_helper_call(insns) & np.isin(insns["imm"], list(CHANGES_PACKET))
+    out = np.zeros(len(view.starts), bool)
+    out[view.subprog_of(np.flatnonzero(is_one).astype(np.int32))] = True
+    alive = view.ref_is_entry & (view.ref_target != LOST)
+    caller = view.subprog_of(view.ref_slot[alive])
+    callee = view.subprog_of(view.ref_target[alive])
+    n_before = -1
+    while n_before != out.sum():
+        n_before = int(out.sum())
+        out[caller[out[callee]]] = True
+    found: list[bool] = out.tolist()
+    return found

@@ -1,0 +1,173 @@
+"""Where addresses in a stack frame go, and how far below R10 they reach."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from bpfpatch import isa
+from bpfpatch.patch import CodeView
+
+from .blocks import Blocks
+
+_DEEPEST: Final = 512
+
+_MOV64_REG, _ADD64_IMM, _SUB64_IMM = 0xBF, 0x07, 0x17
+_LDX_DW, _STX_DW = 0x79, 0x7B
+_ALU, _ALU64 = 0x04, 0x07
+_LOAD_ACQUIRE, _STORE_RELEASE, _DW = 0x100, 0x110, 0x18
+_FP: Final = int(isa.R10)
+_CALLBACKS: Final = frozenset(
+    isa.HELPER_IDS[name]
+    for name in (
+        "for_each_map_elem",
+        "timer_set_callback",
+        "find_vma",
+        "loop",
+        "user_ringbuf_drain",
+    )
+)
+
+Pointers = dict[int, int]
+"""Registers that point into the frame, each with the lowest byte that it may point at."""
+
+
+def reach(view: CodeView, blocks: Blocks) -> list[tuple[int, bool]]:
+    """How many bytes below R10 each subprog reaches, and whether that is certain.
+
+    Addresses are followed through moves, additions of constants, and memory:
+    what is loaded, once an address was stored anywhere, may be the lowest that
+    was stored. Helpers go upwards from the address that they are given.
+    """
+    return [_Frame(view, blocks, m).depth() for m in range(len(view.starts))]
+
+
+class _UnclearError(Exception):
+    """The frame cannot be understood."""
+
+
+class _Frame:
+    """One subprog's frame: the lowest byte touched, and the lowest address in memory, so far."""
+
+    def __init__(self, view: CodeView, blocks: Blocks, subprog: int) -> None:
+        self.view = view
+        self.blocks = blocks
+        self.numbers = np.flatnonzero(blocks.subprog == subprog).tolist()
+        self.lowest = 0
+        self.stored: int | None = None
+
+    def depth(self) -> tuple[int, bool]:
+        if not self.numbers:
+            return 0, True
+        first, last = self.numbers[0], self.numbers[-1]
+        start = int(self.blocks.start[first])
+        insns = self.view.insns[start : int(self.blocks.last[last]) + 1]
+        if not (isa.reads(insns) >> _FP & 1).any():
+            return 0, True
+        try:
+            before = self._run()
+            while before != self.stored:
+                before = self.stored
+                self._run()
+        except _UnclearError:
+            return -self.lowest, False
+        return -self.lowest, True
+
+    def _run(self) -> int | None:
+        """Follow all blocks to a fixpoint; gives what had been stored when it began."""
+        stored = self.stored
+        blocks = self.blocks
+        entry = self.numbers[0]
+        into: dict[int, Pointers] = {entry: {_FP: 0}}
+        todo = [entry]
+        while todo:
+            block = todo.pop()
+            out = self._block(block, into[block].copy())
+            goals = [block + 1] if blocks.falls[block] else []
+            if blocks.jump[block] >= 0:
+                goals.append(int(blocks.jump[block]))
+            if blocks.is_indirect[block]:
+                goals += blocks.indirect.get(int(blocks.subprog[block]), [])
+            for goal in goals:
+                known = into.get(goal)
+                merged = dict(out) if known is None else _merged(known, out)
+                if merged != known:
+                    into[goal] = merged
+                    todo.append(goal)
+        return stored
+
+    def _block(self, block: int, pointers: Pointers) -> Pointers:
+        view = self.view
+        first, last = int(self.blocks.start[block]), int(self.blocks.last[block])
+        insns = view.insns[first : last + 2]
+        writes = isa.writes(insns).tolist()
+        is_second = (view.node[first : last + 1] < 0).tolist()
+        for at, (code, regs, off, imm) in enumerate(insns[: last + 1 - first].tolist()):
+            if not is_second[at]:
+                self._step(pointers, code, regs & 0xF, regs >> 4, off, imm, writes[at])
+        return pointers
+
+    def _step(
+        self, pointers: Pointers, code: int, dst: int, src: int, off: int, imm: int, writes: int
+    ) -> None:
+        new = None
+        kind = code & 7
+        if code == _MOV64_REG and off == 0:
+            new = pointers.get(src)
+        elif code in (_ADD64_IMM, _SUB64_IMM):
+            new = pointers.get(dst)
+            if new is not None:
+                new = self._checked(new + (imm if code == _ADD64_IMM else -imm))
+        elif kind == _ALU64 and (dst in pointers or (code & 8 and src in pointers)):
+            raise _UnclearError
+        elif kind in (1, 2, 3):
+            new = self._access(pointers, code, dst, src, off, imm)
+        elif code == isa.CALL:
+            self._call(pointers, src, imm)
+        for register in [r for r in pointers if writes >> r & 1]:
+            del pointers[register]
+        if new is not None:
+            pointers[dst] = new
+
+    def _access(
+        self, pointers: Pointers, code: int, dst: int, src: int, off: int, imm: int
+    ) -> int | None:
+        """A load or store; the lowest address that it may load into the destination."""
+        is_atomic = code & 0xE7 in (0xC3, 0xE3)
+        loads = code & 7 == 1 or (is_atomic and imm == _LOAD_ACQUIRE)
+        base = pointers.get(src if loads else dst)
+        if base is not None:
+            self._checked(base + off)
+        if loads:
+            return self.stored if code & _DW == _DW else None
+        if code & 7 == 3 and src in pointers:
+            if is_atomic and imm != _STORE_RELEASE:
+                raise _UnclearError
+            low = pointers[src]
+            self.stored = low if self.stored is None else min(low, self.stored)
+        elif is_atomic and imm & 1 and self.stored is not None:
+            raise _UnclearError
+        return None
+
+    def _call(self, pointers: Pointers, src: int, imm: int) -> None:
+        given = [low for register, low in pointers.items() if 1 << register & isa.ARGS]
+        if given and (src == 1 or (src == 0 and imm in _CALLBACKS)):
+            raise _UnclearError
+        for low in given:
+            self._checked(low)
+
+    def _checked(self, low: int) -> int:
+        """Note that somebody points there."""
+        if low < -_DEEPEST:
+            raise _UnclearError
+        self.lowest = min(self.lowest, low)
+        return low
+
+
+def _merged(one: Pointers, other: Pointers) -> Pointers:
+    """What either says, and the lower of both."""
+    out = dict(one)
+    for register, low in other.items():
+        out[register] = min(low, out.get(register, low))
+    return out

@@ -1,0 +1,223 @@
+"""Pointers, and what scalars and pointers have in common as values of registers.
+
+A pointer is a tuple as well::
+
+    (kind, ref, low, high, id, is_maybe_null, obj, trust)
+
+``kind`` is a `MemType`, or one of those below; ``ref`` says more of it: the map, the
+type in the kernel's BTF, the frame. It points ``low`` to ``high`` bytes behind the
+start. Copies of one pointer share ``id``, so that a check of one for null holds for
+all; those of one acquired object share ``obj``, so that they end with it.
+
+Map numbers count a subject's maps; numbers behind those are of inner ones that are not
+among them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from bpfpatch.facts.columns import MemType
+
+from . import scalars
+from .scalars import SCALAR, UNKNOWN, Value
+
+FUNC: Final = 100
+"""The address of a subprog; ``ref`` is its slot."""
+PACKET_END: Final = 101
+PARTIAL: Final = 102
+"""No pointer: a stack slot that holds less than 8 bytes of a value, see `state`."""
+
+LEGACY, TRUSTED, RCU, UNTRUSTED = range(4)
+"""How far a pointer of `MemType.BTF_ID` can be relied on."""
+
+# Of these, one that is not marked as maybe null is known not to be.
+# Source: linux v6.18, kernel/bpf/verifier.c, reg_not_null().
+_NEVER_NULL: Final = frozenset(
+    {
+        MemType.SOCKET,
+        MemType.TCP_SOCK,
+        MemType.MAP_VALUE,
+        MemType.MAP_KEY,
+        MemType.SOCK_COMMON,
+        MemType.MEM,
+        MemType.MAP_PTR,
+    }
+)
+_UNBOUNDED: Final = 1 << 40
+
+Pointer = tuple[int, int, int, int, int, bool, int, int]
+
+
+def pointer(
+    kind: int,
+    ref: int = 0,
+    byte_off: int = 0,
+    ident: int = 0,
+    *,
+    is_maybe_null: bool = False,
+    obj: int = 0,
+    trust: int = LEGACY,
+) -> Pointer:
+    """A pointer to one place."""
+    return int(kind), ref, byte_off, byte_off, ident, is_maybe_null, obj, trust
+
+
+def is_pointer(value: Value) -> bool:
+    """Whether it is certainly a pointer, null or not."""
+    return type(value) is tuple and value[0] != SCALAR
+
+
+def as_scalar(value: Value) -> Value:
+    """The number; of a pointer, or of what is not known, any number."""
+    if type(value) is int:
+        return value
+    if value is None or value[0] != SCALAR:
+        return UNKNOWN
+    return scalars.without_id(value)
+
+
+def moved(at: Pointer, by: Value, sign: int) -> Value:
+    """A pointer plus or minus a scalar."""
+    low, high = _signed_range(by)
+    if sign < 0:
+        low, high = -high, -low
+    low, high = at[2] + low, at[3] + high
+    if low < -_UNBOUNDED or high > _UNBOUNDED:
+        low, high = -_UNBOUNDED, _UNBOUNDED
+    trust = LEGACY if at[0] == MemType.PACKET and type(by) is not int else at[7]
+    return at[0], at[1], low, high, at[4], at[5], at[6], trust
+
+
+def _signed_range(value: Value) -> tuple[int, int]:
+    if type(value) is int:
+        number = value - (1 << 64) if value >> 63 else value
+        return number, number
+    return value[7], value[8]
+
+
+def is_never_null(at: Pointer) -> bool:
+    """Whether a comparison with 0 is decided."""
+    kind, _, _, _, _, is_maybe_null, obj, trust = at
+    if is_maybe_null:
+        return False
+    if kind in (MemType.BTF_ID, MemType.ALLOC):
+        return bool(obj) or trust in (TRUSTED, RCU) or kind == MemType.ALLOC
+    return kind in _NEVER_NULL and trust != UNTRUSTED
+
+
+class Ids:
+    """Which ids of one state are which of another.
+
+    Attributes:
+        n_fresh: the highest id that is in use.
+    """
+
+    __slots__ = ("_pairs", "n_fresh")
+
+    def __init__(self, n_fresh: int = 0) -> None:
+        self._pairs: dict[Any, int] = {}
+        self.n_fresh = n_fresh
+
+    def matches(self, old: int, new: int) -> bool:
+        """Whether the same id of the first has always been the same of the second."""
+        return self._pairs.setdefault(old, new) == new
+
+    def joined(self, left: int, right: int) -> int:
+        """The id of what has these two ids; 0 where one has none."""
+        if not left or not right:
+            return 0
+        return left if left == right else self._new((left, right))
+
+    def or_null(self, left: int, right: int) -> int:
+        """The id of what may be null on one side; it needs one in any case."""
+        return left if left and left == right else self._new((left, right, "null"))
+
+    def _new(self, key: object) -> int:
+        if key not in self._pairs:
+            self.n_fresh += 1
+            self._pairs[key] = self.n_fresh
+        return self._pairs[key]
+
+
+def covers(old: Value, new: Value, ids: Ids) -> bool:  # noqa: PLR0911 - one way out for each kind
+    """Whether all that can follow from the new value can follow from the old one."""
+    if old is None or old == new:
+        # Equal tuples may have an id that means something else for another register.
+        return old is None or type(old) is int or _ids_match(old, new, ids)
+    if new is None or type(old) is int:
+        return False
+    if old[0] == SCALAR:
+        if type(new) is not int and new[0] != SCALAR:
+            return False
+        if old[1] and (type(new) is int or not _ids_match(old, new, ids)):
+            return False
+        return scalars.covers(old, new)
+    if type(new) is int:
+        return old[0] != PARTIAL and old[5] and new == 0
+    if old[0] != new[0]:
+        return False
+    if old[0] == PARTIAL:
+        return old[2] == new[2] and not old[3] & ~new[3] and covers(old[1], new[1], ids)
+    return (
+        old[1] == new[1] and old[2] <= new[2] and old[3] >= new[3] and old[5] >= new[5]
+        and old[7] == new[7] and bool(old[6]) == bool(new[6]) and _ids_match(old, new, ids)
+    )  # fmt: skip
+
+
+def _ids_match(old: Value, new: Value, ids: Ids) -> bool:
+    if old[0] == SCALAR:
+        return not old[1] or (old[2] == new[2] and ids.matches(old[1], new[1]))
+    if old[0] == PARTIAL:
+        return type(old[1]) is not tuple or _ids_match(old[1], new[1], ids)
+    if old[6] and not ids.matches(old[6], new[6]):
+        return False
+    return not old[5] or not new[5] or ids.matches(old[4], new[4])
+
+
+def join(left: Value, right: Value, ids: Ids, *, widen: bool = False) -> Value:  # noqa: PLR0911 - one way out for each kind
+    """What either value may be."""
+    if left is None or right is None or left == right:
+        return left if left == right else None
+    if scalars.is_scalar(left) and scalars.is_scalar(right):
+        return _join_scalars(left, right, ids, widen=widen)
+    if type(left) is int or type(right) is int:
+        at = right if type(left) is int else left
+        if at[0] == PARTIAL or (left != 0 and right != 0):
+            return None
+        return (*at[:4], ids.or_null(at[4], 0), True, *at[6:])
+    if left[0] != right[0]:
+        return None
+    if left[0] == PARTIAL:
+        return _join_partial(left, right, ids, widen=widen)
+    return _join_pointers(left, right, ids, widen=widen) if left[1] == right[1] else None
+
+
+def _join_partial(left: Value, right: Value, ids: Ids, *, widen: bool) -> Value:
+    zeros = left[3] & right[3]
+    if left[2] == right[2]:
+        return PARTIAL, join(left[1], right[1], ids, widen=widen), left[2], zeros
+    return (PARTIAL, None, 0, zeros) if zeros else None
+
+
+def _join_pointers(left: Pointer, right: Pointer, ids: Ids, *, widen: bool) -> Pointer:
+    low, high = min(left[2], right[2]), max(left[3], right[3])
+    if widen and (low, high) != left[2:4]:
+        low, high = -_UNBOUNDED, _UNBOUNDED
+    is_maybe_null = left[5] or right[5]
+    merge = ids.or_null if is_maybe_null else ids.joined
+    ident, obj = merge(left[4], right[4]), ids.joined(left[6], right[6])
+    trust = left[7] if left[7] == right[7] else LEGACY
+    return left[0], left[1], low, high, ident, is_maybe_null, obj, trust
+
+
+def _join_scalars(left: Value, right: Value, ids: Ids, *, widen: bool) -> Value:
+    if scalars.covers(left, right):
+        both = scalars.without_id(left)
+    else:
+        both = scalars.union(scalars.without_id(left), scalars.without_id(right))
+        if widen:
+            both = scalars.widened(both)
+    if type(left) is int or type(right) is int or type(both) is int or left[2] != right[2]:
+        return both
+    return SCALAR, ids.joined(left[1], right[1]), left[2], *both[3:]
