@@ -9,7 +9,7 @@ from bpfpatch import isa, kernel
 from bpfpatch.asm import assemble
 from bpfpatch.btf import Kind
 from bpfpatch.facts import MEM_TYPE, AttachType, MapType, MemType, ProgType, column
-from bpfpatch.kernel import Map
+from bpfpatch.kernel import Map, unblinded
 from bpfpatch.program import Program
 from support import ctxgrid as grid
 from support.ctxgrid import Code, World
@@ -336,7 +336,10 @@ def test_accesses_to_an_arena() -> None:
             code.add(insn, mem=MemType.ARENA)
         code.add(isa.mov(0, 0), isa.exit_())
         program = code.program()
-        with kernel.load(program, prog_type=world.prog_type, flags=1 << 4) as loaded:
+        with (
+            unblinded(),
+            kernel.load(program, prog_type=world.prog_type, flags=1 << 4) as loaded,
+        ):
             other = loaded.xlated()
     mine = grid.ours(world, program)
     assert (mine["code"][4:13] != program.insns["code"][4:13]).all()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
+
 from bpfpatch.passes.fixup_calls import FixupCalls
 from support.fixupparity import Case, assert_same
 from support.tools import need_bpf

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+from bpfpatch.facts import ProgFlag
 from support.contexts import CONTEXTS, Context
 from support.paritycase import ParityCase
 
@@ -25,10 +26,15 @@ MAPS = {
     "flows": ("hash", 4, 8, 16, 0),
     "lru": ("lru_hash", 4, 8, 16, 0),
     "slots": ("percpu_hash", 4, 8, 16, 0),
+    "one": ("array", 4, 64, 1, 0),
+    "progs": ("prog_array", 4, 4, 8, 0),
+    "queue": ("queue", 0, 8, 8, 0),
+    "stack": ("stack", 0, 8, 8, 0),
     "outer": ("array_of_maps", 4, 4, 4, 0),
     "outer_hash": ("hash_of_maps", 4, 4, 4, 0),
 }
-RND_HI32 = 4
+LOOKED_UP = tuple(name for name in MAPS if name not in ("progs", "queue", "stack"))
+SHARE_OF_NOISE = 0.15
 
 
 class _Writer:
@@ -198,7 +204,7 @@ class _Writer:
 
     def look_up(self) -> None:
         rng = self.rng
-        name = rng.choice(tuple(MAPS))
+        name = rng.choice(LOOKED_UP)
         out = self.label()
         key = f"*(u32 *)(r10 - {-KEY})"
         self.put(
@@ -233,6 +239,63 @@ class _Writer:
             self.put(f"r1 = map {name}", "call bpf_map_update_elem")
         else:
             self.put(f"r1 = map {name}", "call bpf_map_delete_elem")
+        self.fill()
+
+    def data(self) -> None:
+        """A variable of the program's: a place in an array's value."""
+        rng = self.rng
+        bits = rng.choice((8, 16, 32, 64))
+        self.put(f"r1 = map one + {rng.randrange(0, 64, bits // 8)}")
+        if rng.random() < 0.5:
+            self.put(f"r{rng.choice((7, 8))} = *(u{bits} *)(r1 + 0)")
+        else:
+            self.put(f"*(u{bits} *)(r1 + 0) = {'r' if bits == 64 else 'w'}{rng.choice((7, 8))}")
+        self.put(f"r1 = {self.imm()}")
+
+    def tail_call(self) -> None:
+        key = self.rng.choice(("3", "r7", "99"))
+        if self.in_function and self.rng.random() < 0.7:
+            return
+        self.put("r1 = r6", "r2 = map progs", f"r3 = {key}", "call bpf_tail_call")
+        self.fill(0, *CALLER_SAVED)
+
+    def each_element(self) -> None:
+        """A walk over a map, with a callback of its own."""
+        if self.in_function:
+            return
+        index = len(self.functions)
+        lines = [f"f{index}:", "r0 = *(u32 *)(r3 + 0)", "r5 = 9", "r5 /= r0", "r0 = 0", "exit"]
+        self.functions.append(lines)
+        name = self.rng.choice(("counts", "flows", "percpu", "lru"))
+        self.put(f"r1 = map {name}", f"r2 = f{index} ll", "r3 = 0", "r4 = 0")
+        self.put("call bpf_for_each_map_elem")
+        self.fill()
+
+    def socket(self) -> None:
+        """A field of the packet's socket."""
+        if self.context.type not in ("sched_cls", "cgroup_skb"):
+            return
+        out = self.label()
+        self.put("r1 = *(u64 *)(r6 + 168)", f"if r1 == 0 goto {out}")
+        call = self.rng.choice(("sk_fullsock", "tcp_sock"))
+        field = self.rng.choice((0, 4, 8, 16, 20, 24, 28, 44, 72))
+        self.put(f"call bpf_{call}", f"if r0 == 0 goto {out}")
+        self.put(f"r{self.rng.choice((7, 8))} = *(u32 *)(r0 + {field})", f"{out}:")
+        self.fill(0, *CALLER_SAVED)
+
+    def task(self) -> None:
+        """A chain of loads through pointers to kernel objects."""
+        if self.context.type not in ("raw_tracepoint", "kprobe", "tracepoint", "perf_event"):
+            return
+        field = self.rng.choice(("pid", "flags", "tgid"))
+        self.put("call bpf_get_current_task_btf", "r1 = *(u64 *)(r0 + {task_struct.group_leader})")
+        self.put(f"r7 = *(u32 *)(r1 + {{task_struct.{field}}})")
+        self.fill(0, *CALLER_SAVED)
+
+    def queue(self) -> None:
+        name, call = self.rng.choice(("queue", "stack")), self.rng.choice(("push", "pop", "peek"))
+        self.put("r2 = r10", f"r2 += {-8 * self.rng.randrange(1, SLOTS + 1)}", "r3 = 0")
+        self.put(f"r1 = map {name}", f"call bpf_map_{call}_elem")
         self.fill()
 
     def helper(self) -> None:
@@ -346,6 +409,12 @@ class _Writer:
             (self.helper, 1),
             (self.nop, 0.5),
             (self.callback, 0.2),
+            (self.data, 0.5),
+            (self.tail_call, 0.2),
+            (self.each_element, 0.2),
+            (self.socket, 0.5),
+            (self.task, 0.5),
+            (self.queue, 0.3),
         )
         nested = ((self.branch, 2), (self.dead_branch, 1), (self.call, 0.7), (self.loop, 0.5))
         for _ in range(self.rng.randint(1, 5)):
@@ -380,11 +449,12 @@ def acceptable_case(seed: int) -> ParityCase:
     writer.put("r0 = 1", "exit")
     for lines in writer.functions:
         writer.put(*lines)
+    is_noisy = rng.random() < SHARE_OF_NOISE
     return ParityCase(
         f"seed {seed}",
         "\n".join(writer.lines),
         type=writer.context.type,
         attach=writer.context.attach,
-        flags=RND_HI32 if rng.random() < 0.15 else 0,
+        flags=ProgFlag.TEST_RND_HI32 if is_noisy else 0,
         maps=dict(MAPS),
     )

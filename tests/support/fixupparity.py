@@ -16,7 +16,8 @@ from bpfpatch.kernel.xlated import XlatedProgram, read_xlated
 from bpfpatch.parity.names import implementations
 from bpfpatch.passes import Pass, Pipeline, Target
 from bpfpatch.passes.fixups import ADDRESS
-from bpfpatch.program import Anchor, AnchoredTable, Program
+from bpfpatch.program import FUNC_INFO, LINE_INFO, Anchor, AnchoredTable, Program
+from support.lined import with_lines
 
 MAP_FD, MAP_VALUE = 1, 2
 TAIL_CALL = 12
@@ -59,7 +60,7 @@ def submitted(case: Case) -> Program:
     uses = np.flatnonzero(isa.is_ld_imm64(insns) & np.isin(isa.src(insns), (MAP_FD, MAP_VALUE)))
     for slot, made in zip(uses.tolist(), case.maps, strict=True):
         insns["imm"][slot] = made.fd
-    return Program(insns, program.subprogs, tables=program.tables, strings=program.strings)
+    return Program(insns, program.subprogs)
 
 
 def with_aux(case: Case, program: Program) -> Program:
@@ -103,8 +104,8 @@ def ours(case: Case, program: Program, *passes: Pass) -> Program:
 
 def assert_same(case: Case, *passes: Pass) -> None:
     """Our code is the kernel's, instruction for instruction."""
-    program = submitted(case)
-    with kernel.load(program, **case.load) as loaded:
+    program, btf = with_lines(submitted(case))
+    with kernel.load(program, btf=btf, **case.load) as loaded:
         theirs = read_xlated(loaded)
     found = differences(ours(case, program, *passes), theirs, case)
     assert not found, "\n".join(found)
@@ -133,6 +134,16 @@ def differences(mine: Program, theirs: XlatedProgram, case: Case) -> list[str]:
         out += _listing(a, b)
     if not np.array_equal(mine.subprogs.start, theirs.program.subprogs.start):
         out.append(f"subprogs {mine.subprogs.start} {theirs.program.subprogs.start}")
+    return out + _table_differences(mine, theirs.program)
+
+
+def _table_differences(mine: Program, theirs: Program) -> list[str]:
+    """Function and line records that are not on the same instructions."""
+    out = []
+    for name in (FUNC_INFO, LINE_INFO):
+        a, b = mine.tables[name], theirs.tables[name]
+        if not np.array_equal(a.insn, b.insn) or not np.array_equal(a.rows, b.rows):
+            out.append(f"{name}: {a.insn.tolist()} | {b.insn.tolist()}")
     return out
 
 

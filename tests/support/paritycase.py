@@ -15,7 +15,8 @@ A file has lines for all of its cases, and then cases, each under a sentence tha
 
 ``each`` makes one case of every alternative, and of every combination with other ones. Other
 lines: ``attach``, ``flags`` (names of `ProgFlag` with + between them), ``gpl: no`` and
-``harden: yes``, which loads with constants blinded. A map has a name, a type, the sizes of key and
+``harden: yes``, which loads with constants blinded; ``aux: kernel``, where our own analysis
+cannot know. A map has a name, a type, the sizes of key and
 value, the number of entries, and optionally flags. In the code
 
 - ``r1 = map NAME`` and ``r1 = map NAME + 8`` (of the value of an array of one entry) stand for the
@@ -41,7 +42,7 @@ from bpfpatch.facts import AttachType, ProgFlag
 from bpfpatch.program import Program
 from support.lined import with_lines
 
-KEYS = {"type", "attach", "map", "flags", "each", "gpl", "harden"}
+KEYS = {"type", "attach", "map", "flags", "each", "gpl", "harden", "aux"}
 LINE = re.compile(r"(\w+)(?: (\w+))?: *(.*)$")
 MEMBER = re.compile(r"\{(\w+)\.(\w+)\}")
 KFUNC = re.compile(r"call kfunc ([a-z]\w*)")
@@ -59,6 +60,7 @@ class ParityCase:
     flags: int = 0
     is_gpl: bool = True
     is_hardened: bool = False
+    aux: str = "kernel offline"
     maps: dict[str, tuple[str, int, int, int, int]] = field(default_factory=dict)
 
 
@@ -114,6 +116,8 @@ def _set(case: ParityCase, key: str, value: str) -> None:
         case.attach = value
     elif key == "gpl":
         case.is_gpl = value != "no"
+    elif key == "aux":
+        case.aux = value
     elif key == "harden":
         case.is_hardened = value == "yes"
     elif key == "flags":
@@ -129,8 +133,11 @@ _maps: dict[tuple[str, int, int, int, int], kernel.Map] = {}
 
 
 def map_of(spec: tuple[str, int, int, int, int]) -> kernel.Map:
-    """A map of this kind: one for all cases that want the same."""
-    if spec not in _maps:
+    """A map of this kind: one for all cases that want the same.
+
+    A map of programs belongs to programs like the first that used it: of those, always a new one.
+    """
+    if spec not in _maps or spec[0] == "prog_array":
         kind, key_size, value_size, entries, flags = spec
         inner = None
         if kind.endswith("of_maps"):

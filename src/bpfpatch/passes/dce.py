@@ -9,10 +9,12 @@ import numpy as np
 from bpfpatch import isa
 from bpfpatch.analysis import Blocks, Constants, reachable
 from bpfpatch.patch import CodeView, PatchList
-from bpfpatch.program import JUMP_TABLE, LOST, Anchor, Program
+from bpfpatch.program import Program
 from bpfpatch.program.types import Mask, Slots
 
 from .base import Pass, register
+from .deadcode import remove_unseen
+from .sites import indirect_targets, opaque_slots
 
 
 @register
@@ -26,23 +28,37 @@ class Dce(Pass):
     to begin with has a reason of its own and stays. What the pass leaves, it
     leaves for good: run on its own result, it changes nothing.
 
+    With ``aux=true`` it decides nothing itself: what the column ``seen`` does
+    not call reachable goes, as the kernel does it. A branch one of whose ways
+    cannot be taken then becomes a `goto`, of no distance where it never jumps:
+    one for `nops` to take out.
+
     Attributes:
         branches: whether to decide branches on constants.
         functions: whether to remove functions that nothing calls any more.
+        aux: whether to go by the column ``seen`` alone.
 
-    Source: linux v6.1, kernel/bpf/verifier.c, opt_hard_wire_dead_code_branches()
-    and opt_remove_dead_code(); the decisions here are our own.
+    Source: linux v6.18, kernel/bpf/verifier.c, opt_hard_wire_dead_code_branches()
+    and opt_remove_dead_code(); the decisions without ``aux`` are our own.
     """
 
     name = "dce"
     branches: bool = True
     functions: bool = True
+    aux: bool = False
 
     def run(self, patches: PatchList) -> None:
-        """Decide and delete, all at once: what is left has nothing more to decide."""
+        """Decide and delete, all at once: what is left has nothing more to decide.
+
+        Raises:
+            OptionError: the column is wanted, and there is none.
+        """
+        if self.aux:
+            remove_unseen(patches)
+            return
         view = patches.view()
-        blocks = Blocks.of(view, _indirect_targets(patches.program, view))
-        constants = Constants(view, blocks, _opaque(patches, view)) if self.branches else None
+        blocks = Blocks.of(view, indirect_targets(patches.program, view))
+        constants = Constants(view, blocks, opaque_slots(patches, view)) if self.branches else None
         reach = reachable(view, blocks, self._roots(patches.program, view), constants)
         patches.modify(view.node[reach.taken], code=isa.JA, dst=0, src=0, imm=0)
         gone = np.repeat(~reach.block, np.diff(blocks.start, append=len(view)))
@@ -77,25 +93,3 @@ def _stays(program: Program) -> Mask:
                 is_led_to[other] = True
                 todo.append(other)
     return stays | ~is_led_to
-
-
-def _opaque(patches: PatchList, view: CodeView) -> Mask:
-    """(n,) slots whose immediate a loader fills in, so that nobody knows it yet."""
-    program = patches.program
-    by_node = np.zeros(len(program) + 1, bool)  # the last one answers for inserted nodes
-    by_node[program.external] = True
-    for table in program.tables.values():
-        if table.anchor is Anchor.OWN:
-            by_node[table.insn] = True
-    opaque = by_node[np.where(view.node < view.n_original, view.node, -1)]
-    return opaque | np.isin(view.node, patches.attached())
-
-
-def _indirect_targets(program: Program, view: CodeView) -> Slots:
-    """Slots that jump tables name: where a gotox may go."""
-    table = program.tables.get(JUMP_TABLE)
-    if table is None:
-        return np.zeros(0, np.int32)
-    landing: Slots = view.land[table.insn]
-    found: Slots = landing[landing != LOST]
-    return found

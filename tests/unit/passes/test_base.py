@@ -78,7 +78,7 @@ def test_summary_is_the_first_line() -> None:
 
 def test_options_are_the_fields() -> None:
     """The fields are the options, the class variables are not."""
-    assert [option.name for option in Dce.options()] == ["branches", "functions"]
+    assert [option.name for option in Dce.options()] == ["branches", "functions", "aux"]
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_unknown_option_lists_the_known_ones() -> None:
     """The error says what there is."""
     with pytest.raises(OptionError, match="no option 'evry'; it has: every, seed"):
         Pipeline.parse("sprinkle{evry=2}")
-    with pytest.raises(OptionError, match="no option 'x'; it has: none"):
+    with pytest.raises(OptionError, match="no option 'x'; it has: once"):
         Pipeline.parse("nops{x=1}")
 
 

@@ -1,0 +1,57 @@
+"""blind: hide constants from who might look for them in the machine code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bpfpatch.errors import OptionError
+from bpfpatch.patch import PatchList
+
+from .base import Pass, register
+from .blinding.internal import blind_internal
+from .blinding.loadable import blind_loadable
+from .blinding.masks import Masks
+from .setting import Setting
+
+
+@register
+@dataclass(frozen=True)
+class Blind(Pass):
+    """Put constants together from two random halves when the program runs.
+
+    Whoever can choose a program's constants can have bytes of their choice in
+    the machine code that a JIT makes of it. After this pass they are exclusive
+    ors of two numbers that nobody can foresee without the seed.
+
+    For bpf(2) a register that is free at the place takes the constant, for the
+    kernel's own form the hidden R11.
+
+    Attributes:
+        seed: of the random numbers; the same seed gives the same program.
+        spill: whether a register may be made free by saving it on the stack,
+            where none is.
+
+    Source: linux v6.18, kernel/bpf/core.c, bpf_jit_blind_constants(); the
+    loadable form is our own.
+    """
+
+    name = "blind"
+    seed: int = 0
+    spill: bool = True
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise OptionError(f"pass blind: seed is 0 or more, not {self.seed}")
+
+    def run_for(self, patches: PatchList, setting: Setting) -> None:
+        """Blind all constants.
+
+        Raises:
+            UnsupportedError: no register is free for one, nor can be made so.
+        """
+        target = setting.target
+        masks = Masks(self.seed)
+        if target.is_loadable:
+            blind_loadable(patches, masks, spills=self.spill)
+        else:
+            blind_internal(patches, masks, extends=target.arch.needs_zext)

@@ -1,0 +1,140 @@
+"""The kernel's own form: constants are put together in its hidden register."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bpfpatch import isa
+from bpfpatch.errors import OptionError
+from bpfpatch.passes.fixups.addresses import ADDRESS, Address, addresses
+from bpfpatch.patch import Body, CodeView, PatchList
+from bpfpatch.program.types import Mask, Slots
+
+from .forms import Form, Forms, forms_of, halves, is_narrow, slots_where, with_register
+from .masks import Masks
+
+_AX: Final = isa.Reg.AX
+_PAIR64: Final = Body.of(isa.mov(_AX, 0), isa.alu("xor", _AX, 0))
+_PAIR32: Final = Body.of(isa.mov32(_AX, 0), isa.alu("xor", _AX, 0, width=32))
+_ZEXT: Final = isa.make(0xBC, isa.AX, isa.AX, imm=1)
+_XOR64_REG: Final = 0xAF
+_LOW: Final = 4
+"""Where in the body of an ld_imm64 its lower half is."""
+
+
+def blind_internal(patches: PatchList, masks: Masks, *, extends: bool) -> None:
+    """Blind all constants with R11.
+
+    Args:
+        patches: the list.
+        masks: where random numbers come from.
+        extends: whether 32-bit results need explicit zero extensions.
+
+    Source: linux v6.18, kernel/bpf/core.c, bpf_jit_blind_insn() and bpf_jit_blind_constants().
+    """
+    view = patches.view()
+    forms = forms_of(view)
+    kinds = _addresses(patches, view)
+    is_zero = (forms == Form.MOV32) | (forms == Form.MOV64)
+    # An address that nobody knows yet is no zero.
+    is_zero &= (view.insns["imm"] == 0) & (kinds == Address.NONE)
+    wide = slots_where(forms == Form.LD_IMM64)
+    narrow = is_narrow(forms)
+    forms[is_zero] = Form.NONE
+    others = (forms != Form.NONE) & (forms != Form.LD_IMM64)
+    firsts = np.full(len(view), -1, np.int64)
+    for is_some, pair in ((narrow, _PAIR32), (~narrow, _PAIR64)):
+        slots = slots_where(others & is_some)
+        firsts[slots] = _through_register(patches, view, slots, forms, pair, masks)
+    _zeros(patches, view, is_zero)
+    firsts[wide] = _wide(patches, view, wide, masks, extends=extends)
+    _move_addresses(patches, view, kinds, firsts, wide)
+
+
+def _addresses(patches: PatchList, view: CodeView) -> NDArray[np.uint8]:
+    """(n,) whose address each constant is, see `bpfpatch.passes.fixups.addresses`."""
+    try:
+        values = patches.aux(ADDRESS)
+    except OptionError:
+        return np.zeros(len(view), np.uint8)
+    kinds: NDArray[np.uint8] = np.where(view.node >= 0, values[view.node], Address.NONE)
+    return kinds
+
+
+def _move_addresses(
+    patches: PatchList,
+    view: CodeView,
+    kinds: NDArray[np.uint8],
+    firsts: NDArray[np.int64],
+    wide: Slots,
+) -> None:
+    """Say of the constants in R11, and of nothing else, whose address they are."""
+    slots = np.flatnonzero((kinds != Address.NONE) & (firsts >= 0))
+    if not slots.size:
+        return
+    values = addresses(patches)
+    is_wide = np.isin(slots, wide)
+    values[view.node[slots]] = Address.NONE
+    values[firsts[slots]] = kinds[slots]
+    values[firsts[slots[is_wide]] + _LOW] = kinds[slots[is_wide]]
+
+
+def _through_register(
+    patches: PatchList, view: CodeView, slots: Slots, forms: Forms, pair: Body, masks: Masks
+) -> Slots:
+    """In front the constant in R11, then the same instruction on that register.
+
+    Returns:
+        (k,) nodes of the constants.
+    """
+    if not slots.size:
+        return slots
+    insns = view.insns[slots]
+    nodes = view.node[slots]
+    left, right = masks.pair(insns["imm"].astype(np.int64))
+    first = patches.insert_before(nodes, pair, {0: left, 1: right})
+    code = with_register(np.ascontiguousarray(insns["code"]), forms[slots])
+    patches.modify(nodes, code=code, src=isa.AX, imm=0)
+    return np.asarray(first, np.int32)
+
+
+def _zeros(patches: PatchList, view: CodeView, is_zero: Mask) -> None:
+    """`r1 = 0` becomes `r1 ^= r1`, also where only 32 bits were zeroed."""
+    slots = slots_where(is_zero)
+    patches.modify(
+        view.node[slots], code=_XOR64_REG, src=isa.dst(view.insns[slots]).astype(np.int64)
+    )
+
+
+def _wide(
+    patches: PatchList, view: CodeView, slots: Slots, masks: Masks, *, extends: bool
+) -> Slots:
+    """The upper half first, shifted into place, then the lower one.
+
+    Returns:
+        (k,) nodes of the upper halves; the lower ones are `_LOW` behind.
+    """
+    out = np.zeros(slots.size, np.int32)
+    low, high = halves(view, slots)
+    high_left, high_right = masks.pair(high)
+    low_left, low_right = masks.pair(low)
+    registers = isa.dst(view.insns[slots])
+    for register in np.unique(registers).tolist():
+        rows = np.flatnonzero(registers == register)
+        body = Body.of(
+            isa.mov(_AX, 0),
+            isa.alu("xor", _AX, 0),
+            isa.alu("lsh", _AX, 32),
+            isa.mov(register, _AX),
+            isa.mov32(_AX, 0),
+            isa.alu("xor", _AX, 0, width=32),
+            *((_ZEXT,) if extends else ()),
+            isa.alu("or", register, _AX),
+        )
+        places = ((0, high_left), (1, high_right), (_LOW, low_left), (5, low_right))
+        imms = {at: values[rows] for at, values in places}
+        out[rows] = patches.replace(view.node[slots[rows]], body, imms)
+    return out

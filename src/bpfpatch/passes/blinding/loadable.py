@@ -1,0 +1,145 @@
+"""The form that bpf(2) accepts: constants are put together in registers that are free."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from bpfpatch import isa
+from bpfpatch.analysis import Blocks
+from bpfpatch.analysis.initialized import initialized
+from bpfpatch.analysis.liveness import Liveness
+from bpfpatch.patch import Body, CodeView, PatchList
+from bpfpatch.program.types import Mask, Slots
+
+from ..sites import indirect_targets, opaque_slots
+from .forms import Form, Forms, forms_of, halves, is_narrow, slots_where, with_register
+from .masks import Imms, Masks
+from .spills import Crowded, blind_with_spill
+
+_XOR: Final = 0xA0
+_OP: Final = 0xF0
+_JEQ, _JNE = 0x15, 0x55
+
+
+def blind_loadable(patches: PatchList, masks: Masks, *, spills: bool) -> None:
+    """Blind all constants with registers that hold nothing anybody reads.
+
+    Left alone is what a loader fills in or checks, zeros in moves and in
+    comparisons for equality (a zero hides nothing, and the verifier takes the
+    latter for checks against NULL only in this form), and what `forms_of`
+    says has none.
+
+    Raises:
+        UnsupportedError: no register is free, nor can be made so.
+    """
+    view = patches.view()
+    forms = forms_of(view)
+    forms[opaque_slots(patches, view) | _keeps(view, forms)] = Form.NONE
+    in_place = _in_place(view, forms)
+    through = (forms != Form.NONE) & (forms != Form.LD_IMM64) & ~in_place
+    if through.any():
+        _through_register(patches, view, forms, slots_where(through), masks, spills=spills)
+    for is_32 in (False, True):
+        slots = slots_where(in_place & (is_narrow(forms) == is_32))
+        _twice(patches, view, slots, masks, width=32 if is_32 else 64)
+    _wide(patches, view, slots_where(forms == Form.LD_IMM64), masks)
+
+
+def _keeps(view: CodeView, forms: Forms) -> Mask:
+    """(n,) whether blinding would hide nothing, or more than it should."""
+    insns = view.insns
+    code = insns["code"]
+    is_zero = insns["imm"] == 0
+    out: Mask = is_zero & ((forms == Form.MOV32) | (forms == Form.MOV64))
+    out |= is_zero & ((code == _JEQ) | (code == _JNE))
+    out |= (forms == Form.LD_IMM64) & (isa.src(insns) != 0)
+    return out
+
+
+def _in_place(view: CodeView, forms: Forms) -> Mask:
+    """(n,) whether the destination register itself can take the constant: moves and xors."""
+    is_xor = (view.insns["code"] & _OP) == _XOR
+    out: Mask = (forms == Form.MOV32) | (forms == Form.MOV64)
+    out |= is_xor & ((forms == Form.ALU32) | (forms == Form.ALU64))
+    return out
+
+
+def _twice(patches: PatchList, view: CodeView, slots: Slots, masks: Masks, *, width: int) -> None:
+    """`r1 = C` becomes `r1 = A; r1 ^= B`, and `r1 ^= C` becomes `r1 ^= A; r1 ^= B`."""
+    left, right = masks.pair(view.insns["imm"][slots].astype(np.int64))
+    registers = isa.dst(view.insns)[slots]
+    for register in np.unique(registers).tolist():
+        rows = np.flatnonzero(registers == register)
+        body = Body.of(isa.alu("xor", register, 0, width=width))
+        patches.insert_after(view.node[slots[rows]], body, {0: right[rows]})
+    patches.modify(view.node[slots], imm=left)
+
+
+def _wide(patches: PatchList, view: CodeView, slots: Slots, masks: Masks) -> None:
+    """`r1 = C ll`, with r1 alone: the upper half, shifted into place, then the lower one xored in.
+
+    An immediate of xor is sign-extended. Where the lower half has its highest
+    bit set, that flips all of the upper half, which is flipped beforehand.
+    """
+    low, high = halves(view, slots)
+    high = np.where(low < 0, ~high, high)
+    pairs = (*masks.pair(high), *masks.pair(low))
+    registers = isa.dst(view.insns)[slots]
+    for register in np.unique(registers).tolist():
+        rows = np.flatnonzero(registers == register)
+        body = Body.of(
+            isa.mov(register, 0),
+            isa.alu("xor", register, 0),
+            isa.alu("lsh", register, 32),
+            isa.alu("xor", register, 0),
+            isa.alu("xor", register, 0),
+        )
+        imms = {at: values[rows] for at, values in zip((0, 1, 3, 4), pairs, strict=True)}
+        patches.replace(view.node[slots[rows]], body, imms)
+
+
+def _through_register(
+    patches: PatchList,
+    view: CodeView,
+    forms: Forms,
+    slots: Slots,
+    masks: Masks,
+    *,
+    spills: bool,
+) -> None:
+    """In front the constant in a free register, then the same instruction on that register."""
+    blocks = Blocks.of(view, indirect_targets(patches.program, view))
+    liveness = Liveness.of(view, blocks)
+    is_set = initialized(view, blocks, liveness)
+    if isa.is_subprog_call(view.insns).any():
+        liveness = Liveness.of(view, blocks, args=is_set)
+    free = liveness.free()[slots]
+    lowest = free & -free.astype(np.int32)
+    left, right = masks.pair(view.insns["imm"][slots].astype(np.int64))
+    narrow = is_narrow(forms[slots])
+    code = with_register(np.ascontiguousarray(view.insns["code"][slots]), forms[slots])
+    for bit in np.unique(lowest[lowest != 0]).tolist():
+        register = bit.bit_length() - 1
+        for is_32 in (False, True):
+            rows = np.flatnonzero((lowest == bit) & (narrow == is_32))
+            _pair_in_front(
+                patches, view.node[slots[rows]], register, left[rows], right[rows], is_32
+            )
+            patches.modify(view.node[slots[rows]], code=code[rows], src=register, imm=0)
+    rows = np.flatnonzero(lowest == 0)
+    if rows.size:
+        crowded = Crowded(view, blocks, slots[rows], left[rows], right[rows], narrow[rows])
+        blind_with_spill(patches, crowded, liveness, is_set, spills=spills)
+
+
+def _pair_in_front(
+    patches: PatchList, nodes: Slots, register: int, left: Imms, right: Imms, is_32: bool
+) -> None:
+    """`r = A; r ^= B` in front of nodes."""
+    width = 32 if is_32 else 64
+    body = Body.of(
+        isa.alu("mov", register, 0, width=width), isa.alu("xor", register, 0, width=width)
+    )
+    patches.insert_before(nodes, body, {0: left, 1: right})

@@ -1,0 +1,140 @@
+"""The cover pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from bpfpatch import isa
+from bpfpatch.elf import ElfObject
+from bpfpatch.errors import OptionError
+from bpfpatch.patch import CodeView, PatchList
+from bpfpatch.program import LINE_INFO, LOST, Program
+from bpfpatch.program.types import Mask, Slots
+
+from ..base import Pass, register
+from ..scratch import Scratch
+from ..setting import Setting
+from .counters import WORD
+from .flow import flows
+from .insert import Inserter, add_storage
+from .mapping import SECTION, CoverMap, LineRow
+from .plan import Code, Planner
+
+COUNTING: Final = ("plain", "atomic", "percpu")
+
+
+@register
+@dataclass(frozen=True)
+class Cover(Pass):
+    """Count how often each block runs, with as few counters as possible.
+
+    Attributes:
+        edges: whether counters tell both sides of every branch apart, too.
+        count: "plain" (quick; loses counts where two processors meet), "atomic", or
+            "percpu" (one counter a processor, exact and quick, takes 16 bytes of stack).
+        tree: whether to leave out counters that follow from others; else each block,
+            or edge, has one.
+    """
+
+    name = "cover"
+    edges: bool = False
+    count: str = "atomic"
+    tree: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        if self.count not in COUNTING:
+            raise OptionError(f"pass cover: count is {', '.join(COUNTING)}, not {self.count!r}")
+
+    def run_for(self, patches: PatchList, setting: Setting) -> None:
+        """Add the counters to the object, and count into them.
+
+        Raises:
+            OptionError: the code is of no object, or is instrumented already.
+            UnsupportedError: something has no place for a counter, or there are too many
+                counters for one value of a per-cpu map.
+        """
+        edit = setting.edit
+        if edit is None:
+            raise OptionError("pass cover adds a map to an object, and this code is of none")
+        if edit.obj.raw.find(SECTION) is not None:
+            raise OptionError(f"the object is instrumented already: it has a section {SECTION}")
+        is_percpu = self.count == "percpu"
+        view = patches.view()
+        blocks, functions = flows(view, patches, _calling(edit.obj, patches.program, _THROW))
+        scratch = Scratch(view, blocks, 2 * WORD if is_percpu else 0)
+        code = Code(patches, view, blocks, scratch)
+        planner = Planner(code, of_edges=self.edges, has_tree=self.tree)
+        plans = [planner.plan(flow) for flow in functions]
+        cover = CoverMap(
+            counting=self.count,
+            byteorder=edit.obj.byteorder,
+            n_counters=planner.n_counters,
+            functions=tuple(function for function, _ in plans),
+            lines=tuple(_lines(patches.program)),
+            code=patches.program.insns.tobytes(),
+            names=_names(edit.obj, patches.program),
+        )
+        add_storage(edit, cover)
+        edit.add_section(SECTION, cover.to_bytes())
+        inserter = Inserter(patches, edit, code, cover)
+        if is_percpu:
+            inserter.put_lookups(functions, _may_be_locked(edit.obj, patches.program, view))
+        inserter.put([work for _, works in plans for work in works])
+
+
+def _calling(obj: ElfObject, program: Program, names: frozenset[str]) -> Slots:
+    """(k,) slots of the original code that refer to one of these symbols, as kfunc calls do."""
+    table = program.tables["reloc"]
+    wanted = [symbol.index for symbol in obj.symbols if symbol.name in names]
+    found: Slots = table.insn[np.isin(table.rows["sym"], wanted)]
+    return found
+
+
+_THROW: Final = frozenset({"bpf_throw"})
+_LOCKS: Final = frozenset({"bpf_res_spin_lock", "bpf_res_spin_lock_irqsave"})
+
+
+def _may_be_locked(obj: ElfObject, program: Program, view: CodeView) -> Mask:
+    """(m,) functions of the view that might be called with a lock held.
+
+    In an object that takes locks these are all that its own code calls or points at.
+
+    Source: linux v6.18, kernel/bpf/verifier.c, check_helper_call() and
+    in_rbtree_lock_required_cb(): a program that holds a lock calls no helper but the one
+    that gives it back.
+    """
+    locks = isa.is_helper_call(view.insns) & (view.insns["imm"] == isa.HELPER_IDS["spin_lock"])
+    out = np.zeros(len(view.starts), bool)
+    if locks.any() or _calling(obj, program, _LOCKS).size:
+        is_live = view.ref_is_entry & (view.ref_target != LOST)
+        out[view.subprog_of(view.ref_target[is_live])] = True
+    return out
+
+
+def _names(obj: ElfObject, program: Program) -> dict[int, str]:
+    """What relocations refer to, by slot."""
+    table, symbols = program.tables["reloc"], obj.symbols
+    rows = zip(table.insn.tolist(), table.rows["sym"].tolist(), strict=True)
+    return {slot: symbols[sym].name for slot, sym in rows if symbols[sym].name}
+
+
+def _lines(program: Program) -> Iterator[LineRow]:
+    table = program.tables.get(LINE_INFO)
+    if table is None:
+        return
+    for slot, row in zip(table.insn.tolist(), table.rows, strict=True):
+        source = program.source(slot)
+        if source is not None:
+            text = _text(program.strings, int(row["line_off"]))
+            yield LineRow(slot, source.file, source.line, source.column, text)
+
+
+def _text(strings: bytes, str_off: int) -> str:
+    """A line of source as it is in its file, with what it is indented by."""
+    end = strings.find(b"\0", str_off)
+    return strings[str_off:end].decode("utf-8", "replace").rstrip() if end >= 0 else ""

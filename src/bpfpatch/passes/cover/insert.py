@@ -1,0 +1,175 @@
+"""Put counters into a patch list, and what they count into, into its object."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bpfpatch import isa
+from bpfpatch.elf import MapDef, u64_array
+from bpfpatch.errors import UnsupportedError
+from bpfpatch.patch import Body, PatchList
+from bpfpatch.program.types import Mask
+
+from ..scratch import Place
+from ..setting import ObjectEdit
+from .counters import KEPT, WORD, direct, lookup, percpu
+from .flow import Flow
+from .mapping import DATA_SECTION, CoverMap
+from .plan import Code, Work
+
+SYMBOL: Final = "bpfpatch_cover"
+IDENTITY_SYMBOL: Final = "bpfpatch_cover_id"
+_PERCPU_ARRAY: Final = 6
+_PERCPU_MOST: Final = 4096
+"""Counters in one value of a per-cpu array: 32 KiB, which is also how far a load can reach."""
+
+
+def add_storage(edit: ObjectEdit, cover: CoverMap) -> None:
+    """Give the object something to count into.
+
+    Raises:
+        UnsupportedError: there are more counters than one value of a per-cpu map holds.
+    """
+    count = max(cover.n_counters, 1)
+    if not cover.is_percpu:
+        identity = cover.identity.to_bytes(WORD, edit.obj.byteorder)
+        edit.add_global(IDENTITY_SYMBOL, identity, DATA_SECTION, u64_array(1))
+        edit.add_global(SYMBOL, bytes(WORD * count), DATA_SECTION, u64_array(count))
+        return
+    if count > _PERCPU_MOST:
+        raise UnsupportedError(
+            f"{count} counters do not fit one per-cpu value, which holds {_PERCPU_MOST}; use "
+            "count=atomic"
+        )
+    edit.add_map(MapDef(cover.home, _PERCPU_ARRAY, 4, WORD * count, 1, value=u64_array(count)))
+
+
+class Inserter:
+    """Puts counters in.
+
+    Args:
+        patches: the list.
+        edit: its object, with the storage added.
+        code: what the plan was made from.
+        cover: what the counters mean.
+    """
+
+    def __init__(self, patches: PatchList, edit: ObjectEdit, code: Code, cover: CoverMap) -> None:
+        self._patches = patches
+        self._edit = edit
+        self._code = code
+        self._cover = cover
+        self._symbol = cover.home if cover.is_percpu else SYMBOL
+        self._rows: dict[str, NDArray[Any]] = {}
+
+    def put(self, works: list[Work]) -> None:
+        """Put in all counters. What jumps must not reach comes before what they must."""
+        for verb, edit in (
+            ("prepend", self._patches.prepend),
+            ("insert", self._patches.insert_before),
+        ):
+            for work in works:
+                if work.how.verb == verb:
+                    place = work.how.place
+                    insns = self._insns(place, work.counter)
+                    node = edit(int(self._code.view.node[place.slot]), Body(insns))
+                    self._relocate(node, insns, place.slot)
+        self._split([work for work in works if work.how.verb == "split"])
+
+    def put_lookups(self, flows: list[Flow], has_lock: Mask) -> None:
+        """At each function's start, find this processor's counters.
+
+        Args:
+            flows: the functions.
+            has_lock: (m,) by function of the view, whether it may be called with a lock held.
+
+        Raises:
+            UnsupportedError: a function has no stack or register left for that, or is no place
+                to call a helper from.
+        """
+        for flow in flows:
+            slot = int(self._code.blocks.start[flow.blocks.start])
+            if has_lock[flow.subprog]:
+                raise self._refused(
+                    flow.subprog, "may be called with a lock held, where no map can be looked up"
+                )
+            home = self._home(flow.subprog)
+            arguments = [reg for reg in range(1, 6) if self._code.scratch.live(slot) >> reg & 1]
+            if len(arguments) > len(KEPT):
+                raise self._refused(
+                    flow.subprog,
+                    "takes five arguments, and there are but four "
+                    "registers to keep them in while a map is looked up",
+                )
+            insns = lookup(home, arguments)
+            node = self._patches.prepend(int(self._code.view.node[slot]), Body(insns))
+            self._relocate(node, insns, slot)
+
+    def _split(self, works: list[Work]) -> None:
+        """Send jumps over pieces of code that nothing falls into."""
+        if not works:
+            return
+        patches, view = self._patches, self._code.view
+        now = patches.view()
+        goals = dict(
+            zip(now.node[now.ref_slot].tolist(), now.node[now.ref_target].tolist(), strict=True)
+        )
+        jumps = [int(view.node[work.how.jump]) for work in works]
+        starts = []
+        for work, jump in zip(works, jumps, strict=True):
+            how = work.how
+            insns = self._insns(how.place, work.counter)
+            body = Body(np.concatenate([insns, isa.ja(0)]), labels={len(insns): goals[jump]})
+            starts.append(patches.insert_after(int(view.node[how.behind]), body))
+            self._relocate(starts[-1], insns, how.place.slot)
+        for work, jump, start in zip(works, jumps, starts, strict=True):
+            insn = view.insns[work.how.jump : work.how.jump + 1]
+            patches.replace(jump, Body(insn, labels={0: start}))
+
+    def _insns(self, place: Place, counter: int) -> isa.Insns:
+        """Instructions that add 1 to a counter."""
+        pointer, value = place.registers
+        if self._cover.is_percpu:
+            work = percpu(pointer, value, self._home(self._owner(place.slot)), counter)
+        else:
+            work = direct(pointer, value, counter, is_atomic=self._cover.counting == "atomic")
+        return place.around(work)
+
+    def _relocate(self, node: int, insns: isa.Insns, slot: int) -> None:
+        """Give the body's ld_imm64, if it has one, its relocation."""
+        starts = (insns["code"] == isa.LD_IMM64) & ~isa.second_slots(insns)
+        program = self._code.program
+        row = self._code.view.subprog[self._owner(slot)]
+        section = program.sections[int(program.subprogs.section[row])]
+        for at in np.flatnonzero(starts).tolist():
+            if section not in self._rows:  # to look a symbol up takes a while
+                self._rows[section] = self._edit.relocation(section, self._symbol)
+            self._patches.attach("reloc", node + at, self._rows[section])
+
+    def _owner(self, slot: int) -> int:
+        return int(self._code.view.subprog_of(np.array([slot], np.int32))[0])
+
+    def _name(self, subprog: int) -> str:
+        return self._code.program.subprogs.names[int(self._code.view.subprog[subprog])]
+
+    def _home(self, subprog: int) -> int:
+        """Bytes below R10 of the pointer to this processor's counters."""
+        scratch = self._code.scratch
+        bottom = scratch.home(subprog, 0)
+        if bottom is None and not scratch.stack.is_known[subprog]:
+            raise self._refused(
+                subprog,
+                "gives addresses in its stack frame away, so that no "
+                "bytes of it are certainly nobody's",
+            )
+        if bottom is None:
+            raise self._refused(subprog, f"has no {2 * WORD} bytes of stack left")
+        return bottom
+
+    def _refused(self, subprog: int, why: str) -> UnsupportedError:
+        row = int(self._code.view.subprog[subprog])
+        name = self._code.program.subprogs.names[row]
+        return UnsupportedError(f"function {name} {why}, as count=percpu has to; use count=atomic")

@@ -1,0 +1,78 @@
+"""Casts between the two addresses of an arena's memory.
+
+A cast to the kernel's address only clears the upper half: the JIT adds the
+base to each access. A cast to the user's is the JIT's to do, unless the arena
+was made without such addresses. Arithmetic on arena pointers is done in 32
+bits; which of it that is, only the verifier knows.
+
+Source: linux v6.18, kernel/bpf/verifier.c, do_misc_fixups().
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from bpfpatch import isa
+from bpfpatch.facts import MapType
+
+from .job import Job
+
+NO_USER_CONV: Final = 1 << 18
+"""BPF_F_NO_USER_CONV: programs give no address of this arena to user space."""
+
+NEEDS_ZEXT: Final = "arena_alu"
+"""Column that says which 64-bit arithmetic is on a pointer into an arena."""
+
+_MOV_64_REG: Final = 0xBF
+_MOV_32_REG: Final = 0xBC
+_CAST: Final = 1
+_TO_KERNEL: Final = 1
+_ALU_64: Final = 0x07
+_CLASS_MASK: Final = 0x07
+_OP_MASK: Final = 0xF0
+_MOV: Final = 0xB0
+
+
+def cast_arena_pointers(job: Job) -> None:
+    """Make casts and arithmetic those of 32 bits that they are.
+
+    Raises:
+        UnsupportedError: it is not known which arithmetic is on such pointers.
+    """
+    insns = job.insns
+    is_cast = (insns["code"] == _MOV_64_REG) & (insns["off"] == _CAST) & (insns["imm"] != 0)
+    casts = np.flatnonzero(is_cast)
+    arenas = _arenas(job)
+    if not casts.size and not arenas:
+        return
+    _narrow_arithmetic(job)
+    has_no_user_side = any(flags & NO_USER_CONV for flags in arenas)
+    plain = casts[(insns["imm"][casts] == _TO_KERNEL) | has_no_user_side].astype(np.int32)
+    if plain.size:
+        job.modify(plain, code=_MOV_32_REG, off=0, imm=0)
+
+
+def _arenas(job: Job) -> list[int]:
+    subject = job.setting.subject
+    maps = subject.maps if subject is not None else ()
+    return [map_.flags for map_ in maps if map_.type == MapType.ARENA]
+
+
+def _narrow_arithmetic(job: Job) -> None:
+    insns = job.insns
+    is_alu_64 = isa.is_alu(insns) & (insns["code"] & _CLASS_MASK == _ALU_64)
+    is_alu_64 &= insns["code"] & _OP_MASK != _MOV
+    sites = np.flatnonzero(is_alu_64).astype(np.int32)
+    if not sites.size:
+        return
+    if NEEDS_ZEXT not in job.patches.program.columns:
+        raise job.refuse(
+            int(sites[0]),
+            "in a program with an arena this may be arithmetic on a pointer into it, which the "
+            f"kernel does in 32 bits; column {NEEDS_ZEXT!r} would tell",
+        )
+    sites = sites[job.column(NEEDS_ZEXT, sites) != 0]
+    if sites.size:
+        job.modify(sites, code=insns["code"][sites] & ~np.uint8(3))

@@ -1,0 +1,174 @@
+"""Guards of divisions: by zero, and of the signed ones also by minus one.
+
+A division by zero gives 0, a remainder leaves the dividend, and the smallest
+number divided by minus one is itself, with remainder 0; processors trap on
+them. A divisor that is a constant is known not to be 0: only minus one is left.
+
+The kernel's form of a signed guard uses AX. The loadable one has two tests in
+place of the one on AX, and no more registers than the division itself.
+
+Source: RFC 9669 section 4.1; linux v6.18, kernel/bpf/verifier.c,
+do_misc_fixups(), compared with what such a kernel makes of all of them.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from bpfpatch import isa
+from bpfpatch.isa import Reg
+from bpfpatch.patch import Body
+from bpfpatch.program.types import Insns, Mask
+
+from .job import ORIG, Job, body
+
+_CLASS_64: Final = 0x07
+_CLASS_MASK: Final = 0x07
+_OP_MASK: Final = 0xF0
+_DIV: Final = 0x30
+_MOD: Final = 0x90
+_BY_REG: Final = 0x08
+
+_NEG_64: Final = 0x87
+_NEG_32: Final = 0x84
+_MOV_32: Final = 0xB4
+
+
+def guard_divisions(job: Job) -> None:
+    """Guard all divisions by registers, and replace those by minus one."""
+    is_loadable = job.setting.target.is_loadable
+    by_reg, by_imm = _divisions(job.insns)
+    for insn, sites in job.groups(by_reg):
+        job.replace(sites, _guard(insn, is_loadable=is_loadable))
+    _replace_by_minus_one(job, by_imm)
+    if is_loadable:
+        _replace_by_zero(job, by_imm)
+
+
+def _divisions(insns: Insns) -> tuple[Mask, Mask]:
+    """Divisions and remainders by registers, and those by constants."""
+    code = insns["code"]
+    # The classes ALU (4) and ALU64 (7) differ in two bits; others in more than these.
+    is_alu = isa.is_alu(insns)
+    found = is_alu & np.isin(code & _OP_MASK, (_DIV, _MOD))
+    is_by_reg = code & _BY_REG != 0
+    return found & is_by_reg, found & ~is_by_reg
+
+
+def _replace_by_minus_one(job: Job, by_imm: Mask) -> None:
+    """A quotient by minus one is the negative, a remainder 0."""
+    insns = job.insns
+    signed = by_imm & (insns["off"] == 1) & (insns["imm"] == -1)
+    is_div = insns["code"] & _OP_MASK == _DIV
+    is_64 = insns["code"] & _CLASS_MASK == _CLASS_64
+    for which, code in (
+        (signed & is_div & is_64, _NEG_64),
+        (signed & is_div & ~is_64, _NEG_32),
+        (signed & ~is_div, _MOV_32),
+    ):
+        sites = np.flatnonzero(which).astype(np.int32)
+        if sites.size:
+            job.modify(sites, code=code, off=0, imm=0)
+            job.note_patched(sites, np.full(sites.size, code != _NEG_64))
+
+
+def _replace_by_zero(job: Job, by_imm: Mask) -> None:
+    """What no kernel accepts, and others may trap on."""
+    for insn, sites in job.groups(by_imm & (job.insns["imm"] == 0)):
+        reg = Reg(int(isa.dst(insn)[0]))
+        is_div, is_64 = _kind(insn)
+        if is_div:
+            job.replace(sites, body(isa.mov32(reg, 0)))
+        else:
+            job.replace(sites, body(isa.nop() if is_64 else isa.mov32(reg, reg)))
+
+
+def _kind(insn: Insns) -> tuple[bool, bool]:
+    """Whether it is a quotient, and whether of 64 bits."""
+    code = int(insn["code"][0])
+    return code & _OP_MASK == _DIV, code & _CLASS_MASK == _CLASS_64
+
+
+def _guard(insn: Insns, *, is_loadable: bool) -> Body:
+    """The body for one division by a register."""
+    dst, src = Reg(int(isa.dst(insn)[0])), Reg(int(isa.src(insn)[0]))
+    is_div, is_64 = _kind(insn)
+    width = 64 if is_64 else 32
+    if int(insn["off"][0]) != 1:
+        return _unsigned_div(dst, src, width) if is_div else _unsigned_mod(dst, src, width)
+    if is_loadable:
+        return _loadable_sdiv(dst, src, width) if is_div else _loadable_smod(dst, src, width)
+    return _signed_div(dst, src, width) if is_div else _signed_mod(dst, src, width)
+
+
+def _unsigned_div(dst: Reg, src: Reg, width: int) -> Body:
+    return body(
+        isa.jump("!=", src, 0, 2, width=width),
+        isa.alu("^=", dst, dst, width=32),
+        isa.ja(1),
+        ORIG,
+    )
+
+
+def _unsigned_mod(dst: Reg, src: Reg, width: int) -> Body:
+    if width == 64:
+        return body(isa.jump("==", src, 0, 1), ORIG)
+    # The remainder of 32 bits by zero is the dividend of 32 bits.
+    return body(isa.jump("==", src, 0, 2, width=32), ORIG, isa.ja(1), isa.mov32(dst, dst))
+
+
+def _signed_div(dst: Reg, src: Reg, width: int) -> Body:
+    """AX is the divisor plus one: 0 or 1, unsigned, for the two that matter."""
+    return body(
+        isa.mov(Reg.AX, src),
+        isa.alu("+=", Reg.AX, 1, width=width),
+        isa.jump(">", Reg.AX, 1, 4, width=width),
+        isa.jump("==", Reg.AX, 0, 1, width=width),
+        isa.alu("mov", dst, 0, width=width),
+        isa.neg(dst, width=width),
+        isa.ja(1),
+        ORIG,
+    )
+
+
+def _signed_mod(dst: Reg, src: Reg, width: int) -> Body:
+    is_32 = width == 32
+    # The remainder of 32 bits by zero is the dividend of 32 bits.
+    extend = (isa.ja(1), isa.mov32(dst, dst)) if is_32 else ()
+    return body(
+        isa.mov(Reg.AX, src),
+        isa.alu("+=", Reg.AX, 1, width=width),
+        isa.jump(">", Reg.AX, 1, 3, width=width),
+        isa.jump("==", Reg.AX, 1, 3 + is_32, width=width),
+        isa.mov32(dst, 0),
+        isa.ja(1),
+        ORIG,
+        *extend,
+    )
+
+
+def _loadable_sdiv(dst: Reg, src: Reg, width: int) -> Body:
+    return body(
+        isa.jump("!=", src, 0, 2, width=width),
+        isa.alu("^=", dst, dst, width=32),
+        isa.ja(4),
+        isa.jump("!=", src, -1, 2, width=width),
+        isa.neg(dst, width=width),
+        isa.ja(1),
+        ORIG,
+    )
+
+
+def _loadable_smod(dst: Reg, src: Reg, width: int) -> Body:
+    is_32 = width == 32
+    extend = (isa.ja(1), isa.mov32(dst, dst)) if is_32 else ()
+    return body(
+        isa.jump("==", src, 0, 4 + is_32, width=width),
+        isa.jump("!=", src, -1, 2, width=width),
+        isa.mov32(dst, 0),
+        isa.ja(1),
+        ORIG,
+        *extend,
+    )

@@ -1,0 +1,83 @@
+"""dce and nops as the kernel does them: by the column, and once. Parity is in tests/kernel."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bpfpatch import facts
+from bpfpatch.asm import assemble
+from bpfpatch.errors import OptionError
+from bpfpatch.passes import Dce
+from bpfpatch.patch import Body, PatchList
+from bpfpatch.program import Anchor, AnchoredTable, Program
+from support.passcase import assert_rewrite, run
+
+
+def with_seen(text: str, *unseen: int) -> Program:
+    """Assembly, of which all but some slots can be reached."""
+    program = assemble(text)
+    seen = np.ones(len(program), bool)
+    seen[list(unseen)] = False
+    return program.with_columns(seen=facts.column(facts.SEEN, seen))
+
+
+def test_branch_that_always_jumps() -> None:
+    """It becomes a goto, and what it jumps over goes."""
+    before = with_seen("if r1 == 5 goto on; r0 = 1; exit; on: r0 = 2; exit", 1, 2)
+    assert_rewrite(before, "dce{aux=true}", "goto on; on: r0 = 2; exit")
+
+
+def test_branch_that_never_jumps() -> None:
+    """It becomes a goto +0, for nops to take out."""
+    before = with_seen("if r1 == 5 goto off; r0 = 1; exit; off: r0 = 2; exit", 3, 4)
+    assert_rewrite(before, "dce{aux=true}", "goto +0; r0 = 1; exit")
+    assert_rewrite(before, "dce{aux=true},nops{once=true}", "r0 = 1; exit")
+
+
+def test_nothing_is_decided_without_the_column() -> None:
+    """A branch on a constant stays while both of its ways are called reachable."""
+    text = "r1 = 0; if r1 == 0 goto out; r0 = 1; out: exit"
+    assert_rewrite(with_seen(text), "dce{aux=true}", text)
+
+
+def test_unseen_ld_imm64_goes_with_both_slots() -> None:
+    """The second slot is part of the first."""
+    before = with_seen("goto on; r1 = 5 ll; on: r2 = 6 ll; exit", 1, 2)
+    assert_rewrite(before, "dce{aux=true}", "goto on; on: r2 = 6 ll; exit")
+
+
+def test_unseen_function_goes() -> None:
+    """A whole function without reachable code is gone with its name."""
+    before = with_seen("goto on; call f; on: exit; f: r0 = 1; exit", 1, 3, 4)
+    result = run("dce{aux=true}", before)
+    assert result.program.subprogs.names == ("",)
+
+
+def test_inserted_code_is_seen() -> None:
+    """What another pass put in stays."""
+    patches = PatchList(with_seen("r0 = 1; exit"))
+    patches.insert_before(1, Body.asm("r0 += 1"))
+    Dce(aux=True).run(patches)
+    assert len(patches) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "unseen", "after"),
+    [
+        ("if r1 == 5 goto on; r0 = 1; exit; on: exit", (1, 2), "goto on; on: exit"),
+        ("if r1 == 5 goto on; exit; on: r0 = 1; exit", (2, 3), "goto +0; exit"),
+    ],
+)
+def test_owned_branch_is_replaced(text: str, unseen: tuple[int, ...], after: str) -> None:
+    """A branch that a CO-RE record belongs to may not change: a goto comes in its place."""
+    row = AnchoredTable(np.array([0], np.int32), np.array([7]), Anchor.OWN)
+    before = with_seen(text, *unseen).with_tables(core_relo=row)
+    result = assert_rewrite(before, "dce{aux=true}", after)
+    assert len(result.program.tables["core_relo"]) == 0
+
+
+def test_column_is_needed() -> None:
+    """Without it there is nothing to go by."""
+    with pytest.raises(OptionError, match="no column 'seen'"):
+        run("dce{aux=true}", "exit")
