@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,7 +16,7 @@ from bpfpatch.isa import ByteOrder
 from bpfpatch.passes import Pass, Pipeline, Report, Result, Target
 from bpfpatch.program import Program
 
-from .failure import Command, blame
+from .failure import Command, Failure, blame
 from .inputs import (
     Input,
     check_terminal,
@@ -29,6 +30,7 @@ from .screen import echo, echo_diff, echo_json, patience
 
 if TYPE_CHECKING:
     from bpfpatch.report import Diff
+    from bpfpatch.verify import Verdict
 
 EPILOG: Final = """\b
 Examples:
@@ -36,6 +38,7 @@ Examples:
   bpfpatch apply -p 'sprinkle{every=2,seed=7}' lb.o -o - | bpfpatch info -
   bpfpatch apply --plugin count.py -p count-calls lb.o -o lb.o
   bpfpatch apply -p dce lb.o --diff
+  bpfpatch apply -p dce,nops lb.o -o lb.small.o --verify
 
 Without a pipeline the object is written as it is. Without -o nothing is
 written. On any error, nothing is written and an existing file stays.
@@ -51,12 +54,14 @@ class Rewrite:
         notices: what had to be taken away.
         result: the pipeline's.
         diff: the change, where it was asked for.
+        changed: the new object, where it is one.
     """
 
     data: bytes
     notices: tuple[str, ...]
     result: Result
     diff: Diff | None
+    changed: ElfObject | None = None
 
 
 @click.command("apply", cls=Command, epilog=EPILOG)
@@ -77,6 +82,12 @@ class Rewrite:
 )
 @plugin_option
 @click.option("--diff", "with_diff", is_flag=True, help="Print what changed.")
+@click.option(
+    "--verify",
+    "with_verify",
+    is_flag=True,
+    help="Run each program before and after; write nothing if any differs.",
+)
 @click.option("--report", "with_report", is_flag=True, help="Report on each pass.")
 @click.option("-q", "--quiet", is_flag=True, help="No report and no notices.")
 @format_option
@@ -94,6 +105,7 @@ def command(
     endian: ByteOrder,
     with_diff: bool,
     with_report: bool,
+    with_verify: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -111,15 +123,18 @@ def command(
     source = read_input(obj, wanted, endian)
     with blame(source.shown), patience("rewriting"):
         done = _rewrite(source, pipeline, Target.loadable(cpu=cpu), dwarf, with_diff=with_diff)
+    verdicts = list(_verified(source, done)) if with_verify else None
     if output is not None:
         with blame("<stdout>" if output == "-" else output):
             write_all(output, done.data)
     if as_json:
-        echo_json(_json(source.shown, output, done))
+        echo_json(_json(source.shown, output, done, verdicts))
     elif done.diff is not None:
         echo_diff(done.diff.lines())
     if not quiet:
         _tell(source.shown, done, with_report=with_report)
+        for verdict in verdicts or ():
+            echo(f"{source.shown}: {verdict}", err=True)
 
 
 def _pipeline(text: str) -> Pipeline:
@@ -145,7 +160,31 @@ def _rewrite(
     else:
         data = result.program.to_bytes(source.byteorder)
     diff = _diff(source, result, changed) if with_diff else None
-    return Rewrite(data, notices, result, diff)
+    return Rewrite(data, notices, result, diff, changed)
+
+
+def _verified(source: Input, done: Rewrite) -> Iterator[Verdict]:
+    """What running each program before and after says.
+
+    Raises:
+        Failure: one behaves in another way.
+    """
+    from bpfpatch.verify import verify, verify_objects  # noqa: PLC0415 - few ask for it
+
+    if source.obj is None or done.changed is None:
+        verdicts = iter([verify(source.program, done.result.program, provenance=done.result)])
+    elif not source.obj.programs:
+        return
+    else:
+        verdicts = verify_objects(source.obj, done.changed, provenance=done.result)
+    while True:
+        with patience("verifying"):
+            verdict = next(verdicts, None)
+        if verdict is None:
+            return
+        if verdict.differs:
+            raise Failure(source.shown, *verdict.lines(), "nothing is written")
+        yield verdict
 
 
 def _assembly(program: Program) -> bytes:
@@ -181,7 +220,9 @@ def _tell(shown: str, done: Rewrite, *, with_report: bool) -> None:
     sys.stderr.flush()
 
 
-def _json(shown: str, output: str | None, done: Rewrite) -> dict[str, Any]:
+def _json(
+    shown: str, output: str | None, done: Rewrite, verdicts: list[Verdict] | None
+) -> dict[str, Any]:
     out = {
         "file": shown,
         "output": output,
@@ -191,6 +232,8 @@ def _json(shown: str, output: str | None, done: Rewrite) -> dict[str, Any]:
     }
     if done.diff is not None:
         out["diff"] = done.diff.to_json()
+    if verdicts is not None:
+        out["verify"] = [verdict.to_json() for verdict in verdicts]
     return out
 
 

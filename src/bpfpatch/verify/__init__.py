@@ -1,1 +1,30 @@
-"""Whether two programs behave alike."""
+"""Does a rewritten program behave as the original? Runs both, and looks for where they part.
+
+::
+
+    verdict = verify(linked, linked.with_code(result), obj=obj, provenance=result)
+    if verdict.differs:
+        print(verdict)
+"""
+
+from .api import BUDGET, verify, verify_objects
+from .case import POINTER_MARK, Case, Entry
+from .compare import WHAT, Difference
+from .coverage import Coverage
+from .trace import Row
+from .verdict import Counterexample, Verdict
+
+__all__ = [
+    "BUDGET",
+    "POINTER_MARK",
+    "WHAT",
+    "Case",
+    "Counterexample",
+    "Coverage",
+    "Difference",
+    "Entry",
+    "Row",
+    "Verdict",
+    "verify",
+    "verify_objects",
+]

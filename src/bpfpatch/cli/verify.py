@@ -1,0 +1,189 @@
+"""``bpfpatch verify``: does a rewritten object behave as the original?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import click
+
+from bpfpatch.elf.files import read_all
+from bpfpatch.errors import FormatError, UnsupportedError
+from bpfpatch.facts.kinds import ProgType
+from bpfpatch.isa import ByteOrder
+from bpfpatch.runs import MODES, read_pcap
+from bpfpatch.runs.pcap import ETHERNET
+from bpfpatch.verify import WHAT, Verdict, verify, verify_objects
+
+from .diff import DIFFERENT, DiffCommand
+from .exec_inputs import parse_hex
+from .failure import Failure, blame
+from .inputs import Input, endian_option, format_option, read_input
+from .screen import echo, echo_json, patience
+
+UNCHECKED: Final = 2
+
+EPILOG: Final = """\b
+Examples:
+  bpfpatch verify lb.o lb.small.o
+  bpfpatch verify --prog balance --mode interp --mode jit lb.o lb.small.o
+  bpfpatch verify --pcap traffic.pcap --seconds 60 lb.o lb.small.o
+  bpfpatch verify --ignore maps:counts lb.o lb.counted.o
+
+\b
+Runs both on inputs that are made to reach every branch, and compares what they
+return, the packet, the context, maps, helper calls and errors. All programs
+that both objects have are compared. Modes other than interp take root.
+Exit status: 0 no difference, 1 some, 2 failed, wrong arguments, or nothing at
+all could be checked.
+"""
+
+
+@click.command("verify", cls=DiffCommand, epilog=EPILOG)
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@click.option("--prog", "progs", metavar="NAME", multiple=True, help="Only this program.")
+@click.option(
+    "--mode",
+    "modes",
+    type=click.Choice(MODES),
+    multiple=True,
+    help="Where to run them; can be given more than once.  [default: interp]",
+)
+@click.option("--pcap", metavar="FILE", help="Run them on the packets of a capture, too.")
+@click.option("--hex", "hex_texts", metavar="HEX", multiple=True, help="Run them on this, too.")
+@click.option(
+    "--type", "kind", metavar="TYPE", help="Kind of program where the section does not tell."
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="Most time for a program and mode.",
+)
+@click.option(
+    "--runs",
+    type=click.IntRange(min=1),
+    default=20_000,
+    show_default=True,
+    help="Most inputs for a program.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Of all random choices.")
+@click.option(
+    "--ignore",
+    metavar="WHAT",
+    multiple=True,
+    help=f"What need not be the same: {', '.join(WHAT)} or maps:NAME.",
+)
+@click.option("--fixed-rodata", is_flag=True, help="Do not vary read-only data.")
+@format_option
+@endian_option
+@click.option("-q", "--brief", is_flag=True, help="Only say whether they differ.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(
+    *,
+    a: str,
+    b: str,
+    progs: tuple[str, ...],
+    modes: tuple[str, ...],
+    pcap: str | None,
+    hex_texts: tuple[str, ...],
+    kind: str | None,
+    seconds: float,
+    runs: int,
+    seed: int,
+    ignore: tuple[str, ...],
+    fixed_rodata: bool,
+    wanted: str,
+    endian: ByteOrder,
+    brief: bool,
+    as_json: bool,
+) -> None:
+    """Look for an input on which B does not do what A does; one of them may be -."""
+    if a == b == "-":
+        raise click.UsageError("only one of A and B can be stdin")
+    given = [parse_hex(text, "--hex") for text in hex_texts]
+    if pcap is not None:
+        given += _packets(pcap)
+    options = {
+        "modes": modes or ("interp",),
+        "inputs": given,
+        "kind": None if kind is None else _kind(kind),
+        "seconds": seconds,
+        "runs": runs,
+        "seed": seed,
+        "ignore": ignore,
+        "vary_rodata": not fixed_rodata,
+    }
+    pair = _Pair(read_input(a, wanted, endian), read_input(b, wanted, endian))
+    verdicts = list(_shown(pair.verdicts(progs, options), brief=brief, quiet=as_json))
+    if as_json:
+        echo_json(
+            {
+                "before": pair.before.shown,
+                "after": pair.after.shown,
+                "programs": [verdict.to_json() for verdict in verdicts],
+            }
+        )
+    status = exit_status(verdicts)
+    if status:
+        raise click.exceptions.Exit(status)
+
+
+def exit_status(verdicts: list[Verdict]) -> int:
+    """1 if any differs, 2 if nothing was checked, else 0."""
+    if any(verdict.differs for verdict in verdicts):
+        return DIFFERENT
+    return 0 if any(verdict.is_checked for verdict in verdicts) else UNCHECKED
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Both inputs."""
+
+    before: Input
+    after: Input
+
+    def verdicts(self, progs: tuple[str, ...], options: dict[str, Any]) -> Iterator[Verdict]:
+        """A verdict for each program that both have."""
+        if self.before.obj is not None and self.after.obj is not None:
+            yield from verify_objects(self.before.obj, self.after.obj, progs, **options)
+            return
+        if self.before.obj is not None or self.after.obj is not None:
+            raise Failure(self.after.shown, "one input is an object and the other is not")
+        if progs:
+            raise click.UsageError("--prog names a program of an object, and these are none")
+        yield verify(self.before.program, self.after.program, **options)
+
+
+def _shown(verdicts: Iterator[Verdict], *, brief: bool, quiet: bool) -> Iterator[Verdict]:
+    """Print each verdict as soon as there is one."""
+    while True:
+        with patience("verifying"):
+            verdict = next(verdicts, None)
+        if verdict is None:
+            return
+        if not quiet:
+            for number, line in enumerate(verdict.lines()):
+                if number == 0 or not brief:
+                    echo(line)
+        yield verdict
+
+
+def _kind(name: str) -> str:
+    return name if name == "mem" else ProgType.of(name).text
+
+
+def _packets(path: str) -> list[bytes]:
+    with blame("<stdin>" if path == "-" else path):
+        capture = read_pcap(read_all(path))
+        if capture.link_type != ETHERNET:
+            raise UnsupportedError(
+                f"its packets have link type {capture.link_type}; programs run on Ethernet, "
+                f"{ETHERNET}"
+            )
+        if not capture.frames:
+            raise FormatError("it holds no packets")
+        return [frame.data for frame in capture.frames]

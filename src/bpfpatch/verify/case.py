@@ -1,0 +1,157 @@
+"""One input of a run: everything that a program can see and that is not its own code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from bpfpatch.interp.contexts import SKB_FIELDS, XDP_FIELDS
+
+POINTER_MARK: Final = 0x7E57_AB1E_0000_0000
+"""A word of `Case.ctx` or `Case.memory` with these upper bits stands for a pointer into memory."""
+MARK_BITS: Final = 0xFFFF_FFFF_0000_0000
+MEMORY_SIZE: Final = 16 << 10
+"""Bytes that such pointers lead to; `Case.memory` is repeated to fill them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a map, or a section of global data, holds before the run.
+
+    Attributes:
+        map: its name.
+        key: of the entry; four zeros for a section.
+        value: of the entry.
+    """
+
+    map: str
+    key: bytes
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One input.
+
+    Attributes:
+        packet: from the Ethernet header on; None for programs that have none.
+        fields: of the context structure of a packet program, by name.
+        ctx: the context, raw arguments or plain memory of other programs. For those with a
+            context a word with `POINTER_MARK` is a pointer to so many bytes into ``memory``.
+        memory: what pointers in the context lead to.
+        entries: what maps hold in the beginning, beside what the object says.
+        results: what the nth call of a helper gives that tells time, chance or the like.
+        seed: of get_prandom_u32 where ``results`` does not say.
+    """
+
+    packet: bytes | None = None
+    fields: tuple[tuple[str, int], ...] = ()
+    ctx: bytes | None = None
+    memory: bytes = b""
+    entries: tuple[Entry, ...] = ()
+    results: tuple[tuple[str, int, int], ...] = ()
+    seed: int = 0
+
+    def buffers(self) -> tuple[bytes, ...]:
+        """All that is in it as byte strings, always in the same order."""
+        return (
+            self.packet or b"",
+            self.ctx or b"",
+            self.memory,
+            *(entry.value for entry in self.entries),
+            *(value.to_bytes(8, "little") for _, _, value in self.results),
+            *(value.to_bytes(field_size(name), "little") for name, value in self.fields),
+        )
+
+    def with_buffer(self, number: int, content: bytes) -> Case:
+        """The same with another content of the nth buffer."""
+        if number < 3:
+            name = ("packet", "ctx", "memory")[number]
+            changes: dict[str, Any] = {name: content}
+            return replace(self, **changes)
+        number -= 3
+        if number < len(self.entries):
+            entries = list(self.entries)
+            entries[number] = replace(entries[number], value=content)
+            return replace(self, entries=tuple(entries))
+        number -= len(self.entries)
+        value = int.from_bytes(content, "little")
+        if number < len(self.results):
+            results = list(self.results)
+            results[number] = (*results[number][:2], value)
+            return replace(self, results=tuple(results))
+        number -= len(self.results)
+        fields = list(self.fields)
+        fields[number] = (fields[number][0], value)
+        return replace(self, fields=tuple(fields))
+
+    def with_entry(self, entry: Entry) -> Case:
+        """The same with one more entry, in place of one of the same key."""
+        others = (one for one in self.entries if (one.map, one.key) != (entry.map, entry.key))
+        return replace(self, entries=(*others, entry))
+
+    def with_result(self, name: str, number: int, value: int) -> Case:
+        """The same with another result of a helper's nth call."""
+        others = (one for one in self.results if one[:2] != (name, number))
+        return replace(self, results=(*others, (name, number, value & (1 << 64) - 1)))
+
+    def lines(self) -> Iterator[str]:
+        """The input as text: all that somebody needs to give it once more."""
+        if self.packet is not None:
+            yield f"packet ({len(self.packet)} bytes): {self.packet.hex() or '-'}"
+        for name, value in self.fields:
+            yield f"context field {name}: {value:#x}"
+        if self.ctx is not None:
+            yield f"context ({len(self.ctx)} bytes): {self.ctx.hex() or '-'}"
+        if self.memory.strip(b"\0"):
+            yield f"memory that pointers lead to: {self.memory.hex()}"
+        for entry in self.entries:
+            yield f"map {entry.map}[{entry.key.hex()}] = {entry.value.hex()}"
+        for name, number, value in self.results:
+            yield f"call {number} of {name} gives {value:#x}"
+        if self.seed:
+            yield f"seed of random numbers: {self.seed}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The input in JSON's types; bytes are hex."""
+        return {
+            "packet": None if self.packet is None else self.packet.hex(),
+            "fields": dict(self.fields),
+            "ctx": None if self.ctx is None else self.ctx.hex(),
+            "memory": self.memory.hex(),
+            "entries": [
+                {"map": one.map, "key": one.key.hex(), "value": one.value.hex()}
+                for one in self.entries
+            ],
+            "results": [list(one) for one in self.results],
+            "seed": self.seed,
+        }
+
+
+def field_size(name: str) -> int:
+    """Bytes of a field of a packet's context."""
+    place = SKB_FIELDS.get(name) or XDP_FIELDS.get(name)
+    return place[1] if place else 8
+
+
+def place_pointers(content: bytes, base: int, byteorder: str) -> bytes:
+    """Put addresses in the place of marked words.
+
+    Args:
+        content: what may hold marked words, at multiples of 8.
+        base: where the memory is that they point into.
+        byteorder: of the words.
+    """
+    order: Any = byteorder
+    mark = POINTER_MARK.to_bytes(8, order)
+    mark = mark[4:] if order == "little" else mark[:4]
+    if mark not in content:
+        return content
+    out = bytearray(content)
+    for at in range(0, len(out) - 7, 8):
+        word = int.from_bytes(out[at : at + 8], order)
+        if word & MARK_BITS == POINTER_MARK:
+            inside = (word & ~MARK_BITS) % MEMORY_SIZE
+            out[at : at + 8] = (base + inside).to_bytes(8, order)
+    return bytes(out)

@@ -1,0 +1,153 @@
+"""Which ways a run took through a program, and what it compared on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, NamedTuple, TypeAlias
+
+import numpy as np
+
+from bpfpatch import isa
+from bpfpatch.isa import OPCODES, Kind
+from bpfpatch.program import Program
+
+Edge: TypeAlias = tuple[int, int]
+"""Slots of a conditional jump and of what ran after it."""
+
+Hook: TypeAlias = Callable[[int, tuple[int, ...]], None]
+
+MOST_COMPARES: Final = 2000
+"""Comparisons that are noted in a run."""
+
+_U64: Final = (1 << 64) - 1
+
+
+class Branch(NamedTuple):
+    """A conditional jump.
+
+    Attributes:
+        slot: of it.
+        op: ``jeq``, ``jset``, ``jsgt`` and so on.
+        bits: how many bits it compares.
+        dst: register on its left.
+        src: register on its right, or -1.
+        imm: number on its right, where that is no register.
+        target: slot where it goes.
+    """
+
+    slot: int
+    op: str
+    bits: int
+    dst: int
+    src: int
+    imm: int
+    target: int
+
+    @property
+    def edges(self) -> tuple[Edge, Edge]:
+        """Its two ways: on, and to the target."""
+        return (self.slot, self.slot + 1), (self.slot, self.target)
+
+
+class Compare(NamedTuple):
+    """One comparison of a run: at which slot, and the two sides."""
+
+    slot: int
+    left: int
+    right: int
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How much of a program has been run.
+
+    Attributes:
+        taken: ways of conditional jumps that runs took.
+        edges: ways that there are, in what the program's entry can reach.
+    """
+
+    taken: int
+    edges: int
+
+    def __str__(self) -> str:
+        """As a sentence has it."""
+        return f"{self.taken} of {self.edges} branch edges"
+
+
+def branches_of(program: Program) -> dict[int, Branch]:
+    """All conditional jumps, by slot; `may_goto`, which compares nothing, is none of them."""
+    insns = program.insns
+    rows = isa.rows(insns)
+    is_branch = np.array([op.kind is Kind.COND_JUMP for op in OPCODES] + [False, False])
+    dst, src = isa.dst(insns), isa.src(insns)
+    out = {}
+    for slot in np.flatnonzero(is_branch[rows]).tolist():
+        name = OPCODES[int(rows[slot])].name
+        if name == "may_goto":
+            continue
+        stem = name.split("_")[0]
+        bits = 32 if stem.endswith("32") else 64
+        imm = int(insns["imm"][slot]) & ((1 << bits) - 1)
+        out[slot] = Branch(
+            slot,
+            stem.removesuffix("32"),
+            bits,
+            int(dst[slot]),
+            int(src[slot]) if name.endswith("_reg") else -1,
+            imm,
+            slot + 1 + int(insns["off"][slot]),
+        )
+    return out
+
+
+class Recorder:
+    """Notes edges and comparisons: its `hook` is for a machine, called before each instruction.
+
+    Attributes:
+        branches: the program's conditional jumps.
+        edges: how often the run took each edge.
+        compares: what the run compared, in order.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.branches = branches_of(program)
+        self.edges: dict[Edge, int] = {}
+        self.compares: list[Compare] = []
+        self._table: list[Branch | None] = [None] * len(program)
+        for slot, branch in self.branches.items():
+            self._table[slot] = branch
+        self.hook = self._make_hook()
+
+    def begin(self) -> None:
+        """Forget the last run."""
+        self.edges.clear()
+        self.compares.clear()
+        self._forget_last()
+
+    def _make_hook(self) -> Hook:
+        # Closures, since this is called millions of times.
+        table, edges, compares = self._table, self.edges, self.compares
+        n_slots = len(table)
+        last = -1
+
+        def hook(slot: int, regs: tuple[int, ...]) -> None:
+            nonlocal last
+            if last >= 0:
+                edge = (last, slot)
+                edges[edge] = edges.get(edge, 0) + 1
+                last = -1
+            branch = table[slot] if slot < n_slots else None
+            if branch is None:
+                return
+            last = slot
+            if len(compares) < MOST_COMPARES:
+                right = regs[branch.src] if branch.src >= 0 else branch.imm
+                compares.append(Compare(slot, regs[branch.dst], right))
+
+        def forget() -> None:
+            nonlocal last
+            last = -1
+
+        self._forget_last = forget
+        return hook

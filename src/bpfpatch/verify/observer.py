@@ -1,0 +1,133 @@
+"""The machine that programs are compared on: it notes calls, and gives results as it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from bpfpatch.interp import Machine
+from bpfpatch.interp.image import CompiledFunction
+from bpfpatch.interp.maps import Map
+from bpfpatch.interp.memory import U64
+from bpfpatch.interp.registry import Helper
+from bpfpatch.isa import HELPERS
+from bpfpatch.program import Program
+
+from .calls import Call, describe
+
+PERTURBED: Final = frozenset(
+    {
+        "get_prandom_u32",
+        "ktime_get_ns",
+        "ktime_get_boot_ns",
+        "ktime_get_coarse_ns",
+        "ktime_get_tai_ns",
+        "jiffies64",
+        "get_smp_processor_id",
+        "get_numa_node_id",
+        "get_current_pid_tgid",
+        "get_current_uid_gid",
+        "get_current_cgroup_id",
+        "get_cgroup_classid",
+        "get_route_realm",
+        "get_socket_cookie",
+        "get_netns_cookie",
+        "get_socket_uid",
+        "get_hash_recalc",
+        "get_attach_cookie",
+        "skb_cgroup_id",
+        "get_retval",
+        "get_func_arg_cnt",
+    }
+)
+"""Helpers whose results are numbers that the program knows nothing about."""
+
+_MOST_CALLS: Final = 20_000
+"""Calls that are noted in a run; a program that makes more is compared in what it leaves."""
+
+_LOOKUPS: Final = frozenset({"map_lookup_elem", "map_lookup_percpu_elem"})
+
+
+class Observer(Machine):
+    """A machine that notes what a program does to the world.
+
+    Attributes:
+        calls: helper calls of the run, in order.
+        lookups: (map, key, whether it was there) of the run's map look-ups.
+        perturbed: (name, which call of it, result) of calls that `PERTURBED` names.
+        stand_ins: helpers and kfuncs that the interpreter lacks, and that gave 0 instead.
+    """
+
+    def __init__(self, program: Program, **options: Any) -> None:
+        self.calls: list[Call] = []
+        self.lookups: list[tuple[str, bytes, bool]] = []
+        self.perturbed: list[tuple[str, int, int]] = []
+        self.stand_ins: set[str] = set()
+        self._given: dict[tuple[str, int], int] = {}
+        self._n_calls: dict[str, int] = {}
+        self._recorders: dict[str, Callable[..., int]] = {}
+        super().__init__(program, **options)
+
+    def begin(self, results: tuple[tuple[str, int, int], ...], seed: int) -> None:
+        """Forget the last run."""
+        self.calls = []
+        self.lookups = []
+        self.perturbed = []
+        self.seed = seed
+        self._n_calls = {}
+        self._given = {(name, number): value for name, number, value in results}
+
+    def helper(self, number: int) -> Helper | None:
+        """A helper, or something in its place that gives 0."""
+        return super().helper(number) or self._stand_in(f"helper {HELPERS.get(number, number)}")
+
+    def kfunc(self, key: int | str) -> Helper | None:
+        """A kfunc, or something in its place that gives 0."""
+        return super().kfunc(key) or self._stand_in(f"kfunc {key}")
+
+    def _stand_in(self, name: str) -> Helper:
+        def nothing(machine: Machine) -> int:
+            self.stand_ins.add(name)
+            return 0
+
+        return Helper("".join(c if c.isalnum() else "_" for c in name), nothing, 0)
+
+    def traced(self, found: Helper) -> Callable[..., int]:
+        """What runs a helper and notes the call."""
+        if found.name not in self._recorders:
+            self._recorders[found.name] = self._noting(found)
+        return self._recorders[found.name]
+
+    def _noting(self, found: Helper) -> Callable[..., int]:
+        name, run = found.name, found.run
+        is_lookup, is_perturbed = name in _LOOKUPS, name in PERTURBED
+
+        def noted(machine: Machine, *args: int) -> int:
+            if len(self.calls) < _MOST_CALLS:
+                self.calls.append(describe(machine, name, args))
+            given = self._next(name) if is_perturbed else None
+            result = (run(machine, *args) if given is None else given) & U64
+            if is_perturbed:
+                self.perturbed.append((name, self._n_calls[name] - 1, result))
+            elif is_lookup:
+                self._note_lookup(args, bool(result))
+            return result
+
+        return noted
+
+    def _next(self, name: str) -> int | None:
+        number = self._n_calls.get(name, 0)
+        self._n_calls[name] = number + 1
+        return self._given.get((name, number))
+
+    def _note_lookup(self, args: tuple[int, ...], is_there: bool) -> None:
+        found: Map = self.map_at(args[0])
+        self.lookups.append((found.name, self.memory.read(args[1], found.key_size), is_there))
+
+    def tail_call(self, map_address: int, index: int) -> CompiledFunction | None:
+        """Note a tail call, too: it is what a program hands on to."""
+        if len(self.calls) < _MOST_CALLS:
+            self.calls.append(
+                Call("tail_call", (self.map_at(map_address).name, index & 0xFFFF_FFFF))
+            )
+        return super().tail_call(map_address, index)

@@ -1,0 +1,412 @@
+"""The search for an input on which two programs differ.
+
+Every input is run on both. One that takes a new way through either of them is
+kept, and then made use of: entries are put where it looked into maps in vain;
+each of its bytes is changed to see which comparisons depend on it; and these
+bytes are then set to what makes a comparison come out the other way, or to the
+values at which it tips. In between inputs are changed at random.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from .case import Case
+from .compare import Difference, differences, is_inconclusive
+from .coverage import Compare, Edge
+from .entries import filled, hits
+from .generate import Mutator, first_cases, resized
+from .kinds import Shape
+from .side import Observation, Side
+from .solve import Effort, Place, Target, solutions
+
+_ROOM: Final = 100_000
+"""Instructions that the rewritten program may take beside what the original took."""
+_FACTOR: Final = 64
+"""How many instructions may stand for one of the original."""
+
+_SAMPLED: Final = 16
+"""Every so many inputs one goes into the sample."""
+
+_SWEPT: Final = 160
+"""Bytes of a buffer that are changed one by one."""
+_PIECE: Final = 8
+"""Bytes that are changed together first."""
+_ON_LEFT, _ON_RIGHT, _IS_GONE = 1, 2, 4
+_ATTEMPTS: Final = (1200, 400)
+"""Inputs that are made for one comparison, all in all: of the original, of the rewritten
+program, whose comparisons are mostly the original's."""
+_OCCURRENCES: Final = 3
+"""Of a comparison that runs again and again the first ones are looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """When to stop.
+
+    Attributes:
+        seconds: after so much time.
+        runs: after so many inputs.
+        patience: after so many inputs that showed nothing new.
+        seed: of all random choices.
+    """
+
+    seconds: float = 10.0
+    runs: int = 20_000
+    patience: int = 3000
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kept:
+    """An input that took a new way.
+
+    Attributes:
+        case: the input.
+        compares: of each side what it compared.
+        lookups: what it looked up in maps: map, key, whether it was there.
+        perturbed: results of helpers that may be anything.
+    """
+
+    case: Case
+    compares: tuple[tuple[Compare, ...], tuple[Compare, ...]]
+    lookups: tuple[tuple[str, bytes, bool], ...]
+    perturbed: tuple[tuple[str, int, int], ...]
+
+
+class Found(Exception):  # noqa: N818 - it is what the search is for
+    """An input on which the programs differ."""
+
+    def __init__(self, case: Case, found: tuple[Difference, ...]) -> None:
+        self.case = case
+        self.found = found
+        super().__init__(str(found[0]))
+
+
+class _Over(Exception):  # noqa: N818 - control flow out of nested generators
+    """A bound is reached."""
+
+
+@dataclass(slots=True)
+class Search:
+    """One search.
+
+    Attributes:
+        before: the original.
+        after: the rewritten program.
+        shape: what they are run on.
+        bounds: when to stop.
+        ignore: what need not be the same.
+        vary_rodata: also change what is in read-only sections.
+        progress: called now and then with the number of inputs so far.
+        goes_on: keep inputs on which the programs differ as ``suspects``, and search on.
+        suspects: these.
+        n_runs: inputs so far.
+        n_inconclusive: of these, how many the original itself did not get through.
+        n_errors: of these, on how many both ended with the same error.
+        errors: the first such error of each kind.
+        kept: inputs that took new ways.
+        sample: some of all inputs, for modes in which nobody sees which way one takes.
+    """
+
+    before: Side
+    after: Side
+    shape: Shape
+    bounds: Bounds
+    ignore: Collection[str] = ()
+    vary_rodata: bool = True
+    progress: Callable[[int], None] | None = None
+    goes_on: bool = False
+    suspects: list[Case] = field(default_factory=list)
+    n_runs: int = 0
+    n_inconclusive: int = 0
+    n_errors: int = 0
+    errors: dict[str, str] = field(default_factory=dict)
+    kept: list[Kept] = field(default_factory=list)
+    sample: list[Case] = field(default_factory=list)
+    _features: set[tuple[int, Edge, int]] = field(default_factory=set)
+    _tipped: set[tuple[int, int]] = field(default_factory=set)
+    _attempts: dict[tuple[int, int], int] = field(default_factory=dict)
+    _last_new: int = 0
+    _deadline: float = 0.0
+    _rng: random.Random = field(default_factory=random.Random)
+
+    def run(self, given: Iterable[Case] = ()) -> None:
+        """Search until a bound is reached.
+
+        Args:
+            given: inputs to run before all others.
+
+        Raises:
+            Found: there is an input on which the programs differ.
+        """
+        self._rng = random.Random(self.bounds.seed)
+        self._deadline = time.monotonic() + self.bounds.seconds
+        try:
+            self._search(given)
+        except _Over:
+            return
+
+    def _search(self, given: Iterable[Case]) -> None:
+        for case in given:
+            self.try_case(case)
+        for case in first_cases(self.shape, self._rng):
+            self.try_case(case)
+        self._try_all(filled(self.before.state, self._rng, vary_rodata=self.vary_rodata))
+        mutator = Mutator(self._rng, self.shape, self._numbers())
+        n_explored = n_turned = n_tipped = 0
+        self._last_new = self.n_runs
+        while self.kept and self.n_runs - self._last_new < self.bounds.patience:
+            # What is cheap comes first, for all that is new.
+            if n_explored < len(self.kept):
+                self._explore(self.kept[n_explored])
+                n_explored += 1
+            elif n_turned < len(self.kept):
+                self._turn(self.kept[n_turned], Effort.OPEN)
+                n_turned += 1
+                self._last_new = self.n_runs
+            elif n_tipped < len(self.kept):
+                self._turn(self.kept[n_tipped], Effort.TIP)
+                n_tipped += 1
+                self._last_new = self.n_runs
+            else:
+                for _ in range(100):
+                    self.try_case(mutator.mutate(self._rng.choice(self.kept).case))
+
+    def _numbers(self) -> list[int]:
+        """What the programs compare with."""
+        sides = (self.before, self.after)
+        found = {one.imm for side in sides for one in side.recorder.branches.values()}
+        return sorted(found)
+
+    def _try_all(self, changes: Iterable[Callable[[Case], Case]]) -> None:
+        """Make changes to a few inputs."""
+        for change in changes:
+            for kept in self.kept[:4]:
+                self.try_case(change(kept.case))
+
+    def try_case(self, case: Case) -> tuple[Observation, Observation]:
+        """Run both programs on one input.
+
+        Raises:
+            Found: they differ.
+        """
+        if self.n_runs >= self.bounds.runs or time.monotonic() >= self._deadline:
+            raise _Over
+        self.n_runs += 1
+        if self.progress is not None and self.n_runs % 256 == 0:
+            self.progress(self.n_runs)
+        before, after = run_both(self.before, self.after, case)
+        if is_inconclusive(before):
+            self.n_inconclusive += 1
+            return before, before
+        found = differences(before, after, self.ignore)
+        if found and self.goes_on:
+            self.suspects.append(case)
+        elif found:
+            raise Found(case, found)
+        if before.error is not None:
+            self.n_errors += 1
+            self.errors.setdefault(type(before.error).__name__, str(before.error))
+        if self.n_runs % _SAMPLED == 0:
+            self.sample.append(case)
+        self._keep(case)
+        return before, after
+
+    def _keep(self, case: Case) -> None:
+        sides = (self.before, self.after)
+        features = {
+            (number, edge, min(count.bit_length(), 6))
+            for number, side in enumerate(sides)
+            for edge, count in side.recorder.edges.items()
+        }
+        if self.kept and features <= self._features:
+            return
+        self._features |= features
+        self._last_new = self.n_runs
+        machine = self.before.machine
+        self.kept.append(
+            Kept(
+                case,
+                (tuple(self.before.compares), tuple(self.after.compares)),
+                tuple(machine.lookups),
+                tuple(machine.perturbed),
+            )
+        )
+
+    # Making use of an input.
+
+    def _explore(self, kept: Kept) -> None:
+        for case in hits(kept.case, kept.lookups, self.before.state, self._rng):
+            self.try_case(case)
+        for name, number, value in kept.perturbed:
+            for other in (0, value ^ 1, (1 << 64) - 1, self._rng.getrandbits(32)):
+                self.try_case(kept.case.with_result(name, number, other))
+        for case in self._other_lengths(kept):
+            self.try_case(case)
+
+    def _other_lengths(self, kept: Kept) -> Iterator[Case]:
+        """Packets as long as comparisons with the packet's end ask for."""
+        packet = kept.case.packet
+        if packet is None:
+            return
+        steps = set()
+        for one in kept.compares[0]:
+            if is_packet_address(one.left) and is_packet_address(one.right):
+                gap = one.left - one.right
+                if abs(gap) < 1 << 16:
+                    steps |= {gap - 1, gap, gap + 1, -gap}
+        for step in sorted(steps)[:24]:
+            changed = resized(packet, len(packet) + step)
+            if changed != packet:
+                yield kept.case.with_buffer(0, changed)
+
+    def _turn(self, kept: Kept, effort: Effort) -> None:
+        """Make comparisons come out the other way, or tip over."""
+        for number, side in enumerate((self.before, self.after)):
+            targets = [
+                target
+                for target in occurrences(kept.compares[number])
+                if self._is_wanted(number, target.compare.slot, effort)
+            ]
+            if not targets:
+                continue
+            for target, places, is_left in self._dependent(kept, side, targets):
+                self._turn_one(kept, number, target, places, effort, is_left=is_left)
+
+    def _is_wanted(self, number: int, slot: int, effort: Effort) -> bool:
+        """Whether something is to be gained at a comparison: a new way, or its tipping points."""
+        site = (number, slot)
+        if self._attempts.get(site, 0) >= _ATTEMPTS[number]:
+            return False
+        if effort is Effort.OPEN:
+            return self._is_open((self.before, self.after)[number], slot)
+        # The rewritten program's comparisons are mostly the original's: tip these only.
+        return number == 0 and site not in self._tipped
+
+    def _turn_one(
+        self,
+        kept: Kept,
+        number: int,
+        target: Target,
+        places: list[Place],
+        effort: Effort,
+        *,
+        is_left: bool,
+    ) -> None:
+        slot = target.compare.slot
+        if not self._is_wanted(number, slot, effort):
+            return
+        side = (self.before, self.after)[number]
+        if effort is Effort.TIP:
+            self._tipped.add((number, slot))
+        branch = side.recorder.branches[slot]
+        case = self._with_results(kept)
+        for changed in solutions(case, target.compare, branch, places, effort, is_left=is_left):
+            self._attempts[number, slot] = self._attempts.get((number, slot), 0) + 1
+            self.try_case(changed)
+            if effort is Effort.OPEN and not self._is_open(side, slot):
+                return
+
+    def _is_open(self, side: Side, slot: int) -> bool:
+        branch = side.recorder.branches[slot]
+        return any(edge not in side.seen for edge in branch.edges)
+
+    def _dependent(
+        self, kept: Kept, side: Side, targets: list[Target]
+    ) -> Iterator[tuple[Target, list[Place], bool]]:
+        """Which bytes of the input each comparison depends on, and on which of its sides."""
+        case = self._with_results(kept)
+        left: dict[Target, list[Place]] = {target: [] for target in targets}
+        right: dict[Target, list[Place]] = {target: [] for target in targets}
+        for buffer, content in enumerate(case.buffers()):
+            size = min(len(content), _SWEPT)
+            for start in range(0, size, _PIECE):
+                end = min(start + _PIECE, size)
+                # What a piece has no effect on, its bytes have none on.
+                if not any(self._effects(case, side, targets, (buffer, start, end), 0xFF)):
+                    continue
+                for at in range(start, end):
+                    effects = self._effects_of_byte(case, side, targets, (buffer, at))
+                    for target, effect in zip(targets, effects, strict=True):
+                        if effect & _ON_LEFT:
+                            left[target].append((buffer, at))
+                        if effect & _ON_RIGHT:
+                            right[target].append((buffer, at))
+        for target in targets:
+            if left[target]:
+                yield target, left[target], True
+            elif right[target]:
+                yield target, right[target], False
+
+    def _effects_of_byte(
+        self, case: Case, side: Side, targets: list[Target], place: Place
+    ) -> list[int]:
+        piece = (place[0], place[1], place[1] + 1)
+        effects = self._effects(case, side, targets, piece, 0xFF)
+        if not any(effect & _IS_GONE for effect in effects):
+            return effects
+        # A smaller change may not lead away from the comparison.
+        small = self._effects(case, side, targets, piece, 0x01)
+        return [first | second for first, second in zip(effects, small, strict=True)]
+
+    def _effects(
+        self,
+        case: Case,
+        side: Side,
+        targets: list[Target],
+        piece: tuple[int, int, int],
+        change: int,
+    ) -> list[int]:
+        """What changing bytes of a buffer does to each comparison: `_ON_LEFT` and so on."""
+        buffer, start, end = piece
+        content = bytearray(case.buffers()[buffer])
+        for at in range(start, end):
+            content[at] ^= change
+        self.try_case(case.with_buffer(buffer, bytes(content)))
+        now = {
+            (one.compare.slot, one.occurrence): one.compare for one in occurrences(side.compares)
+        }
+        out = []
+        for target in targets:
+            other = now.get((target.compare.slot, target.occurrence))
+            if other is None:
+                out.append(_IS_GONE)
+                continue
+            effect = _ON_LEFT if other.left != target.compare.left else 0
+            out.append(effect | (_ON_RIGHT if other.right != target.compare.right else 0))
+        return out
+
+    def _with_results(self, kept: Kept) -> Case:
+        """The input with the results of helpers spelled out, so that they can be changed."""
+        case = kept.case
+        for name, number, value in kept.perturbed[:8]:
+            case = case.with_result(name, number, value)
+        return case
+
+
+def run_both(before: Side, after: Side, case: Case) -> tuple[Observation, Observation]:
+    """Run both programs on one input; the second gets as much time as any rewriting needs."""
+    first = before.run(case)
+    return first, after.run(case, _ROOM + _FACTOR * max(first.n_insns, 1))
+
+
+def occurrences(compares: Sequence[Compare]) -> list[Target]:
+    """The first few of each comparison."""
+    counts: dict[int, int] = {}
+    out = []
+    for compare in compares:
+        count = counts.get(compare.slot, 0)
+        counts[compare.slot] = count + 1
+        if count < _OCCURRENCES:
+            out.append(Target(compare, count))
+    return out
+
+
+def is_packet_address(number: int) -> bool:
+    """Whether a number may be an address in a packet: they are below 4 GiB."""
+    return 1 << 28 <= number < 1 << 32
