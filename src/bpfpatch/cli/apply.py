@@ -148,12 +148,14 @@ def _rewrite(
     source: Input, pipeline: Pipeline, target: Target, dwarf: Any, *, with_diff: bool
 ) -> Rewrite:
     running: list[Pass] = []
-    with blame_pass(running):
-        result = pipeline.run(source.program, target=target, progress=running.append)
     notices: tuple[str, ...] = ()
     changed = None
-    if source.obj is not None:
-        changed = source.obj.with_code(result, dwarf=dwarf)
+    with blame_pass(running):
+        if source.obj is None:
+            result = pipeline.run(source.program, target, progress=running.append)
+        else:
+            changed, result = pipeline.run_object(source.obj, target, dwarf, running.append)
+    if changed is not None:
         data, notices = changed.to_bytes(), changed.notices
     elif source.format == "asm":
         data = _assembly(result.program)

@@ -1,6 +1,7 @@
 """What is known of a program beside its instructions: its kind, its maps, and aux data."""
 
 from .columns import (
+    AUX_COLUMNS,
     CALL_KEY,
     CALL_MAP,
     CALLBACK,
@@ -20,6 +21,7 @@ from .kinds import AttachType, MapFlag, MapType, ProgFlag, ProgType
 from .subject import MapFacts, Subject
 
 __all__ = [
+    "AUX_COLUMNS",
     "CALLBACK",
     "CALL_KEY",
     "CALL_MAP",

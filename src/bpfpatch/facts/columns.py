@@ -90,6 +90,10 @@ _FILLS: Final[dict[str, tuple[str, Fill]]] = {
 }
 
 
+AUX_COLUMNS: Final = frozenset(_FILLS) - {LD_MAP}
+"""Those that an analysis fills; ``ld_map`` is for it to read."""
+
+
 def column(name: str, values: NDArray[Any]) -> Column:
     """One of the columns above.
 

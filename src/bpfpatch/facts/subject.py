@@ -51,6 +51,8 @@ class Subject:
         btf: the program's own types.
         attach_btf_id: the type of what a tracing program attaches to, in the kernel's BTF.
         is_gpl: whether its license lets it call all helpers.
+        n_cpus: how many processors the machine that it is for may have; None where that is
+            not known.
     """
 
     prog_type: ProgType = ProgType.SOCKET_FILTER
@@ -60,3 +62,4 @@ class Subject:
     btf: Btf | None = None
     attach_btf_id: int = 0
     is_gpl: bool = True
+    n_cpus: int | None = None

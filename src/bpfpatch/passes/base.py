@@ -67,6 +67,10 @@ class Pass:
         del setting
         self.run(patches)
 
+    def needed(self) -> tuple[str, ...]:
+        """Names of the columns that must be there with these options; by default `needs`."""
+        return self.needs
+
     @classmethod
     def options(cls) -> tuple[dataclasses.Field[Any], ...]:
         """The pass's options, with types and defaults."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from bpfpatch import isa
 from bpfpatch.analysis import Blocks, Constants, reachable
+from bpfpatch.facts import SEEN
 from bpfpatch.patch import CodeView, PatchList
 from bpfpatch.program import Program
 from bpfpatch.program.types import Mask, Slots
@@ -46,6 +47,10 @@ class Dce(Pass):
     branches: bool = True
     functions: bool = True
     aux: bool = False
+
+    def needed(self) -> tuple[str, ...]:
+        """What can be reached is in a column, if that is to decide."""
+        return (SEEN,) if self.aux else ()
 
     def run(self, patches: PatchList) -> None:
         """Decide and delete, all at once: what is left has nothing more to decide.

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bpfpatch import isa
+from bpfpatch.analysis import aux_data
 from bpfpatch.elf import Dwarf, ElfObject
 from bpfpatch.errors import OptionError, SlotError, UnsupportedError, ValidationError
-from bpfpatch.facts import ProgFlag, Subject
+from bpfpatch.facts import AUX_COLUMNS, ProgFlag, Subject
 from bpfpatch.patch import Linearized, PatchList
 from bpfpatch.program import Program, Remap, validate, violations
 
@@ -154,7 +155,8 @@ class Pipeline:
             progress: called with each pass before it runs.
 
         Raises:
-            OptionError: a pass's result is not for this target, or a column is missing.
+            OptionError: a pass's result is not for this target, or a column is missing that our
+                own analysis does not fill.
             UnsupportedError: the result needs more than the target's cpu version, or a pass
                 made what only the kernel itself may make.
             ValidationError: the result is structurally wrong where the input was not.
@@ -162,8 +164,8 @@ class Pipeline:
         """
         target = target or self.target
         setting = Setting(target, subject, edit)
-        self._check(program, target)
         began = time.perf_counter()
+        program = self._prepared(program, setting)
         patches = PatchList(program)
         reports = []
         for one in self.passes:
@@ -197,16 +199,32 @@ class Pipeline:
         result = self.run(obj.code, target, edit=edit, progress=progress)
         return edit.obj.with_code(result, dwarf), result
 
-    def _check(self, program: Program, target: Target) -> None:
+    def _prepared(self, program: Program, setting: Setting) -> Program:
+        """The program with all columns that the passes need.
+
+        Aux data that nobody has brought is what our own analysis finds out. That takes a flat
+        program: in an object's code, the functions of several programs stand side by side.
+        """
         for one in self.passes:
-            if one.is_internal and target.is_loadable:
+            if one.is_internal and setting.target.is_loadable:
                 raise OptionError(
                     f"pass {one.name} makes the kernel's own form, which bpf(2) refuses; "
                     "ask for it with Target.internal()"
                 )
-            missing = [name for name in one.needs if name not in program.columns]
-            if missing:
-                raise OptionError(f"pass {one.name} needs the column {missing[0]!r}")
+        needed = [(name, one) for one in self.passes for name in one.needed()]
+        missing = [(name, one) for name, one in needed if name not in program.columns]
+        if not missing:
+            return program
+        name, one = missing[0]
+        if setting.edit is not None:
+            raise OptionError(
+                f"pass {one.name} needs the column {name!r}, which is for flat programs; run it on "
+                "what ElfObject.link() gives"
+            )
+        if all(name in AUX_COLUMNS for name, _ in missing):
+            return aux_data(program, setting.subject or Subject(), setting.target.btf)
+        name, one = next(pair for pair in missing if pair[0] not in AUX_COLUMNS)
+        raise OptionError(f"pass {one.name} needs the column {name!r}")
 
 
 def _parse(text: str) -> Iterator[Pass]:

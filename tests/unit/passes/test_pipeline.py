@@ -10,6 +10,7 @@ import pytest
 
 from bpfpatch import isa
 from bpfpatch.asm import assemble
+from bpfpatch.elf import ElfObject
 from bpfpatch.errors import OptionError, ReachError, ValidationError
 from bpfpatch.passes import Dce, Nops, Pass, Pipeline, Sprinkle, Target, registered
 from bpfpatch.patch import Body, PatchList
@@ -23,6 +24,7 @@ from bpfpatch.program import (
     Program,
     Subprogs,
 )
+from support.bpfobjects import fixture_path
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Edit(Pass):
     """Any edit, for a test."""
 
     name = "edit"
-    needs = ("seen",)
+    needs = ("colour",)
     how: Any = None
 
     def run(self, patches: PatchList) -> None:
@@ -126,10 +128,31 @@ def test_insns_know_the_pass_that_they_come_from() -> None:
 def test_needed_column_must_be_there() -> None:
     """A pass that needs a column does not run without it, and runs with it."""
     program = assemble("r0 = 0; exit")
-    pipeline = Pipeline((Edit(lambda patches: patches.aux("seen")),))
-    with pytest.raises(OptionError, match="pass edit needs the column 'seen'"):
+    pipeline = Pipeline((Edit(lambda patches: patches.aux("colour")),))
+    with pytest.raises(OptionError, match="pass edit needs the column 'colour'"):
         pipeline.run(program)
-    pipeline.run(program.with_columns(seen=Column(np.zeros(2, np.int8))))
+    pipeline.run(program.with_columns(colour=Column(np.zeros(2, np.int8))))
+
+
+def test_aux_data_that_nobody_brought_is_found_out() -> None:
+    """What the kernel makes of a program needs no more than the program, where that tells."""
+    before = assemble("r0 = 7; if r0 == 7 goto +1; r0 /= r1; r2 = 3; r0 /= r2; exit")
+    result = Pipeline.kernel("6.18").run(before)
+    after = "r0 = 7; r2 = 3; if r2 != 0 goto +2; w0 ^= w0; goto +1; r0 /= r2; exit"
+    assert result.program.to_bytes() == assemble(after).to_bytes()
+
+
+def test_aux_data_of_an_object_is_refused() -> None:
+    """Functions of several programs stand side by side in an object: link one first."""
+    obj = ElfObject.read(fixture_path("xdp_count.clang-19.v3.el.g.o"))
+    with pytest.raises(OptionError, match=r"is for flat programs; .* ElfObject.link"):
+        Pipeline.parse("dce{aux=true}").run_object(obj)
+
+
+def test_result_that_cannot_be_had_is_no_result() -> None:
+    """A pass of the kernel's own form does not run for bpf(2)."""
+    with pytest.raises(OptionError, match=r"Target.internal"):
+        Pipeline.parse("fastcall").run(assemble("exit"))
 
 
 def test_progress_is_told_before_each_pass() -> None:
