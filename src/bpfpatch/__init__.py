@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from . import asm, btf, errors, interp, isa, kernel
+    from . import asm, btf, errors, interp, isa, kernel, parity, runs, verify
     from .elf import ElfObject
     from .errors import BpfPatchError
     from .passes import Pass, Pipeline, Target, register
@@ -36,7 +36,7 @@ _HOMES = {
         "program",
     ),
 }
-_MODULES = ("asm", "btf", "errors", "interp", "isa", "kernel")
+_MODULES = ("asm", "btf", "errors", "interp", "isa", "kernel", "parity", "runs", "verify")
 
 
 def __getattr__(name: str) -> Any:
@@ -78,6 +78,9 @@ __all__ = [
     "interp",
     "isa",
     "kernel",
+    "parity",
     "register",
+    "runs",
     "validate",
+    "verify",
 ]
