@@ -25,11 +25,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 
 class BpfPatchError(Exception):
     """Base of all errors that this package raises on purpose."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors cross processes whole, whatever their constructors take."""
+        return _restored, (type(self), self.args, vars(self))
+
+
+def _restored(
+    cls: type[BpfPatchError], args: tuple[Any, ...], attributes: dict[str, Any]
+) -> BpfPatchError:
+    error = cls.__new__(cls, *args)
+    vars(error).update(attributes)
+    return error
 
 
 class FormatError(BpfPatchError):

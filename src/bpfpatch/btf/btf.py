@@ -70,6 +70,7 @@ class Btf:
 
     __slots__ = (
         "_data",
+        "_found",
         "_index",
         "_ptr_size",
         "_words",
@@ -84,6 +85,7 @@ class Btf:
         self._data = data
         self._index = index
         self._ptr_size: int | None = None
+        self._found: dict[tuple[str, Kind | None], tuple[int, ...]] = {}
         self._words: NDArray[np.uint32] = np.frombuffer(
             data, dtype=f"{order}u4", count=header.types.length // 4, offset=header.types.byte_off
         )
@@ -280,6 +282,13 @@ class Btf:
             name: without ``struct`` and the like.
             kind: only this kind.
         """
+        key = (name, kind)
+        if key not in self._found:
+            self._found[key] = self._find(name, kind)
+        return self._found[key]
+
+    def _find(self, name: str, kind: Kind | None) -> tuple[int, ...]:
+        """The same, by looking through all of them."""
         before = () if self.base is None else self.base.find(name, kind)
         try:
             wanted = name.encode("utf-8", "surrogateescape") + b"\0"
