@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.ready
 SMALL  ?= --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types deps bench fixtures fuzz fuzz-model coverage clean
+.PHONY: help demo test check lint types deps bench fixtures fuzz fuzz-model parity parity-long conformance coverage clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,7 +41,8 @@ check: lint types coverage test ## All that CI runs
 deps: ## Install what the skipped tests need (Debian, as root)
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-	  clang-14 clang-16 clang-19 llvm-19 gcc-bpf bpftool libxdp1 libbpf-tools libbpf-dev >/dev/null
+	  clang-14 clang-16 clang-19 llvm-19 gcc-bpf bpftool libxdp1 libbpf-tools libbpf-dev \
+	  lcov chromium graphviz >/dev/null
 
 bench: $(STAMP) ## Measure: a million patches, edits by handle, a 4 MB object
 	@$(BIN)/python -m benchmarks
@@ -50,11 +51,20 @@ bench: $(STAMP) ## Measure: a million patches, edits by handle, a 4 MB object
 fixtures: $(STAMP) ## Build the test objects again from their sources (needs make deps)
 	@$(BIN)/python tests/fixtures/build.py
 
+parity: $(STAMP) ## Count how many programs we rewrite as the running kernel does (root)
+	@$(BIN)/python tests/parity/report.py
+
+parity-long: $(STAMP) ## 50,000 random programs against the running kernel (root)
+	@$(BIN)/python tests/property/long_parity.py --cases 50000
+
 fuzz: $(STAMP) ## 200,000 mutated inputs through the readers
 	@$(BIN)/python tests/fuzz --cases 200000
 
 fuzz-model: $(STAMP) ## 100,000 random programs against the naive model
 	@$(BIN)/python tests/property/long_model.py --cases 100000
+
+conformance: $(STAMP) ## The bpf_conformance vectors in every mode, after every pass
+	@$(BIN)/python tests/conformance
 
 clean: ## Remove what make made
 	rm -rf $(VENV) demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

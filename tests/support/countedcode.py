@@ -121,7 +121,7 @@ def without_lines() -> Coverage:
 
 
 def many_lines(n_lines: int) -> Coverage:
-    """One function of so many lines with six instructions each, every tenth of which did not run."""
+    """One function of so many lines, each of six instructions; every tenth did not run."""
     code = assemble("r0 += 1\n" * (6 * n_lines - 1) + "exit").insns
     lines = tuple(LineRow(6 * at, A, at + 1, 1, "") for at in range(n_lines))
     cover = replace(_EMPTY, code=code.tobytes(), lines=lines)

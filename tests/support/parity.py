@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from bpfpatch import kernel, parity
+from bpfpatch.errors import BpfPatchError
 from bpfpatch.facts import SEEN, STACK_DEPTH, ZEXT_DST
 from bpfpatch.kernel import LoadedProgram, Submitted, VerifierError
 from bpfpatch.kernel.auxload import LOG_LEVEL
@@ -107,7 +108,10 @@ def _is_by_paths(
     if (told[SEEN].values & ~ours.program.columns[SEEN].values).any():
         return False
     mixed = replace(ours, program=ours.program.with_columns(**told))
-    return parity.compare(loaded, mixed, pipeline).is_equal
+    try:
+        return parity.compare(loaded, mixed, pipeline).is_equal
+    except BpfPatchError:
+        return False
 
 
 def _has_same_facts(first: Submitted, second: Submitted) -> bool:

@@ -20,14 +20,21 @@ BUG: Final = 3
 
 COMMANDS: Final = {
     "apply": "Rewrite an object with a pipeline of passes.",
+    "conform": "Run a program as a plugin of the bpf_conformance suite.",
+    "cover": "Count which lines, branches and functions of an object run.",
     "demo": "Rewrite a real XDP object, and run both on the same packets.",
     "diff": "Compare two objects, instruction by instruction.",
     "dump": "Print the instructions of an object.",
+    "exec": "Run a program on packets or other input, interpreted or in the kernel.",
     "extract": "Find the BPF objects that are embedded in a program.",
     "info": "Say what an object holds.",
+    "kernel-diff": "Compare what the running kernel makes of programs with what we do.",
     "passes": "List the passes that a pipeline can have.",
+    "trace": "Print registers at places of an object, or read what it sent.",
+    "verify": "Run two objects on made inputs, and look for where they differ.",
 }
-"""Each command is the ``command`` of the module of its name, imported when it is used."""
+"""Each command is the ``command`` of the module of its name (``-`` is ``_`` there), imported when
+it is used."""
 
 EXAMPLES: Final = """\b
 Examples:
@@ -38,7 +45,7 @@ Examples:
 
 \b
 Exit status: 0 done, 1 failed, 2 wrong arguments, 3 a bug in bpfpatch.
-`diff` has that of diff(1): 0 no difference, 1 some, 2 failed.
+`diff`, `kernel-diff` and `verify` have that of diff(1): 0 no difference, 1 some, 2 failed.
 """
 
 
@@ -53,7 +60,7 @@ class LazyGroup(click.Group):
         """The command of this name, or None."""
         if cmd_name not in COMMANDS:
             return None
-        found = importlib.import_module(f"bpfpatch.cli.{cmd_name}").command
+        found = importlib.import_module(_module(cmd_name)).command
         assert isinstance(found, click.Command)
         return found
 
@@ -61,6 +68,10 @@ class LazyGroup(click.Group):
         """Write the list of commands, without importing any."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
+
+
+def _module(cmd_name: str) -> str:
+    return f"bpfpatch.cli.{cmd_name.replace('-', '_')}"
 
 
 @click.group(

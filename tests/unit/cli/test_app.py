@@ -37,7 +37,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
 def test_table_of_commands_is_true() -> None:
     """Each command says about itself what the list says about it."""
     for name, summary in app.COMMANDS.items():
-        found = importlib.import_module(f"bpfpatch.cli.{name}").command
+        found = importlib.import_module(f"bpfpatch.cli.{name.replace('-', '_')}").command
         assert isinstance(found, click.Command)
         assert found.name == name
         assert summary.endswith(".")

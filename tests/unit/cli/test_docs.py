@@ -25,7 +25,7 @@ def keys_in(value: Any) -> set[str]:
 
 def test_every_command_has_a_section() -> None:
     """Each command is described."""
-    headings = re.findall(r"^## (\w+)$", DOCS.read_text(), re.MULTILINE)
+    headings = re.findall(r"^## ([\w-]+)$", DOCS.read_text(), re.MULTILINE)
     assert set(COMMANDS) <= set(headings)
 
 
