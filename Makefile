@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.ready
 SMALL  ?= --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types deps bench fixtures fuzz fuzz-model parity parity-long conformance coverage clean
+.PHONY: help demo test check lint types deps bench bench-setup fixtures fuzz fuzz-model parity parity-long conformance coverage clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,9 +44,13 @@ deps: ## Install what the skipped tests need (Debian, as root)
 	  clang-14 clang-16 clang-19 llvm-19 gcc-bpf bpftool libxdp1 libbpf-tools libbpf-dev \
 	  lcov chromium graphviz >/dev/null
 
-bench: $(STAMP) ## Measure: a million patches, edits by handle, a 4 MB object
-	@$(BIN)/python -m benchmarks
-	@$(BIN)/python -m benchmarks.interp
+bench: bench-setup ## Measure, next to the kernel and other tools (BENCH="--save NAME" for less)
+	@$(BIN)/python -m benchmarks $(BENCH)
+
+bench-setup: $(VENV)/.bench ## Install what benchmarks compare with and draw with
+$(VENV)/.bench: $(STAMP)
+	@$(BIN)/python -m pip install $(SMALL) --editable '.[bench]'
+	@touch $@
 
 fixtures: $(STAMP) ## Build the test objects again from their sources (needs make deps)
 	@$(BIN)/python tests/fixtures/build.py

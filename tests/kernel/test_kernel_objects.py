@@ -123,6 +123,21 @@ def test_a_rewritten_program_loads_with_its_objects_maps() -> None:
             assert masked(after.xlated()).tobytes() == masked(before.xlated()).tobytes()
 
 
+def test_what_is_applied_holds_on_to_nothing() -> None:
+    """Relocations and CO-RE records are gone from what was submitted: its code may change."""
+    with kernel.open_object(str(fixture_path("core_relo.clang-19.v3.el.g.o")), []) as opened:
+        info = opened.obj.programs[0]
+        linked = opened.obj.link(info.name)
+        assert len(linked.core_relo)
+        with opened.load(info.name) as loaded:
+            submitted = kernel.submitted_of(opened, loaded).program
+    assert {"core_relo", "reloc"} <= linked.program.tables.keys()
+    assert submitted.tables.keys() == linked.program.tables.keys() - {"core_relo", "reloc"}
+    patches = PatchList(submitted)
+    patches.replace(linked.program.tables["core_relo"].insn, Body(isa.mov(isa.R0, 0)))
+    patches.linearize()
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -7,8 +7,12 @@ import pytest
 
 from bpfpatch import asm, isa, kernel
 from bpfpatch.btf import Kind
+from bpfpatch.errors import LostTargetError
+from bpfpatch.kernel.auxload import with_aux
+from bpfpatch.passes import Pipeline, Target
 from bpfpatch.program import Program, validate
 from support.bpfobjects import fixture_path
+from support.lined import with_lines
 from support.tools import need_bpf
 
 pytestmark = pytest.mark.kernel
@@ -56,8 +60,50 @@ def test_a_kernel_made_callback_has_its_place() -> None:
         read = kernel.read_xlated(loaded)
     starts = read.program.subprogs.start
     assert starts.size == 3
+    assert read.hidden.tolist() == [starts[2]]
     tail = read.raw[starts[2] :]
     assert (tail == isa.concat([isa.mov(isa.R0, isa.R1), isa.exit_()])).all()
+
+
+NO_ROUNDS = """
+    r1 = 0
+    r2 = cb ll
+    r3 = 0
+    r4 = 0
+    call bpf_loop
+    r0 = 0
+    exit
+cb:
+    r0 = 0
+    exit
+"""
+
+
+def test_a_callback_that_is_gone_leaves_its_call_behind() -> None:
+    """A loop of no rounds is written out, then its callback removed: the call leads nowhere."""
+    program, btf = with_lines(asm.assemble(NO_ROUNDS))
+    with kernel.load(program, prog_type="sched_cls", btf=btf) as loaded:
+        read = kernel.read_xlated(loaded)
+    insns, external = read.program.insns, read.program.external
+    assert read.program.subprogs.start.tolist() == [0]
+    assert (
+        external.tolist()
+        == np.flatnonzero(
+            isa.is_subprog_call(insns) | (isa.is_ld_imm64(insns) & (isa.src(insns) == 4))
+        ).tolist()
+    )
+    assert (external + 1 + insns["imm"][external]).tolist() == [len(insns)] * 2
+    assert not np.isin(read.program.refs.slot, external).any()
+
+
+def test_our_pipeline_refuses_what_leads_nowhere() -> None:
+    """With another subprog behind it the kernel's own call leads into that one."""
+    program, btf = with_lines(asm.assemble(NO_ROUNDS))
+    with kernel.load(program, prog_type="sched_cls", btf=btf, log_level=6, keep_log=True) as loaded:
+        given = with_aux(loaded, kernel.submitted(loaded)).submitted
+    target = Target.internal(btf=kernel.vmlinux_btf())
+    with pytest.raises(LostTargetError, match="its target was deleted"):
+        Pipeline.kernel("6.18").run(given.program, target, given.subject)
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "info": "Say what an object holds.",
     "kernel-diff": "Compare what the running kernel makes of programs with what we do.",
     "passes": "List the passes that a pipeline can have.",
+    "profile": "Say where an instrumented object spends its instructions.",
     "trace": "Print registers at places of an object, or read what it sent.",
     "verify": "Run two objects on made inputs, and look for where they differ.",
 }

@@ -94,6 +94,15 @@ def test_ranges_and_bits_decide_branches(condition: str, dead: str | None) -> No
     assert unseen(aux) == expected
 
 
+@pytest.mark.parametrize(("n_cpus", "dead"), [(None, []), (5, []), (4, [3]), (1, [3])])
+def test_a_cpu_number_is_below_the_number_of_cpus(n_cpus: int | None, dead: list[int]) -> None:
+    """A comparison with it is decided if that is known: do_refine_retval_range()."""
+    text = "call bpf_get_smp_processor_id; r1 = r0; if r0 < 4 goto out; r1 = 7; out: r0 = 0; exit"
+    program = asm.assemble(text)
+    aux = aux_data(program, Subject(prog_type=ProgType.SCHED_CLS, n_cpus=n_cpus), None)
+    assert unseen(aux) == dead
+
+
 def test_refined_range_decides_a_later_branch() -> None:
     """A number that is at most 5 behind one comparison is not 9 in the next."""
     aux = analyse(

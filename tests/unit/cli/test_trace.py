@@ -46,8 +46,8 @@ def test_a_message_may_have_commas(run: Any, tmp_path: Path) -> None:
     assert (place.message, place.to) == ("{a, b}", "ring")
 
 
-def test_says_that_there_was_no_room(run: Any, tmp_path: Path) -> None:
-    """A place that had to move is named, and a second trace tells its own places only."""
+def test_a_second_trace_tells_its_own_places(run: Any, tmp_path: Path) -> None:
+    """What was traced before is not told again."""
     once = tmp_path / "once.o"
     run("trace", LOOP, "--at", "drain", "-o", once)
     done = run("trace", once, "--at", "drain_wide", "--ring", "-o", once)
@@ -84,19 +84,19 @@ def test_help_shows_both_forms(run: Any) -> None:
     """One help has what there is to know of tracing and of reading."""
     text = run("trace", "--help").stdout
     assert "trace OBJ --at PLACE" in text
-    assert "trace read TRACED_OBJ WHERE" in text
+    assert "trace read TRACED_OBJ --pin PATH" in text
     assert "--follow" in text
-    assert "map:17 --json" in run("trace", "read", "--help").stdout
+    assert "--id 17 --json" in run("trace", "read", "--help").stdout
 
 
 def test_reading_what_was_not_traced(run: Any, tmp_path: Path) -> None:
     """An object without records, and one that prints, cannot be read."""
-    assert "nothing in it is traced" in run("trace", "read", LOOP, "map:1", status=1).stderr
+    assert "nothing in it is traced" in run("trace", "read", LOOP, "--id", "1", status=1).stderr
     out = tmp_path / "printing.o"
     run("trace", LOOP, "--at", "drain", "-q", "-o", out)
-    assert "see /sys/kernel/tracing" in run("trace", "read", out, "map:1", status=1).stderr
+    assert "see /sys/kernel/tracing" in run("trace", "read", out, "--id", "1", status=1).stderr
     run("trace", LOOP, "--at", "drain", "--ring", "-q", "-o", out)
-    assert "give map:ID, prog:ID" in run("trace", "read", out, "17", status=1).stderr
+    assert "Give one of --pin, --id and" in run("trace", "read", out, status=2).stderr
 
 
 @pytest.fixture
@@ -113,18 +113,18 @@ def loaded(run: Any, tmp_path: Path) -> Any:
 def test_reads_records(run: Any, loaded: Any) -> None:
     """What was sent is printed once, with its place and the registers."""
     path, opened = loaded
-    where = f"map:{opened.maps[MAP_NAME].info().id}"
-    lines = run("trace", "read", path, where).stdout.splitlines()
+    where = ("--id", str(opened.maps[MAP_NAME].info().id))
+    lines = run("trace", "read", path, *where).stdout.splitlines()
     assert [line.partition(": ")[2] for line in lines] == ["drain#1 r1=0x1", "drain#1 r1=0x0"]
-    assert run("trace", "read", path, where).stdout == ""
+    assert run("trace", "read", path, *where).stdout == ""
 
 
 def test_reads_records_as_json(run: Any, loaded: Any) -> None:
     """A record a line, from the map of a program, as many as are asked for."""
     path, opened = loaded
-    where = f"prog:{opened.programs['back_edge'].info().id}"
+    where = ("--prog-id", str(opened.programs["back_edge"].info().id))
     for wanted in (1, 0):
-        (line,) = run("trace", "read", path, where, "--json", "-f", "-n", "1").stdout.splitlines()
+        (line,) = run("trace", "read", path, *where, "--json", "-f", "-n", "1").stdout.splitlines()
         record = json.loads(line)
         assert record.pop("time_ns") > 0
         assert record == {
@@ -142,8 +142,8 @@ def test_records_of_another_object(run: Any, loaded: Any, tmp_path: Path) -> Non
     _, opened = loaded
     other = tmp_path / "other.o"
     run("trace", LOOP, "--at", "drain", "--regs", "r1", "--ring", "-q", "-o", other)
-    where = f"map:{opened.maps[MAP_NAME].info().id}"
-    message = run("trace", "read", other, where, status=1).stderr
+    where = ("--id", str(opened.maps[MAP_NAME].info().id))
+    message = run("trace", "read", other, *where, status=1).stderr
     assert "is none of this object's; give the very object that is loaded" in message
 
 
@@ -151,8 +151,8 @@ def test_a_program_without_records(run: Any, loaded: Any) -> None:
     """A program that has no ring buffer of ours says so."""
     path, _ = loaded
     with kernel.open_object(str(LOOP)) as plain:
-        where = f"prog:{plain.programs['back_edge'].info().id}"
-        assert "has no map bpfpatch_trace" in run("trace", "read", path, where, status=1).stderr
+        where = ("--prog-id", str(plain.programs["back_edge"].info().id))
+        assert "has no map bpfpatch_trace" in run("trace", "read", path, *where, status=1).stderr
 
 
 def test_missing_helpers_are_told(

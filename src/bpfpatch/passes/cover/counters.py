@@ -41,20 +41,26 @@ def percpu(pointer: int, value: int, home: int, counter: int) -> isa.Insns:
     )
 
 
-KEPT: Final = (isa.R6, isa.R7, isa.R8, isa.R9)
+_KEPT: Final = (isa.R6, isa.R7, isa.R8, isa.R9)
 
 
 def lookup(home: int, arguments: list[int]) -> isa.Insns:
-    """Look up the only entry; R6 to R9 are nobody's yet where a function starts."""
-    pairs = list(zip(KEPT, arguments, strict=False))
+    """Look up the only entry; R6 to R9 are nobody's yet where a function starts.
+
+    A fifth argument waits where the pointer will be.
+    """
+    pairs = list(zip(_KEPT, arguments, strict=False))
+    rest = arguments[len(_KEPT) :]
     return np.concatenate(
         [
             *[isa.mov(kept, isa.Reg(argument)) for kept, argument in pairs],
+            *[isa.store("u64", isa.R10, -home, isa.Reg(argument)) for argument in rest],
             isa.store("u32", isa.R10, -home + WORD, 0),
             isa.mov(isa.R2, isa.R10),
             isa.alu("+=", isa.R2, -home + WORD),
             isa.ld_imm64(isa.R1, 0),
             isa.call_helper("map_lookup_elem"),
+            *[isa.load("u64", argument, isa.R10, -home) for argument in rest],
             isa.store("u64", isa.R10, -home, isa.R0),
             *[isa.mov(argument, isa.Reg(kept)) for kept, argument in pairs],
         ]

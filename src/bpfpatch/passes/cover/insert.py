@@ -15,7 +15,7 @@ from bpfpatch.program.types import Mask
 
 from ..scratch import Place
 from ..setting import ObjectEdit
-from .counters import KEPT, WORD, direct, lookup, percpu
+from .counters import WORD, direct, lookup, percpu
 from .flow import Flow
 from .mapping import DATA_SECTION, CoverMap
 from .plan import Code, Work
@@ -87,8 +87,8 @@ class Inserter:
             has_lock: (m,) by function of the view, whether it may be called with a lock held.
 
         Raises:
-            UnsupportedError: a function has no stack or register left for that, or is no place
-                to call a helper from.
+            UnsupportedError: a function has no stack left for that, or is no place to call a
+                helper from.
         """
         for flow in flows:
             slot = int(self._code.blocks.start[flow.blocks.start])
@@ -98,12 +98,6 @@ class Inserter:
                 )
             home = self._home(flow.subprog)
             arguments = [reg for reg in range(1, 6) if self._code.scratch.live(slot) >> reg & 1]
-            if len(arguments) > len(KEPT):
-                raise self._refused(
-                    flow.subprog,
-                    "takes five arguments, and there are but four "
-                    "registers to keep them in while a map is looked up",
-                )
             insns = lookup(home, arguments)
             node = self._patches.prepend(int(self._code.view.node[slot]), Body(insns))
             self._relocate(node, insns, slot)

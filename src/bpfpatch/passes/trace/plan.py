@@ -105,11 +105,13 @@ class Planner:
         wrong = self._state.obstacle(slot)
         if wrong:
             return wrong
-        live, asked = self._state.live(slot), _mask(registers)
+        asked = _mask(registers)
+        # What nobody but us reads has to be there again in the next round of a loop.
+        live = self._state.live(slot) | asked
         # A record has the values that are asked for anyway.
-        lost = (live & ~asked if has_record else live | asked) & CLOBBERED
+        lost = (live & ~asked if has_record else live) & CLOBBERED
         waiting = [register for register in range(isa.R6) if lost >> register & 1]
-        spare = [reg for reg in range(isa.R6, isa.R10) if not (live | asked) >> reg & 1]
+        spare = [reg for reg in range(isa.R6, isa.R10) if not live >> reg & 1]
         moved = dict(zip(waiting, spare, strict=False))
         rest = waiting[len(moved) :]
         n_record = HEAD + WORD * len(registers) if has_record else 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
 
 import numpy as np
 
@@ -14,17 +13,15 @@ from bpfpatch.analysis.initialized import initialized
 from bpfpatch.analysis.liveness import Liveness
 from bpfpatch.btf import Btf
 from bpfpatch.patch import CodeView, PatchList
-from bpfpatch.program.types import LOST, Mask
+from bpfpatch.program.types import LOST, Mask, Slots
 
 from ..cover.flow import may_vanish
-from ..scratch import Scratch, fastcall_sequences
+from ..scratch import fastcall_sequences
 from ..sites import indirect_targets
+from .frames import Frames
 from .kfuncs import with_stand_ins
 from .locks import held
 from .maybe import MaybeSet
-
-_MAY_GOTO_BYTES: Final = 16
-"""What the kernel adds to the frame of a function with a may_goto."""
 
 
 class State:
@@ -58,16 +55,16 @@ class State:
         throws = [slot for slot, name in kfuncs.items() if name == "bpf_throw"]
         leaves = may_vanish(view, np.array(throws, np.int32))
         self.blocks = blocks = Blocks.of(view, indirect_targets(program, view), leaves)
+        mains = np.flatnonzero(np.isin(view.node, programs)).astype(np.int32)
         # A global function's arguments are checked where it is called, read or not.
-        known = _initialized(view, blocks, Liveness.of(view, blocks))
+        known = _initialized(view, blocks, Liveness.of(view, blocks), mains)
         liveness = Liveness.of(view, blocks, known)
         self.writes = liveness.writes
         self._live = liveness.before
-        self._set = _initialized(view, blocks, liveness)
-        mains = np.flatnonzero(np.isin(view.node, programs)).astype(np.int32)
+        self._set = _initialized(view, blocks, liveness, mains)
         self._maybe = MaybeSet(view, blocks, liveness.writes, mains)
         self._held = held(view, blocks, kfuncs)
-        self._scratch = Scratch(view, blocks)
+        self._frames = Frames(patches, view, blocks, btf)
 
     def live(self, slot: int) -> int:
         """Registers that somebody reads later, in front of an instruction, as a mask."""
@@ -98,23 +95,7 @@ class State:
 
     def home(self, slot: int, n_bytes: int) -> int | str:
         """Bytes below R10 of n_bytes of the frame that are nobody's, or why there are none."""
-        subprog = int(self.view.subprog_of(np.array([slot], np.int32))[0])
-        bounds = [*self.view.starts.tolist(), len(self.view)]
-        body = self.view.insns[bounds[subprog] : bounds[subprog + 1]]
-        more = _MAY_GOTO_BYTES if isa.is_may_goto(body).any() else 0
-        bottom = self._scratch.home(subprog, n_bytes + more)
-        if bottom is not None:
-            return bottom - more
-        stack = self._scratch.stack
-        if not stack.is_known[subprog]:
-            return (
-                f"{n_bytes} bytes of stack are needed, and which of them are free is not known: "
-                "an address in the frame is given to another function, or computed"
-            )
-        return (
-            f"{n_bytes} bytes of stack are needed, and the function may have "
-            f"{max(int(stack.room[subprog]) - more, 0)} more; trace fewer registers"
-        )
+        return self._frames.home(slot, n_bytes)
 
 
 def _inside_sequences(view: CodeView) -> Mask:
@@ -125,8 +106,10 @@ def _inside_sequences(view: CodeView) -> Mask:
     return out
 
 
-def _initialized(view: CodeView, blocks: Blocks, liveness: Liveness) -> Masks:
-    """Registers that are set, where the first function may be any, not a program only."""
-    # The first of the starts counts as a program's; a second one at the same place does not.
+def _initialized(view: CodeView, blocks: Blocks, liveness: Liveness, programs: Slots) -> Masks:
+    """(n,) registers that are set; a program is given R1, whether it reads it or not."""
+    before = liveness.before.copy()
+    before[programs] |= np.uint16(1 << isa.R1)
+    # The first of the starts counts as the only program's; a second one at its place does not.
     starts = np.concatenate([view.starts[:1], view.starts])
-    return initialized(replace(view, starts=starts), blocks, liveness)
+    return initialized(replace(view, starts=starts), blocks, replace(liveness, before=before))

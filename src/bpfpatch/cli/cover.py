@@ -1,0 +1,248 @@
+"""``bpfpatch cover``: make an object count what runs, run one, and report."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any, Final
+
+import click
+
+from bpfpatch.coverage import collect, cover_map
+from bpfpatch.coverage.run import Ran, instrumented, run
+from bpfpatch.elf import ElfObject
+from bpfpatch.elf.files import write_all
+from bpfpatch.errors import OptionError
+from bpfpatch.facts.kinds import ProgType
+from bpfpatch.kernel import section_kind
+from bpfpatch.passes import Pipeline, Result, Target
+from bpfpatch.passes.cover import Cover
+from bpfpatch.passes.cover.cover import COUNTING
+from bpfpatch.runs import MODES, available
+
+from .exec_inputs import given_inputs
+from .failure import Command, Failure, blame
+from .inputs import check_terminal, read_object
+from .screen import echo, patience
+
+_DEFAULT: Final = "instrument"
+_COMMANDS: Final = {
+    _DEFAULT: ("bpfpatch.cli.cover", "Make an object that counts."),
+    "run": ("bpfpatch.cli.cover", "Run a program on input, and save what was counted."),
+    "report": ("bpfpatch.cli.cover_report", "Say what ran, from saved counters or live ones."),
+}
+"""Each command's module, and what it does."""
+
+EPILOG: Final = """\b
+Examples:
+  bpfpatch cover lb.o -o lb.cover.o
+  bpfpatch cover run lb.cover.o --pcap traffic.pcap -o counters.json
+  bpfpatch cover report lb.cover.o counters.json
+  bpfpatch cover report lb.cover.o --prog-id 42 -o lb.html
+
+\b
+`bpfpatch cover OBJ` is `bpfpatch cover instrument OBJ`; of a file named like a
+command say ./run. Load the new object as the old one, with libbpf, bpftool or
+another loader: its counters are in a map of their own.
+"""
+
+
+class _Group(click.Group):
+    """Commands that are imported when they are asked for; anything else is an object."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        name = {_DEFAULT: "instrument", "run": "run_command"}.get(cmd_name, "command")
+        found = getattr(importlib.import_module(_COMMANDS[cmd_name][0]), name)
+        assert isinstance(found, click.Command)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in _COMMANDS and args[0] not in ctx.help_option_names:
+            args = [_DEFAULT, *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(
+    "cover",
+    cls=_Group,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    options_metavar="",
+    subcommand_metavar="OBJ -o OUT | COMMAND [ARGS]...",
+)
+def command() -> None:
+    """Count which lines, branches and functions of an object run."""
+
+
+_edges_option = click.option(
+    "--edges/--no-edges", help="Tell both sides of every branch apart, at a few counters more."
+)
+
+
+@click.command(_DEFAULT, cls=Command)
+@click.argument("obj", metavar="OBJ")
+@click.option("-o", "--output", metavar="OUT", required=True, help="File to write; - for stdout.")
+@_edges_option
+@click.option(
+    "--count",
+    type=click.Choice(COUNTING),
+    default="atomic",
+    show_default=True,
+    help="How: plain loses counts where processors meet, percpu takes 16 bytes of stack.",
+)
+@click.option("--tree/--no-tree", default=True, help="Leave out counters that follow from others.")
+@click.option(
+    "--cpu",
+    type=click.Choice(["v1", "v2", "v3", "v4"]),
+    help="The highest cpu version that the result may need.",
+)
+@click.option(
+    "--dwarf",
+    type=click.Choice(["drop", "refuse"]),
+    default="drop",
+    show_default=True,
+    help="What to do with DWARF that would go stale.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="No report and no notices.")
+def instrument(
+    *,
+    obj: str,
+    output: str,
+    edges: bool,
+    count: str,
+    tree: bool,
+    cpu: str | None,
+    dwarf: Any,
+    quiet: bool,
+) -> None:
+    """Write an object OUT that does what OBJ does, and counts what runs of it."""
+    if not output:
+        raise click.UsageError("-o takes the name of a file, or - for stdout, not nothing")
+    check_terminal(output)
+    where, found = read_object(obj)
+    pipeline = Pipeline((Cover(edges=edges, count=count, tree=tree),))
+    with blame(where), patience("instrumenting"):
+        made, result = pipeline.run_object(found, Target.loadable(cpu=cpu), dwarf)
+        data = made.to_bytes()
+    with blame("<stdout>" if output == "-" else output):
+        write_all(output, data)
+    if not quiet:
+        for line in (*made.notices, _summary(made, result)):
+            echo(f"{where}: {line}", err=True)
+
+
+def _summary(made: ElfObject, result: Result) -> str:
+    cover = cover_map(made)
+    n_blocks = sum(len(one.blocks) for one in cover.functions)
+    report = result.report
+    return (
+        f"{cover.n_counters} counters in {cover.home} for {n_blocks} blocks of "
+        f"{len(cover.functions)} functions; {report.n_before} -> {report.n_after} instructions"
+    )
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What to run, and how; texts as they were given."""
+
+    prog: str | None
+    mode: str
+    type_name: str | None
+    hex_text: str | None
+    path: str | None
+    pcap: str | None
+    ctx_text: str | None
+    repeat: int
+    budget: int
+
+
+RUN_EPILOG: Final = """\b
+Examples:
+  bpfpatch cover run lb.o --pcap traffic.pcap --object lb.cover.o -o counters.json
+  bpfpatch cover run lb.cover.o --prog balance --hex 'ff ff ...' --mode jit -o counters.json
+
+\b
+An object that does not count yet is instrumented for the run, with --edges;
+--object keeps it, for `bpfpatch cover report`. Input is as for `bpfpatch exec`.
+"""
+
+
+@click.command("run", cls=Command, epilog=RUN_EPILOG)
+@click.argument("obj", metavar="OBJ")
+@click.option("--prog", metavar="NAME", help="Which program of the object.")
+@click.option(
+    "--mode", type=click.Choice(MODES), default="interp", show_default=True, help="Where to run it."
+)
+@click.option("--type", "type_name", metavar="TYPE", help="Kind of program: xdp, sched_cls, ...")
+@click.option("--hex", "hex_text", metavar="HEX", help="The input, as hex digits.")
+@click.option("--file", "path", metavar="FILE", help="The input, a file's bytes; - for stdin.")
+@click.option("--pcap", metavar="FILE", help="One run for each packet of a capture; - for stdin.")
+@click.option("--ctx", "ctx_text", metavar="HEX", help="The context, beside a packet.")
+@click.option("--repeat", metavar="N", type=click.IntRange(1), default=1, help="Run N times.")
+@click.option(
+    "--budget",
+    type=click.IntRange(1),
+    default=1_000_000,
+    show_default=True,
+    help="Instructions that a run may take (interp).",
+)
+@click.option("-o", "--output", metavar="OUT", required=True, help="File for the counters.")
+@click.option("--object", "keep", metavar="FILE", help="Write the object that counted, too.")
+@click.option("-q", "--quiet", is_flag=True, help="No report and no notices.")
+def run_command(*, obj: str, output: str, keep: str | None, quiet: bool, **options: Any) -> None:
+    """Run a program of OBJ on given input, and save what it counted to OUT."""
+    asked = _Asked(**options)
+    if (obj, asked.path, asked.pcap).count("-") > 1:
+        raise click.UsageError("only one of the program and the input can come from stdin")
+    if output == "-" == keep:
+        raise click.UsageError("only one of --output and --object can go to stdout")
+    reason = available(asked.mode)
+    if reason is not None:
+        raise Failure(f"mode {asked.mode}", reason)
+    where, found = read_object(obj)
+    with blame(where):
+        counting = instrumented(found)
+    ran = _run(where, counting, asked)
+    _write(output, collect.save(ran.coverage))
+    if keep is not None:
+        _write(keep, counting.to_bytes())
+    if not quiet:
+        functions = ran.coverage.functions
+        called = sum(function.calls > 0 for function in functions)
+        told = f"{len(ran.outcomes)} runs; {called} of {len(functions)} functions were called"
+        for line in (*ran.coverage.notices, told):
+            echo(f"{where}: {line}", err=True)
+
+
+def _run(where: str, counting: ElfObject, asked: _Asked) -> Ran:
+    with blame(where):
+        name = _program(counting, asked.prog)
+        kind = section_kind(counting.link(name).section).type
+        kind = kind if asked.type_name is None else ProgType.of(asked.type_name)
+    given = given_inputs(asked.hex_text, asked.path, asked.pcap, asked.ctx_text, kind)
+    inputs = [one for one in given.inputs for _ in range(asked.repeat)]
+    with blame(where), patience("running"):
+        return run(counting, name, inputs, asked.mode, prog_type=kind, budget=asked.budget)
+
+
+def _write(path: str, data: bytes) -> None:
+    check_terminal(path)
+    with blame("<stdout>" if path == "-" else path):
+        write_all(path, data)
+
+
+def _program(obj: ElfObject, wanted: str | None) -> str:
+    names = [info.name for info in obj.programs]
+    if wanted is None and len(names) != 1:
+        found = ", ".join(names) or "none"
+        raise OptionError(f"it has {len(names)} programs; choose one with --prog: {found}")
+    return wanted or names[0]

@@ -1,0 +1,196 @@
+"""``bpfpatch cover report``: what ran, as a table, a page, or for other tools."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import click
+
+from bpfpatch.coverage import Coverage, cover_map
+from bpfpatch.coverage.cobertura import to_cobertura
+from bpfpatch.coverage.collect import from_map_id, from_pin, from_program_id, load
+from bpfpatch.coverage.data import to_data
+from bpfpatch.coverage.html import to_html
+from bpfpatch.coverage.lcov import to_lcov
+from bpfpatch.coverage.sources import Sources, write_known_lines
+from bpfpatch.coverage.terminal import file_table, function_table, source_listing
+from bpfpatch.coverage.totals import of_object
+from bpfpatch.elf.files import read_all, write_all
+from bpfpatch.errors import OptionError
+from bpfpatch.passes.cover import CoverMap
+
+from .cover_show import echo_coverage, echo_listing, echo_notices
+from .failure import Command, Failure, blame
+from .inputs import read_object
+from .screen import patience
+
+_FORMATS: Final = ("terminal", "lcov", "cobertura", "html", "json")
+_BY_SUFFIX: Final = {
+    ".html": "html",
+    ".htm": "html",
+    ".info": "lcov",
+    ".lcov": "lcov",
+    ".xml": "cobertura",
+    ".json": "json",
+}
+
+EPILOG: Final = """\b
+Examples:
+  bpfpatch cover report lb.cover.o monday.json tuesday.json
+  bpfpatch cover report lb.cover.o --pin /sys/fs/bpf/lb --lines
+  bpfpatch cover report lb.cover.o run.json --source-root src -o lb.html
+  bpfpatch cover report lb.cover.o run.json --write-sources src -o lb.info && genhtml lb.info
+  bpfpatch cover report lb.cover.o run.json --fail-under 80
+
+\b
+OBJ is the instrumented object. COUNTERS are what `bpfpatch cover run` saved or
+what `bpftool map dump -j` printed; those of several runs are added up. Without
+--format, OUT's name decides: .html, .info, .xml or .json.
+Exit status: 0 done, 1 failed or less than --fail-under, 2 wrong arguments.
+"""
+
+
+@click.command("report", cls=Command, epilog=EPILOG)
+@click.argument("obj", metavar="OBJ")
+@click.argument("counters", metavar="[COUNTERS]...", nargs=-1)
+@click.option("--pin", "pins", metavar="PATH", multiple=True, help="A pinned map or program.")
+@click.option("--id", "map_ids", metavar="N", type=int, multiple=True, help="A map, by its id.")
+@click.option(
+    "--prog-id", "prog_ids", metavar="N", type=int, multiple=True, help="A program, by its id."
+)
+@click.option("--format", "wanted", type=click.Choice(_FORMATS), help="What to make.")
+@click.option("-o", "--output", metavar="OUT", default="-", help="Where to; - for stdout.")
+@click.option("--lines", is_flag=True, help="Show the source with counts (terminal).")
+@click.option("--functions", is_flag=True, help="Show a row for each function (terminal).")
+@click.option(
+    "--source-root",
+    "roots",
+    metavar="DIR",
+    multiple=True,
+    help="Look for source files here; without, only the lines that the object has are shown.",
+)
+@click.option(
+    "--write-sources",
+    metavar="DIR",
+    help="Write the known lines of files not found here, for tools that show them.",
+)
+@click.option(
+    "--fail-under",
+    metavar="PERCENT",
+    type=click.FloatRange(0, 100),
+    help="Exit with 1 if less of the lines ran; of the blocks, where no lines are known.",
+)
+def command(
+    *,
+    obj: str,
+    counters: tuple[str, ...],
+    pins: tuple[str, ...],
+    map_ids: tuple[int, ...],
+    prog_ids: tuple[int, ...],
+    wanted: str | None,
+    output: str,
+    lines: bool,
+    functions: bool,
+    roots: tuple[str, ...],
+    write_sources: str | None,
+    fail_under: float | None,
+) -> None:
+    """Say which lines, branches and functions of OBJ ran."""
+    form = wanted or _BY_SUFFIX.get(Path(output).suffix.lower(), "terminal")
+    if form == "terminal" and output != "-":
+        raise click.UsageError(f"what to write to {output}? Say so with --format, or by its name")
+    if form != "terminal" and (lines or functions):
+        raise click.UsageError("--lines and --functions are for --format terminal")
+    if (obj, *counters).count("-") > 1:
+        raise click.UsageError("only one of OBJ and COUNTERS can come from stdin")
+    where, found = read_object(obj)
+    with blame(where):
+        cover = cover_map(found)
+    first, *others = _given(cover, counters, pins, map_ids, prog_ids)
+    coverage = first.merged(*others)
+    sources = _sources(coverage, roots, write_sources)
+    title = Path(where).name
+    echo_notices(where, (*coverage.notices, *sources.notices))
+    if form == "terminal":
+        _show(coverage, sources, lines=lines, functions=functions)
+    else:
+        with patience("writing"), blame(where):
+            data = _made(form, coverage, sources, title)
+        with blame("<stdout>" if output == "-" else output):
+            write_all(output, data)
+    if fail_under is not None:
+        _check(where, coverage, fail_under)
+
+
+def _given(
+    cover: CoverMap,
+    counters: tuple[str, ...],
+    pins: tuple[str, ...],
+    map_ids: tuple[int, ...],
+    prog_ids: tuple[int, ...],
+) -> Iterator[Coverage]:
+    """What ran by each of the counters."""
+    if not (counters or pins or map_ids or prog_ids):
+        raise click.UsageError("which counters? Give files, --pin, --id or --prog-id")
+    for path in counters:
+        with blame("<stdin>" if path == "-" else path):
+            yield load(read_all(path), cover)
+    for pin in pins:
+        with blame(pin):
+            yield from_pin(cover, pin)
+    for map_id in map_ids:
+        with blame(f"map {map_id}"):
+            yield from_map_id(cover, map_id)
+    for prog_id in prog_ids:
+        with blame(f"program {prog_id}"):
+            yield from_program_id(cover, prog_id)
+
+
+def _sources(coverage: Coverage, roots: tuple[str, ...], folder: str | None) -> Sources:
+    for root in roots:
+        if not Path(root).is_dir():
+            raise Failure(root, "is no folder to look for source files in")
+    sources = Sources.find(coverage, roots)
+    if folder is None:
+        return sources
+    with blame(folder):
+        return write_known_lines(coverage, sources, folder)
+
+
+def _show(coverage: Coverage, sources: Sources, *, lines: bool, functions: bool) -> None:
+    if lines:
+        echo_listing(source_listing(coverage, sources))
+    if functions or not coverage.files:
+        echo_coverage(function_table(coverage))
+    echo_coverage(file_table(coverage))
+
+
+def _made(form: str, coverage: Coverage, sources: Sources, title: str) -> bytes:
+    if form == "lcov":
+        text = to_lcov(coverage, sources, Path(title).stem)
+    elif form == "cobertura":
+        text = to_cobertura(coverage, sources, name=title, timestamp=_milliseconds())
+    elif form == "html":
+        text = to_html(coverage, sources, title)
+    else:
+        text = f"{json.dumps(to_data(coverage), indent=2)}\n"
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _milliseconds() -> int:
+    """Now; or what whoever builds reproducibly says that it is."""
+    given = os.environ.get("SOURCE_DATE_EPOCH", "")
+    return 1000 * (int(given) if given.isdigit() else int(time.time()))
+
+
+def _check(where: str, coverage: Coverage, least: float) -> None:
+    name, tally = of_object(coverage).main
+    if not tally.total:
+        raise OptionError("there is no code whose coverage could be enough")
+    if 100 * tally.share < least:
+        raise Failure(where, f"{tally.percent} of the {name} ran, --fail-under wants {least:g} %")

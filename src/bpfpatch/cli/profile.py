@@ -1,0 +1,129 @@
+"""``bpfpatch profile``: where an instrumented object spends its instructions."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from bpfpatch.coverage import Coverage, cover_map
+from bpfpatch.coverage.heat import to_dot, to_svg
+from bpfpatch.coverage.profile import Cost, Profile
+from bpfpatch.elf.files import write_all
+
+from .cover_report import _given
+from .cover_show import echo_notices
+from .failure import Command, Failure, blame
+from .inputs import read_object
+from .screen import echo, echo_json, echo_table, patience
+
+_BY: Final = ("function", "line", "block")
+_PICTURES: Final = (".dot", ".gv", ".svg")
+
+EPILOG: Final = """\b
+Examples:
+  bpfpatch profile lb.cover.o counters.json
+  bpfpatch profile lb.cover.o --prog-id 42 --by line --top 20
+  bpfpatch profile lb.cover.o counters.json --function balance -o balance.svg
+
+\b
+OBJ is an object that `bpfpatch cover` made, COUNTERS what `bpfpatch cover run`
+saved or `bpftool map dump -j` printed; those of several runs are added up.
+Instructions of what a function calls are the callee's. A picture is of one
+function: its blocks and how often each ran; OUT ends in .dot, or in .svg where
+graphviz is installed.
+"""
+
+
+@click.command("profile", cls=Command, epilog=EPILOG)
+@click.argument("obj", metavar="OBJ")
+@click.argument("counters", metavar="[COUNTERS]...", nargs=-1)
+@click.option("--pin", "pins", metavar="PATH", multiple=True, help="A pinned map or program.")
+@click.option("--id", "map_ids", metavar="N", type=int, multiple=True, help="A map, by its id.")
+@click.option(
+    "--prog-id", "prog_ids", metavar="N", type=int, multiple=True, help="A program, by its id."
+)
+@click.option(
+    "--by", type=click.Choice(_BY), default="function", show_default=True, help="A row for each."
+)
+@click.option("--top", type=click.IntRange(min=1), default=30, show_default=True, help="Rows.")
+@click.option("--function", metavar="NAME", help="Which to draw; else the most expensive.")
+@click.option("-o", "--output", metavar="OUT", help="Draw a picture instead.")
+@click.option("--json", "as_json", is_flag=True, help="Print all rows as JSON.")
+def command(
+    *,
+    obj: str,
+    counters: tuple[str, ...],
+    pins: tuple[str, ...],
+    map_ids: tuple[int, ...],
+    prog_ids: tuple[int, ...],
+    by: str,
+    top: int,
+    function: str | None,
+    output: str | None,
+    as_json: bool,
+) -> None:
+    """Say in which functions, lines or blocks of OBJ instructions ran, the most first."""
+    if function is not None and output is None:
+        raise click.UsageError("--function is of the picture; say where to, with -o OUT")
+    if output is not None and Path(output).suffix.lower() not in _PICTURES:
+        raise click.UsageError(f"a picture's name ends in {' or '.join(_PICTURES)}, not {output}")
+    if (obj, *counters).count("-") > 1:
+        raise click.UsageError("only one of OBJ and COUNTERS can come from stdin")
+    where, found = read_object(obj)
+    with blame(where):
+        cover = cover_map(found)
+    first, *others = _given(cover, counters, pins, map_ids, prog_ids)
+    coverage = first.merged(*others)
+    echo_notices(where, coverage.notices)
+    profile = Profile.of(coverage)
+    if output is not None:
+        _draw(where, coverage, profile, function, output)
+    elif as_json:
+        echo_json(_json(profile))
+    else:
+        _show(profile, by, top)
+
+
+def _draw(
+    where: str, coverage: Coverage, profile: Profile, function: str | None, output: str
+) -> None:
+    if function is None:
+        if not profile.functions:
+            raise Failure(where, "nothing ran; say with --function what to draw")
+        function = profile.functions[0].name
+    with blame(where), patience("drawing"):
+        text = to_dot(coverage, function)
+        if Path(output).suffix.lower() == ".svg":
+            text = to_svg(text)
+    with blame(output):
+        write_all(output, text.encode("utf-8", "backslashreplace"))
+
+
+def _show(profile: Profile, by: str, top: int) -> None:
+    costs = {"function": profile.functions, "line": profile.lines, "block": profile.blocks}[by]
+    rows = [
+        (cost.n_insns, f"{100 * cost.share:.1f}", cost.times, cost.name, cost.text)
+        for cost in costs[:top]
+    ]
+    columns = ["insns#", "%#", "times#", by, "source"]
+    if by != "line":
+        columns, rows = columns[:-1], [row[:-1] for row in rows]  # type: ignore[misc]
+    echo_table("", columns, rows)
+    echo(f"{profile.n_insns} instructions ran")
+    if len(costs) > top:
+        echo(f"{len(costs) - top} more rows: see --top")
+
+
+def _json(profile: Profile) -> dict[str, Any]:
+    def rows(costs: tuple[Cost, ...]) -> list[dict[str, Any]]:
+        return [asdict(cost) for cost in costs]
+
+    return {
+        "insns": profile.n_insns,
+        "functions": rows(profile.functions),
+        "lines": rows(profile.lines),
+        "blocks": rows(profile.blocks),
+    }

@@ -1,0 +1,136 @@
+"""Coverage as Cobertura's XML, which most CI systems read.
+
+Source: coverage-04.dtd of Cobertura 2.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+from xml.etree import ElementTree
+
+from bpfpatch._version import __version__
+
+from .lcov import need_lines
+from .model import Branch, Coverage, FileCoverage
+from .pieces import Pieces
+from .sources import Sources
+from .totals import Tally, Totals, of_file, sides
+from .words import visible
+
+_HEAD: Final = (
+    '<?xml version="1.0" encoding="UTF-8"?>\n'
+    '<!DOCTYPE coverage SYSTEM "http://cobertura.sourceforge.net/xml/coverage-04.dtd">\n'
+)
+
+
+def to_cobertura(
+    coverage: Coverage, sources: Sources, *, name: str = "bpf", timestamp: int = 0
+) -> str:
+    """The document: one package, and a class for each source file, since C has none.
+
+    Args:
+        coverage: what ran.
+        sources: where the source files are.
+        name: of the package.
+        timestamp: milliseconds since 1970.
+
+    Raises:
+        OptionError: the object knows no source lines.
+    """
+    need_lines(coverage, "Cobertura report")
+    files = list(coverage.files.values())
+    totals = [of_file(file) for file in files]
+    lines = sum((one.lines for one in totals), Tally())
+    branches = sum((one.branches for one in totals), Tally())
+    rates = {"line-rate": _rate(lines), "branch-rate": _rate(branches), "complexity": "0"}
+    counts = {
+        "lines-covered": str(lines.hit),
+        "lines-valid": str(lines.total),
+        "branches-covered": str(branches.hit),
+        "branches-valid": str(branches.total),
+        "version": f"bpfpatch {__version__}",
+        "timestamp": str(timestamp),
+    }
+    root = ElementTree.Element("coverage", rates | counts)
+    ElementTree.SubElement(ElementTree.SubElement(root, "sources"), "source").text = "."
+    packages = ElementTree.SubElement(root, "packages")
+    package = ElementTree.SubElement(packages, "package", {"name": visible(name)} | rates)
+    classes = ElementTree.SubElement(package, "classes")
+    pieces = Pieces(coverage)
+    for file, total in zip(files, totals, strict=True):
+        _class(classes, coverage, file, total, pieces, sources)
+    ElementTree.indent(root)
+    return f"{_HEAD}{ElementTree.tostring(root, 'unicode')}\n"
+
+
+def _class(
+    parent: ElementTree.Element,
+    coverage: Coverage,
+    file: FileCoverage,
+    total: Totals,
+    pieces: Pieces,
+    sources: Sources,
+) -> None:
+    text = sources.of(file)
+    where = text.name if text.found is None else visible(str(text.found))
+    rates = {
+        "line-rate": _rate(total.lines),
+        "branch-rate": _rate(total.branches),
+        "complexity": "0",
+    }
+    one = ElementTree.SubElement(parent, "class", {"name": text.name, "filename": where} | rates)
+    methods = ElementTree.SubElement(one, "methods")
+    number = {function.start: at for at, function in enumerate(coverage.functions)}
+    for function in file.functions:
+        mine = pieces.lines_of(number[function.start], file.path)
+        ways = [way for branch in function.branches for way in sides(branch)]
+        method = ElementTree.SubElement(
+            methods,
+            "method",
+            {
+                "name": visible(function.name),
+                "signature": "",
+                "line-rate": _rate(Tally.of(mine.values())),
+                "branch-rate": _rate(Tally.of(ways)),
+                "complexity": "0",
+            },
+        )
+        inside = set(function.branches)
+        branches = {
+            line: [branch for branch in found if branch in inside]
+            for line, found in file.branches.items()
+        }
+        _lines(method, mine, branches)
+    _lines(one, file.lines, file.branches)
+
+
+def _lines(
+    parent: ElementTree.Element,
+    counts: dict[int, int],
+    branches: dict[int, list[Branch]] | dict[int, tuple[Branch, ...]],
+) -> None:
+    lines = ElementTree.SubElement(parent, "lines")
+    for number, count in counts.items():
+        known = [found for branch in branches.get(number, ()) if (found := sides(branch))]
+        is_branch = "true" if known else "false"
+        line = ElementTree.SubElement(
+            lines, "line", {"number": str(number), "hits": str(count), "branch": is_branch}
+        )
+        if not known:
+            continue
+        line.set("condition-coverage", _condition(way for ways in known for way in ways))
+        conditions = ElementTree.SubElement(line, "conditions")
+        for at, ways in enumerate(known):
+            row = {"number": str(at), "type": "jump", "coverage": _condition(ways).split()[0]}
+            ElementTree.SubElement(conditions, "condition", row)
+
+
+def _condition(ways: Iterable[int]) -> str:
+    """As Cobertura writes it: ``50% (1/2)``."""
+    tally = Tally.of(ways)
+    return f"{100 * tally.hit // tally.total}% ({tally})"
+
+
+def _rate(tally: Tally) -> str:
+    return f"{tally.share:.4f}"

@@ -1,0 +1,74 @@
+"""The original instructions as text, with places and names in place of distances."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import numpy as np
+
+from bpfpatch import isa
+from bpfpatch.asm import format_insns
+
+from .model import Coverage
+from .words import visible
+
+_DISTANCE: Final = re.compile(r"(?:pc)?[+-]0x[0-9a-f]+$")
+
+
+class Code:
+    """An object's code before it was instrumented.
+
+    Args:
+        coverage: has the code, and the names of what it refers to.
+
+    Attributes:
+        goals: by slot of a jump, the slot that it goes to.
+    """
+
+    def __init__(self, coverage: Coverage) -> None:
+        insns = coverage.cover.insns
+        self._names = coverage.cover.names
+        self._texts = format_insns(insns)
+        self._kinds: list[int] = isa.ref_kinds(insns).tolist()
+        self._imm: list[int] = insns["imm"].tolist()
+        self._dst: list[int] = isa.dst(insns).tolist()
+        self._name_at = {one.start: one.name for one in coverage.functions}
+        self._sections = {one.section for one in coverage.functions}
+        self.goals = _jump_goals(insns)
+
+    def text(self, slot: int) -> str:
+        """One instruction, "" for the second half of an ld_imm64. A jump leads to ``LSLOT``."""
+        text, kind = self._texts[slot], self._kinds[slot]
+        if slot in self.goals:
+            return _DISTANCE.sub(f"L{self.goals[slot]}", text)
+        if kind not in (isa.RefKind.CALL, isa.RefKind.FUNC):
+            name = visible(self._names.get(slot, ""))
+            return f"{text}  <{name}>" if name else text
+        name = visible(self._function(slot))
+        if not name:
+            return text
+        return f"call {name}" if kind == isa.RefKind.CALL else f"r{self._dst[slot]} = &{name}"
+
+    def listed(self, start: int, end: int) -> list[tuple[int, str]]:
+        """The instructions from one slot up to another: (slot, text)."""
+        rows = ((slot, self.text(slot)) for slot in range(start, min(end, len(self._texts))))
+        return [row for row in rows if row[1]]
+
+    def _function(self, slot: int) -> str:
+        """The function that a call or an address names: by a symbol of its own, or by its place."""
+        name = self._names.get(slot, "")
+        if name and name not in self._sections:
+            return name
+        return self._name_at.get(slot + 1 + self._imm[slot], name)
+
+
+def _jump_goals(insns: isa.Insns) -> dict[int, int]:
+    """By slot, where jumps go."""
+    kinds = isa.ref_kinds(insns)
+    is_short = kinds == isa.RefKind.JUMP16
+    found = np.flatnonzero(is_short | (kinds == isa.RefKind.JUMP32))
+    distance = np.where(is_short, insns["off"], insns["imm"]).astype(np.int64)
+    goals = found + 1 + distance[found]
+    is_inside = (goals >= 0) & (goals < len(insns))
+    return dict(zip(found[is_inside].tolist(), goals[is_inside].tolist(), strict=True))

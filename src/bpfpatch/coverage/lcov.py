@@ -1,0 +1,92 @@
+"""Coverage as an lcov tracefile, for genhtml and what else reads them.
+
+Source: geninfo(1) of lcov 1.16 and 2.0, section TRACEFILE FORMAT.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from bpfpatch.errors import OptionError
+
+from .model import Branch, Coverage, FileCoverage
+from .sources import Sources
+from .totals import of_file
+from .words import visible
+
+_NOT_IN_TEST_NAME: Final = re.compile(r"\W", re.ASCII)
+
+
+def to_lcov(coverage: Coverage, sources: Sources, test: str = "") -> str:
+    """The tracefile.
+
+    A branch's way is left out where its count is not known. A jump that never ran has ``-`` for
+    its ways, as the format asks.
+
+    Args:
+        coverage: what ran.
+        sources: where the source files are; a file that was not found has the path that
+            the object knows.
+        test: a name for the run.
+
+    Raises:
+        OptionError: the object knows no source lines.
+    """
+    need_lines(coverage, "lcov tracefile")
+    out = []
+    for file in coverage.files.values():
+        found = sources.of(file)
+        name = found.name if found.found is None else visible(str(found.found))
+        out += [f"TN:{_NOT_IN_TEST_NAME.sub('_', test)}", f"SF:{name}"]
+        out += [*_functions(file), *_branches(file), *_lines(file), "end_of_record"]
+    return "".join(f"{line}\n" for line in out)
+
+
+def need_lines(coverage: Coverage, what: str) -> None:
+    """Refuse to make a report by lines for an object that has none.
+
+    Raises:
+        OptionError: it has none.
+    """
+    if not any(file.lines for file in coverage.files.values()):
+        raise OptionError(
+            f"the object has no line info, and without it there is nothing to put into a {what}; "
+            "the formats terminal, html and json show its blocks"
+        )
+
+
+def _functions(file: FileCoverage) -> Iterator[str]:
+    # A name with a comma would be read as two fields.
+    named = [(visible(one.name).replace(",", ";"), one) for one in file.functions if one.line]
+    yield from (f"FN:{one.line},{name}" for name, one in named)
+    yield from (f"FNDA:{one.calls},{name}" for name, one in named)
+    yield f"FNF:{len(named)}"
+    yield f"FNH:{sum(one.calls > 0 for _, one in named)}"
+
+
+def _branches(file: FileCoverage) -> Iterator[str]:
+    for line, branches in file.branches.items():
+        for block, branch in enumerate(branches):
+            for way, count in enumerate(_ways(branch)):
+                if count:
+                    yield f"BRDA:{line},{block},{way},{count}"
+    tally = of_file(file).branches
+    yield f"BRF:{tally.total}"
+    yield f"BRH:{tally.hit}"
+
+
+def _ways(branch: Branch) -> tuple[str, str]:
+    """The counts of both ways as text, "" for one that is not known."""
+    if branch.taken == 0 and branch.not_taken == 0:
+        return "-", "-"
+    taken, not_taken = ("" if way is None else str(way) for way in branch[1:])
+    return taken, not_taken
+
+
+def _lines(file: FileCoverage) -> Iterator[str]:
+    yield from (f"DA:{line},{count}" for line, count in file.lines.items())
+    tally = of_file(file).lines
+    yield f"LF:{tally.total}"
+    yield f"LH:{tally.hit}"

@@ -1,0 +1,299 @@
+"""What ran, in terms of functions, source files, lines and branches."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, Self
+
+from bpfpatch import isa
+from bpfpatch.elf import ElfObject
+from bpfpatch.errors import OptionError
+from bpfpatch.passes.cover import SECTION, CoverMap, FunctionMap, LineRow, Way
+
+U64: Final = 1 << 64
+
+
+class BlockCount(NamedTuple):
+    """How often a block ran.
+
+    Attributes:
+        start: its first slot in the original code.
+        end: the slot behind its last.
+        times: how often.
+    """
+
+    start: int
+    end: int
+    times: int
+
+
+class EdgeCount(NamedTuple):
+    """How often control went from one block to another.
+
+    Attributes:
+        way: how.
+        source: index into the function's blocks, or -1: from where the function was called.
+        goal: the same; or -1: the function ended.
+        times: how often, or None where that is not known.
+    """
+
+    way: Way
+    source: int
+    goal: int
+    times: int | None
+
+
+class Branch(NamedTuple):
+    """What a conditional jump did.
+
+    Attributes:
+        slot: of the jump, in the original code.
+        taken: how often it jumped, or None where that is not known.
+        not_taken: how often it did not, or None.
+    """
+
+    slot: int
+    taken: int | None
+    not_taken: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionCoverage:
+    """One function.
+
+    Attributes:
+        name: its name.
+        section: the code section that it is in.
+        start: its first slot.
+        end: the slot behind its last.
+        file: the source file that it starts in, or "".
+        line: the line there, or 0.
+        calls: how often it was called.
+        blocks: its blocks, ascending; those that a pass put in beside the counters, which have
+            no original code, are empty.
+        edges: all ways between blocks, in and out.
+        branches: its conditional jumps, ascending.
+    """
+
+    name: str
+    section: str
+    start: int
+    end: int
+    file: str
+    line: int
+    calls: int
+    blocks: tuple[BlockCount, ...]
+    edges: tuple[EdgeCount, ...]
+    branches: tuple[Branch, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FileCoverage:
+    """One source file.
+
+    Attributes:
+        path: as the object has it.
+        lines: by line number, the highest count of the blocks that the line has code in.
+        branches: by line number, the conditional jumps that belong to it.
+        functions: those that start in the file.
+        text: by line number, what the object knows of the source.
+    """
+
+    path: str
+    lines: dict[int, int]
+    branches: dict[int, tuple[Branch, ...]]
+    functions: tuple[FunctionCoverage, ...]
+    text: dict[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What ran, in terms of the source; see `Coverage.of`.
+
+    Attributes:
+        cover: what the counters mean.
+        hits: the counters.
+        functions: all functions of the object, in order of their slots.
+        files: source files by path; none without line info.
+        notices: what whoever looks at the numbers should know.
+    """
+
+    cover: CoverMap
+    hits: tuple[int, ...]
+    functions: tuple[FunctionCoverage, ...]
+    files: dict[str, FileCoverage]
+    notices: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, cover: CoverMap, hits: Sequence[int], notices: Sequence[str] = ()) -> Self:
+        """Work out what counters say.
+
+        Counts that come out below 0, since counters do not fit together, are taken for 0,
+        and a notice says so.
+
+        Args:
+            cover: what the counters mean.
+            hits: the counters; all 0 is what has not run.
+            notices: what is known already of the numbers.
+
+        Raises:
+            OptionError: there are more or fewer counters than there should be.
+        """
+        if len(hits) != cover.n_counters:
+            raise OptionError(f"{len(hits)} counters are given, the object has {cover.n_counters}")
+        lines = _Lines(cover.lines)
+        jumps = isa.is_cond_jump(cover.insns).tolist()
+        work = _Work(lines, jumps)
+        functions = tuple(work.function(one, list(hits)) for one in cover.functions)
+        said = (*notices, *work.notices(cover.counting))
+        return cls(
+            cover, tuple(hits), functions, _files(lines, functions), tuple(dict.fromkeys(said))
+        )
+
+    def merged(self, *others: Coverage) -> Coverage:
+        """What ran in this run and in others, taken together.
+
+        Raises:
+            OptionError: one is of another object, or of one that was instrumented otherwise.
+        """
+        for other in others:
+            if other.cover.identity != self.cover.identity:
+                raise OptionError(
+                    f"counters of object {other.cover.identity:016x} cannot be added to those of "
+                    f"{self.cover.identity:016x}: merge counters of one instrumented object"
+                )
+        rows = zip(self.hits, *(other.hits for other in others), strict=True)
+        notices = [*self.notices, *(text for other in others for text in other.notices)]
+        return Coverage.of(self.cover, [sum(row) % U64 for row in rows], notices)
+
+
+def cover_map(obj: ElfObject) -> CoverMap:
+    """What the counters of an object mean.
+
+    Raises:
+        OptionError: the object is not instrumented.
+        FormatError: its section is broken.
+    """
+    for section in obj.sections:
+        if section.name == SECTION:
+            return CoverMap.parse(bytes(section.data))
+    raise OptionError(
+        f"it is not instrumented: it has no section {SECTION}; make an object that counts "
+        "with `bpfpatch cover OBJ -o OUT`"
+    )
+
+
+class _Lines:
+    """Line records, by slot."""
+
+    def __init__(self, rows: tuple[LineRow, ...]) -> None:
+        self.rows = rows
+        self.slots = [row.slot for row in rows]
+
+    def within(self, start: int, end: int) -> tuple[LineRow, ...]:
+        """The records at slots from start on, up to end."""
+        first = bisect_right(self.slots, start - 1)
+        return self.rows[first : bisect_right(self.slots, end - 1)]
+
+    def at(self, slot: int, since: int) -> LineRow | None:
+        """The record that a slot belongs to: the last one at or before it, but not before since."""
+        at = bisect_right(self.slots, slot) - 1
+        return self.rows[at] if at >= 0 and self.slots[at] >= since else None
+
+
+@dataclass(slots=True)
+class _Work:
+    """Functions, one after the other; and how many counts came out below 0."""
+
+    lines: _Lines
+    jumps: list[bool]
+    n_clamped: int = field(default=0)
+
+    def function(self, one: FunctionMap, hits: list[int]) -> FunctionCoverage:
+        blocks, edges, calls = one.counts(hits)
+        counted = tuple(
+            BlockCount(start, end, self._clamped(count))
+            for (start, end), count in zip(one.blocks, blocks, strict=True)
+        )
+        gone = tuple(
+            EdgeCount(Way(way), source, goal, None if count is None else self._clamped(count))
+            for (way, source, goal), count in zip(one.edges, edges, strict=True)
+        )
+        first = self.lines.at(one.start, one.start)
+        return FunctionCoverage(
+            one.name,
+            one.section,
+            one.start,
+            one.end,
+            file=first.file if first else "",
+            line=first.line if first else 0,
+            calls=self._clamped(calls),
+            blocks=counted,
+            edges=gone,
+            branches=self._branches(counted, gone),
+        )
+
+    def notices(self, counting: str) -> list[str]:
+        if not self.n_clamped:
+            return []
+        why = (
+            "plain counting loses counts where processors meet, count=atomic does not"
+            if counting == "plain"
+            else "programs were running while they were read"
+        )
+        return [
+            f"{self.n_clamped} counts came out below 0 and are shown as 0: the counters do not fit "
+            f"together; {why}"
+        ]
+
+    def _branches(
+        self, blocks: tuple[BlockCount, ...], edges: tuple[EdgeCount, ...]
+    ) -> tuple[Branch, ...]:
+        """Blocks that end in a conditional jump and go two ways from there."""
+        ways: dict[int, dict[Way, int | None]] = {}
+        for edge in edges:
+            if edge.source >= 0 and edge.way in (Way.JUMP, Way.FALL):
+                ways.setdefault(edge.source, {})[edge.way] = edge.times
+        out = []
+        for block, counts in sorted(ways.items()):
+            start, end, _ = blocks[block]
+            if len(counts) == 2 and end > start and self.jumps[end - 1]:
+                out.append(Branch(end - 1, counts[Way.JUMP], counts[Way.FALL]))
+        return tuple(out)
+
+    def _clamped(self, count: int) -> int:
+        self.n_clamped += count < 0
+        return max(count, 0)
+
+
+def _files(lines: _Lines, functions: tuple[FunctionCoverage, ...]) -> dict[str, FileCoverage]:
+    """Lines and branches by file. Line 0 is what compilers call code of no line."""
+    counts: dict[str, dict[int, int]] = {}
+    branches: dict[str, dict[int, list[Branch]]] = {}
+    for function in functions:
+        for start, end, count in function.blocks:
+            for row in lines.within(start, end):
+                mine = counts.setdefault(row.file, {})
+                if row.line:
+                    mine[row.line] = max(count, mine.get(row.line, 0))
+        for branch in function.branches:
+            found = lines.at(branch.slot, function.start)
+            if found is not None and found.line:
+                rows = branches.setdefault(found.file, {})
+                rows.setdefault(found.line, []).append(branch)
+    text: dict[str, dict[int, str]] = {}
+    for row in lines.rows:
+        if row.text and row.line:
+            text.setdefault(row.file, {})[row.line] = row.text
+    return {
+        path: FileCoverage(
+            path=path,
+            lines=dict(sorted(mine.items())),
+            branches={line: tuple(found) for line, found in sorted(branches.get(path, {}).items())},
+            functions=tuple(one for one in functions if one.file == path),
+            text=dict(sorted(text.get(path, {}).items())),
+        )
+        for path, mine in sorted(counts.items())
+    }

@@ -1,0 +1,156 @@
+"""Coverage for a terminal: a table of files, or of functions, and source with counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from .code import Code
+from .model import Branch, Coverage, FileCoverage, FunctionCoverage
+from .pieces import Pieces, State, state
+from .sources import Sources
+from .totals import Tally, Totals, of_file, of_object, sides
+from .words import shown_path, times, visible
+
+NO_LINES: Final = "(no source line)"
+MANY_BRANCHES: Final = 3
+"""A line of more jumps does not show each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a table.
+
+    Attributes:
+        cells: text of each.
+        share: how much of what the row is about ran, from 0 to 1; None where that means nothing.
+    """
+
+    cells: tuple[str, ...]
+    share: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table; columns whose name ends in ``#`` are numbers."""
+
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+def file_table(coverage: Coverage) -> Table:
+    """A row for each source file, one for code without a line if there is any, and a total."""
+    rows = []
+    rest = total = of_object(coverage)
+    for path, file in coverage.files.items():
+        mine = of_file(file)
+        rest -= mine
+        rows.append(_file_row(shown_path(path), mine))
+    if rest.branches.total or rest.functions.total:
+        rows.append(_file_row(NO_LINES, rest))
+    rows.append(_file_row("total", total))
+    columns = ("file", "lines#", "%#", "branches#", "%#", "functions#", "blocks#")
+    return Table(columns, tuple(rows))
+
+
+def function_table(coverage: Coverage) -> Table:
+    """A row for each function."""
+    rows = []
+    for one in coverage.functions:
+        blocks = Tally.of(block.times for block in one.blocks if block.end > block.start)
+        ways = Tally.of(way for branch in one.branches for way in sides(branch))
+        where = f"{shown_path(one.file)}:{one.line}" if one.line else ""
+        rows.append(
+            Row(
+                (
+                    visible(one.name),
+                    visible(one.section),
+                    where,
+                    times(one.calls),
+                    *_tally(blocks),
+                    str(ways),
+                ),
+                blocks.share if blocks.total else None,
+            )
+        )
+    columns = ("function", "section", "where", "calls#", "blocks#", "%#", "branches#")
+    return Table(columns, tuple(rows))
+
+
+def _file_row(name: str, totals: Totals) -> Row:
+    _, tally = totals.main
+    cells = (
+        name,
+        *_tally(totals.lines),
+        *_tally(totals.branches),
+        str(totals.functions),
+        str(totals.blocks),
+    )
+    return Row(cells, tally.share if tally.total else None)
+
+
+def _tally(tally: Tally) -> tuple[str, str]:
+    return str(tally), tally.percent
+
+
+Kind = Literal["head", "gap", "text"] | State
+
+
+def source_listing(coverage: Coverage, sources: Sources) -> Iterator[tuple[Kind, str]]:
+    """All source with counts, and code without lines block by block: (kind, text) of each line.
+
+    Each row is a count, a line number and the line. A line that did not run has ``0`` for
+    its count, one of which only a part did a ``*`` behind it.
+    """
+    pieces, code = Pieces(coverage), Code(coverage)
+    for file in coverage.files.values():
+        yield "head", f"{shown_path(file.path)}:"
+        yield from _source(file, sources, pieces, code)
+    for function in coverage.functions:
+        if not function.file:
+            yield "head", f"{visible(function.name)}, called {times(function.calls)} times:"
+            yield from _blocks(function, code)
+
+
+def _source(
+    file: FileCoverage, sources: Sources, pieces: Pieces, code: Code
+) -> Iterator[tuple[Kind, str]]:
+    text = sources.of(file).lines
+    before = 0
+    for number in sorted({*text, *file.lines}):
+        if number != before + 1 and before:
+            yield "gap", f"{'':>14}  ..."
+        before = number
+        shown = visible(text.get(number, "")).rstrip()
+        if number not in file.lines:
+            yield "text", f"{'':>14} {number:>5}  {shown}".rstrip()
+            continue
+        branches = file.branches.get(number, ())
+        behind = pieces.of_line.get((file.path, number), [])
+        found = state(file.lines[number], behind, branches)
+        mark = "*" if found == "part" else " "
+        if number not in text and behind:
+            shown = f"; {code.text(behind[0].start)}"
+        head = f"{times(file.lines[number]):>13}{mark} {number:>5}  {shown}"
+        yield found, f"{head}{_ways(branches)}".rstrip()
+
+
+def _ways(branches: tuple[Branch, ...]) -> str:
+    """What the jumps of a line did: how often each jumped, and went on; of many, how much."""
+    if not branches:
+        return ""
+    if len(branches) <= MANY_BRANCHES:
+        shown = [f"jump {times(one.taken)} / on {times(one.not_taken)}" for one in branches]
+        return f"  [{', '.join(shown)}]"
+    tally = Tally.of(count for one in branches for count in sides(one))
+    return f"  [{tally.hit} of {tally.total} ways]"
+
+
+def _blocks(function: FunctionCoverage, code: Code) -> Iterator[tuple[Kind, str]]:
+    """Instructions, with counts."""
+    for start, end, count in function.blocks:
+        kind: State = "hit" if count else "miss"
+        for at, (slot, text) in enumerate(code.listed(start, end)):
+            shown = times(count) if not at else ""
+            yield kind, f"{shown:>13}  {slot:>5}  {text}"

@@ -1,0 +1,277 @@
+"""What the cover pass counts, and what it refuses."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from bpfpatch import isa
+from bpfpatch.coverage import Coverage, FunctionCoverage, cover_map
+from bpfpatch.coverage.collect import from_value
+from bpfpatch.elf import ElfObject
+from bpfpatch.errors import FormatError, OptionError, UnsupportedError
+from bpfpatch.interp import Machine, Skb
+from bpfpatch.passes import Cover, Pipeline
+from bpfpatch.passes.cover import SECTION, CoverMap, Way
+from bpfpatch.program import Program
+from support.bpfobjects import fixture_path
+from support.covering import Trace, disagreements, object_of
+
+LOOP_HEAD = (
+    ".subprog f0\nr1 = 1\ncall g\nexit\n.subprog g\nL:\nr1 += 1\nif r1 s< 5 goto L\nr0 = r1\nexit"
+)
+
+
+def counting(obj: ElfObject, **options: object) -> ElfObject:
+    """The object, instrumented."""
+    return Pipeline((Cover(**options),)).run_object(obj)[0]
+
+
+def ran(text: str, packet: bytes = bytes(64), **options: object) -> Coverage:
+    """What the counters say after one run, which a trace of the original must confirm."""
+    obj = object_of(text)
+    made = counting(obj, **options)
+    machine = Machine.of_object(made, "f0")
+    machine.run(Skb(packet))
+    cover = cover_map(made)
+    (value,) = machine.maps[cover.home].contents().values()
+    got = from_value(cover, value)
+    trace = Trace(obj)
+    trace.machine("f0").run(Skb(packet))
+    assert not disagreements(cover, got.hits, trace)
+    return got
+
+
+def by_name(got: Coverage) -> Mapping[str, FunctionCoverage]:
+    """The functions."""
+    return {one.name: one for one in got.functions}
+
+
+def ways(got: Coverage) -> list[tuple[Way, int, int, int | None]]:
+    """The first function's edges."""
+    return [(one.way, one.source, one.goal, one.times) for one in got.functions[0].edges]
+
+
+@pytest.mark.parametrize("edges", [False, True])
+def test_calls_of_a_function_that_starts_with_a_loop(edges: bool) -> None:
+    """A back edge to a function's first instruction is no call of it."""
+    one = by_name(ran(LOOP_HEAD, edges=edges))["g"]
+    assert one.calls == 1
+    assert one.blocks[0].times == 4
+
+
+def test_a_condition_that_leads_to_the_next_instruction() -> None:
+    """Both sides of a branch to the next instruction are told apart."""
+    got = ran(".subprog f0\nr1 = 5\nif r1 == 5 goto next\nnext:\nr0 = 0\nexit", edges=True)
+    assert (Way.JUMP, 0, 1, 1) in ways(got)
+    assert (Way.FALL, 0, 1, 0) in ways(got)
+
+
+@pytest.mark.parametrize("edges", [False, True])
+@pytest.mark.parametrize("n_bytes", [14, 64])
+def test_a_packet_load_may_end_a_function(edges: bool, n_bytes: int) -> None:
+    """What comes behind a load of a byte that is not there is not counted."""
+    text = ".subprog f0\nr6 = r1\nr0 = *(u8 *)skb[40]\nr0 = 1\nexit"
+    got = ran(text, bytes(n_bytes), edges=edges)
+    is_there = int(n_bytes > 40)
+    assert [block.times for block in got.functions[0].blocks] == [1, is_there]
+    assert Way.VANISH in {one.way for one in got.functions[0].edges}
+
+
+@pytest.mark.parametrize("name", ["tail_calls.clang-19.v3.el.g.o"])
+def test_a_tail_call_ends_a_function(name: str) -> None:
+    """What comes behind a tail call that succeeds is not counted."""
+    obj = ElfObject.read(fixture_path(name))
+    cover = cover_map(counting(obj, edges=True))
+    calls = isa.is_helper_call(cover.insns) & (cover.insns["imm"] == isa.HELPER_IDS["tail_call"])
+    ends = {end for one in cover.functions for _, end in one.blocks}
+    assert set((np.flatnonzero(calls) + 1).tolist()) <= ends
+
+
+def test_callbacks_are_counted() -> None:
+    """A function that only a helper calls has its calls counted."""
+    obj = ElfObject.read(fixture_path("callbacks.clang-19.v3.el.g.o"))
+    cover = cover_map(counting(obj, edges=True))
+    made = counting(obj, edges=True)
+    machine = Machine.of_object(made, "loops_tc")
+    machine.run(Skb(bytes(64), is_l2=True))
+    (value,) = machine.maps[cover.home].contents().values()
+    assert by_name(from_value(cover, value))["add_round"].calls == 64
+
+
+def test_jumps_through_a_table() -> None:
+    """Blocks that a gotox leads to are counted."""
+    obj = ElfObject.read(fixture_path("asm_jump_table.clang-19.v4.el.o"))
+    for info in obj.programs:
+        made = counting(obj)
+        machine = Machine.of_object(made, info.name)
+        trace = Trace(obj)
+        original = trace.machine(info.name)
+        for size in (14, 15, 16, 17, 64):
+            machine.run(Skb(bytes(range(size))))
+            trace.start()
+            original.run(Skb(bytes(range(size))))
+        (value,) = machine.maps[".data.cover"].contents().values()
+        got = from_value(cover_map(made), value)
+        assert not disagreements(got.cover, got.hits, trace)
+
+
+@pytest.mark.parametrize("edges", [False, True])
+def test_may_goto_and_unreachable_code(edges: bool) -> None:
+    """A may_goto is a branch; code that nothing leads to ran 0 times."""
+    got = ran(
+        ".subprog f0\nr0 = 0\nL:\nmay_goto out\nr0 += 1\nif r0 s< 3 goto L\ngoto out\n"
+        "r0 = 7\nr0 += 1\nout:\nexit",
+        edges=edges,
+    )
+    assert [block.times for block in got.functions[0].blocks] == [1, 3, 3, 1, 0, 1]
+
+
+def test_many_branches_to_one_place() -> None:
+    """Several split jumps into one block are told apart."""
+    lines = [f"if r1 == {value} goto out" for value in range(6)]
+    got = ran(
+        "\n".join([".subprog f0", "r1 = 4", *lines, "r0 = 1", "out:", "r0 = 2", "exit"]), edges=True
+    )
+    assert [one.taken for one in got.functions[0].branches] == [0, 0, 0, 0, 1, 0]
+
+
+def test_a_split_jump_stays_near() -> None:
+    """The code that counts a branch goes to the next place that nothing falls into.
+
+    At the function's end, which is further away than a jump can reach, it would be of no use.
+    """
+    near = "if r1 == 1 goto L\nr1 += 1\nif r1 s< 9 goto L\ngoto M\nL:\nr1 += 1\nM:\n"
+    text = f".subprog f0\nr1 = 1\n{near}" + "r0 = 1\n" * 33_000 + "exit"
+    got = ran(text, edges=True)
+    assert [(one.taken, one.not_taken) for one in got.functions[0].branches] == [(1, 0), (0, 0)]
+
+
+def test_sequences_that_the_kernel_takes_out_stay_whole() -> None:
+    """Nothing is put between a call and the registers that are saved and restored around it."""
+    text = (
+        ".subprog f0\nr1 = 1\nif r0 == r1 goto L\nL:\n*(u64 *)(r10 - 8) = r1\ncall 8\n"
+        "r1 = *(u64 *)(r10 - 8)\nr0 = r1\nexit"
+    )
+    code = counting(object_of(text), tree=False).code.insns
+    (call,) = np.flatnonzero(isa.is_helper_call(code)).tolist()
+    assert code["code"][call - 1] == 0x7B
+    assert code["code"][call + 1] == 0x79
+
+
+def test_unknown_counting_is_refused() -> None:
+    """The ways to count are named."""
+    with pytest.raises(OptionError, match=r"plain, atomic, percpu, not 'exact'"):
+        Cover(count="exact")
+
+
+def test_code_without_an_object_is_refused() -> None:
+    """There must be an object to put counters into."""
+    with pytest.raises(OptionError, match="adds a map to an object, and this code is of none"):
+        Pipeline((Cover(),)).run(Program.from_bytes(isa.to_bytes(isa.exit_(), "little")))
+
+
+def test_twice_is_refused() -> None:
+    """An object that counts already is refused, in another pipeline and in the same one."""
+    obj = object_of(".subprog f0\nr0 = 0\nexit")
+    with pytest.raises(OptionError, match=r"instrumented already: it has a section \.bpfpatch"):
+        counting(counting(obj))
+    with pytest.raises(OptionError, match="instrumented already"):
+        Pipeline.parse("cover,cover").run_object(obj)
+
+
+def test_an_object_without_symbols_is_refused() -> None:
+    """A loader could not find the counters."""
+    obj = ElfObject.read(fixture_path("xdp_parse.clang-19.v3.el.g.strip-all.o"))
+    with pytest.raises(UnsupportedError, match="no symbol table"):
+        counting(obj)
+
+
+def test_percpu_keeps_arguments() -> None:
+    """A function of five arguments gets them all, though a map is looked up before."""
+    reads = "\n".join(f"r0 *= 7\nr0 += r{register}" for register in range(1, 6))
+    sets = "\n".join(f"r{register} = {register + 1}" for register in range(1, 6))
+    text = f".subprog f0\n{sets}\ncall g\nexit\n.subprog g\nr0 = 0\n{reads}\nexit"
+    obj = object_of(text)
+    made = counting(obj, count="percpu")
+    results = {Machine.of_object(one, "f0").run(Skb(bytes(64))).r0 for one in (obj, made)}
+    assert len(results) == 1
+    assert by_name(ran(text, count="percpu"))["g"].calls == 1
+
+
+def test_percpu_looks_up_nothing_under_a_lock() -> None:
+    """In a program with locks, a function that it calls might be called with one held."""
+    text = (
+        ".subprog f0\nr1 = 0\ncall 93\ncall g\nr1 = 0\ncall 94\nr0 = 0\nexit\n"
+        ".subprog g\nr0 = 0\nexit"
+    )
+    with pytest.raises(UnsupportedError, match="function g may be called with a lock held"):
+        counting(object_of(text), count="percpu")
+
+
+def test_percpu_needs_stack() -> None:
+    """A frame that is full, or that nobody understands, has no place for a pointer."""
+    full = ".subprog f0\n*(u64 *)(r10 - 512) = 0\nr0 = 0\nexit"
+    with pytest.raises(UnsupportedError, match="has no 16 bytes of stack left"):
+        counting(object_of(full), count="percpu")
+    unclear = (
+        ".subprog f0\nr1 = r10\nr1 += -8\n*(u64 *)(r10 - 8) = 0\nr2 = *(u64 *)(r10 - 8)\n"
+        "r1 += r2\n*(u8 *)(r1 + 0) = 0\nr0 = 0\nexit"
+    )
+    with pytest.raises(UnsupportedError, match="gives addresses in its stack frame away"):
+        counting(object_of(unclear), count="percpu")
+
+
+def test_too_many_counters_for_a_percpu_value() -> None:
+    """A per-cpu value has 32 KiB, and the error says what to do."""
+    branches = "\n".join(f"if r1 == {at} goto L{at}\nr0 += 1\nL{at}:" for at in range(4200))
+    text = f".subprog f0\nr0 = 0\nr1 = 0\n{branches}\nexit"
+    with pytest.raises(UnsupportedError, match=r"\d+ counters do not fit .* use count=atomic"):
+        counting(object_of(text), count="percpu")
+
+
+def section_of(text: str = LOOP_HEAD) -> bytes:
+    """What an instrumented object says of its counters."""
+    made = counting(object_of(text), edges=True)
+    return next(bytes(one.data) for one in made.sections if one.name == SECTION)
+
+
+def test_the_section_reads_back() -> None:
+    """What is written is what is read."""
+    data = section_of()
+    assert CoverMap.parse(data).to_bytes() == data
+
+
+def test_broken_sections_are_told() -> None:
+    """Whatever is in the section, reading it is a FormatError or gives what was written."""
+    rng = random.Random(1)
+    data = section_of()
+    good = CoverMap.parse(data)
+    for _ in range(300):
+        broken = bytearray(data)
+        for _ in range(rng.randint(1, 3)):
+            broken[rng.randrange(len(broken))] = rng.randrange(256)
+        with contextlib.suppress(FormatError):
+            assert CoverMap.parse(bytes(broken[: rng.choice([None, len(broken) - 1])])) == good
+
+
+def test_the_identity_depends_on_code_and_counting() -> None:
+    """Objects of other code, or that count otherwise, have other identities."""
+    texts = (LOOP_HEAD, LOOP_HEAD.replace("s< 5", "s< 6"))
+    found = {
+        cover_map(counting(object_of(text), edges=edges, count=count)).identity
+        for text in texts
+        for edges in (False, True)
+        for count in ("plain", "atomic", "percpu")
+    }
+    assert len(found) == 12
+
+
+def test_instrumenting_is_deterministic() -> None:
+    """The same object and options give the same bytes."""
+    obj = ElfObject.read(fixture_path("xdp_balancer.clang-19.v3.el.g.o"))
+    assert counting(obj, edges=True).to_bytes() == counting(obj, edges=True).to_bytes()

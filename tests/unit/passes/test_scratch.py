@@ -1,0 +1,138 @@
+"""Where inserted code finds registers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bpfpatch import isa
+from bpfpatch.analysis import Blocks
+from bpfpatch.asm import assemble
+from bpfpatch.passes.scratch import Place, Scratch, fastcall_sequences
+from bpfpatch.patch import PatchList
+
+ALL_SET = "\n".join(f"r{register} = {register}" for register in range(10))
+ALL_READ = "\n".join(f"r0 += r{register}" for register in range(10))
+BUSY = f".subprog f\n{ALL_SET}\ngoto L\nL:\n{ALL_READ}\nexit"
+"""At slot 10 and 11, all registers are in use."""
+
+
+def scratch(text: str, reserved: int = 0) -> Scratch:
+    """The scratch planner of some code."""
+    view = PatchList(assemble(text)).view()
+    return Scratch(view, Blocks.of(view, np.zeros(0, np.int32)), reserved)
+
+
+def place(found: Place | str) -> Place:
+    """What must be a place."""
+    assert isinstance(found, Place), found
+    return found
+
+
+def test_a_register_that_nobody_reads_is_free() -> None:
+    """Registers behind the arguments come first, and those that are read later not at all."""
+    found = place(scratch(".subprog f\nr6 = 1\nr0 = r6\nexit").at(1, 2))
+    assert found.registers == (0, 7)
+    assert not found.spills
+
+
+def test_a_block_offers_its_best_place() -> None:
+    """Where one instruction has no free register, another one of the block may."""
+    one = scratch(BUSY)
+    assert place(one.within(11, 21, 2)).slot > 11
+    assert place(one.within(0, 10, 2)).slot < 10
+
+
+def test_busy_registers_are_spilled() -> None:
+    """Where all are in use, two are saved below what the function uses of its stack."""
+    text = BUSY.replace("goto L\n", "*(u64 *)(r10 - 20) = r1\ngoto L\n")
+    found = place(scratch(text).at(12, 2))
+    assert len(found.spills) == 2
+    assert sorted(at for _, at in found.spills) == [32, 40]
+    work = found.around(isa.mov(found.registers[0], 1))
+    assert len(work) == 5
+    assert isa.is_store(work[:2]).all()
+    assert isa.is_load(work[3:]).all()
+
+
+def test_reserved_bytes_are_left_alone() -> None:
+    """Spills go below what somebody else has taken of the frame."""
+    found = place(scratch(BUSY, reserved=16).at(11, 2))
+    assert sorted(at for _, at in found.spills) == [24, 32]
+
+
+def test_a_full_stack_is_a_reason() -> None:
+    """Without room to spill, the answer says so."""
+    text = BUSY.replace("goto L\n", "*(u64 *)(r10 - 512) = r1\ngoto L\n")
+    assert scratch(text).at(12, 2) == "no register is free, and the stack has no room to spill one"
+
+
+def test_an_unclear_stack_is_a_reason() -> None:
+    """Where an address goes who knows where, nothing below it is certainly free."""
+    text = BUSY.replace("goto L\n", "r1 = r10\nr1 += r2\ngoto L\n")
+    assert "how much of the stack is in use cannot be told" in str(scratch(text).at(13, 2))
+
+
+def test_unset_registers_are_not_spilled() -> None:
+    """The verifier refuses to read a register that nobody has set."""
+    text = ".subprog f\ncall kfunc 1\nr0 = 0\nexit"
+    found = scratch(text).at(0, 9)
+    assert isinstance(found, str)
+    assert "too few are set" in found
+
+
+def test_arguments_count_as_read() -> None:
+    """What is handed to a function stays, though the function does not look at it.
+
+    The verifier checks the arguments of a global function by its type.
+    """
+    text = ".subprog f\nr2 = 7\ncall g\nexit\n.subprog g\nr0 = 0\nexit"
+    one = scratch(text)
+    assert one.live(1) >> 2 & 1
+    assert 2 not in place(one.at(1, 5)).registers
+
+
+def test_frames_grow_together() -> None:
+    """A chain has room only if all frames in it may take as much.
+
+    248 and 216 bytes make frames of 256 and 224, of 512. Either may grow by 16, both may not.
+    """
+    text = (
+        ".subprog f\n*(u64 *)(r10 - 248) = r1\ncall g\nexit\n"
+        ".subprog g\n*(u64 *)(r10 - 216) = r1\nr0 = 0\nexit"
+    )
+    one = scratch(text)
+    assert one.stack.room.tolist() == [40, 40]
+    assert one.home(0, 8) == 256
+    assert one.home(0, 16) is None
+    assert one.home(1, 16) is None
+
+
+def test_home_is_aligned() -> None:
+    """Bytes are counted in words."""
+    one = scratch(".subprog f\n*(u8 *)(r10 - 3) = 1\nr0 = 0\nexit")
+    assert one.home(0, 4) == 16
+
+
+@pytest.mark.parametrize(
+    ("before", "behind", "expected"),
+    [
+        ("*(u64 *)(r10 - 8) = r1", "r1 = *(u64 *)(r10 - 8)", [(1, 2)]),
+        ("*(u64 *)(r10 - 8) = r1", "r2 = *(u64 *)(r10 - 8)", []),
+        ("*(u64 *)(r10 - 8) = r1", "r1 = *(u64 *)(r10 - 16)", []),
+        ("*(u32 *)(r10 - 8) = w1", "r1 = *(u32 *)(r10 - 8)", []),
+    ],
+)
+def test_fastcall_sequences(before: str, behind: str, expected: list[tuple[int, int]]) -> None:
+    """A pair saves a register to a word of the stack and restores it from there."""
+    program = assemble(f"{before}\ncall 8\n{behind}\nexit")
+    slots = np.arange(len(program), dtype=np.int32)
+    assert fastcall_sequences(program.insns, slots) == expected
+
+
+def test_nothing_goes_into_a_sequence() -> None:
+    """In front of a sequence's first instruction there is a place, inside there is none."""
+    one = scratch("*(u64 *)(r10 - 8) = r1\ncall 8\nr1 = *(u64 *)(r10 - 8)\nr0 = r1\nexit")
+    assert isinstance(one.at(0, 1), Place)
+    assert "must stay together" in str(one.at(1, 1))
+    assert "must stay together" in str(one.within(1, 2, 1))
