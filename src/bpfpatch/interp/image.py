@@ -94,7 +94,7 @@ class Image:
                 (frame.top, frame.data, *(frame.wide.get(size) for size in (2, 4, 8)))
                 for frame in memory.frames
             ],
-            "ZEROS": bytes(FRAME_SIZE),
+            "FRESH": memory.fresh(FRAME_SIZE),
             "SDIV": divide_signed,
             "SMOD": remainder_signed,
             "FROM": int.from_bytes,

@@ -80,7 +80,7 @@ class InsnCode:
                 has_may_goto = has_may_goto or (opcode is not None and opcode.name == "may_goto")
         if used & _FRAME_POINTER:
             yield "r10, stk, s2, s4, s8 = FRAMES[d]"
-            yield "stk[:] = ZEROS"
+            yield "stk[:] = FRESH"
         else:
             yield "r10 = FRAMES[d][0]"
         yield "r11 = 0"

@@ -147,6 +147,7 @@ class Machine:
         engine: "reference" interprets without compiling.
         trace_helpers: record helper calls in the outcome.
         memory_limit: bytes of all regions together.
+        fill: byte that a function's frame and a new ring buffer record start with.
         may_goto: how often a function's may_gotos fall through.
         environment: what helpers tell about the machine.
         values: what the ld_imm64 at a slot loads, in place of what it says.
@@ -167,6 +168,7 @@ class Machine:
         engine: Engine = "compiled",
         trace_helpers: bool = True,
         memory_limit: int = 64 << 20,
+        fill: int = 0,
         may_goto: int = _MAY_GOTO,
         environment: Environment | None = None,
         values: Mapping[int, int] | None = None,
@@ -180,7 +182,7 @@ class Machine:
         self.trace_helpers = trace_helpers
         self.may_goto = may_goto
         self.environment = environment or Environment()
-        self.memory = Memory(byteorder, memory_limit)
+        self.memory = Memory(byteorder, memory_limit, fill)
         self.arena = 0
         self.maps: dict[str, Map] = {}
         self.packet: Packet | None = None

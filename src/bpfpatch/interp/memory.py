@@ -101,9 +101,11 @@ class Memory:
         readable: bytes by window, of all regions.
         writable: bytes by window, of those that may be written.
         frames: the stack, outermost function first.
+        fill: what memory starts with that nobody has written to.
     """
 
-    def __init__(self, byteorder: ByteOrder, limit: int) -> None:
+    def __init__(self, byteorder: ByteOrder, limit: int, fill: int = 0) -> None:
+        self.fill = fill
         self.byteorder = byteorder
         self.limit = limit
         self.used = 0
@@ -123,6 +125,10 @@ class Memory:
             whole = memoryview(region.data)
             views = {2: whole.cast("H"), 4: whole.cast("I"), 8: whole.cast("Q")}
         return Frame(region.address + FRAME_SIZE, region.data, views)
+
+    def fresh(self, size: int) -> bytes:
+        """Bytes that nobody has written to."""
+        return bytes((self.fill,)) * size
 
     def add(
         self, name: str, content: Bytes | int, *, writable: bool = True, packet: bool = False

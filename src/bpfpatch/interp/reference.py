@@ -77,7 +77,7 @@ class _Step:
         self.budget = budget
         self.depth = depth
         frame = self.memory.frames[depth]
-        frame.data[:] = bytes(FRAME_SIZE)
+        frame.data[:] = self.memory.fresh(FRAME_SIZE)
         self.regs = [*registers, frame.top, 0]
         self.may_goto = self.machine.may_goto
 

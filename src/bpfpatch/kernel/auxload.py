@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from bpfpatch import isa
 from bpfpatch.btf import Btf
 from bpfpatch.elf import LinkedProgram
 from bpfpatch.program import Program
@@ -101,7 +102,7 @@ def with_aux(loaded: LoadedProgram, what: Submitted) -> AuxLoad:
     Raises:
         FormatError: the log is of another program.
     """
-    needs_types = "ptr_" in loaded.log
+    needs_types = "ptr_" in loaded.log or bool(isa.is_kfunc_call(what.program.insns).any())
     program = aux_from_log(
         loaded.log,
         what.program,

@@ -25,6 +25,7 @@ from .logscan import Scan, Wish, scan_log
 from .provenance import Origin, Question, origins
 from .regtype import MapKey, RegType, merge, parse_reg
 from .stackdepth import depths_before
+from .zextlog import zext_from_log
 
 _TAIL_CALL: Final = isa.HELPER_IDS["tail_call"]
 _LOOP: Final = isa.HELPER_IDS["loop"]
@@ -61,9 +62,9 @@ def aux_from_log(
 ) -> Program:
     """A program with what the verifier found out of each instruction.
 
-    Adds the columns seen, mem_type, mem_id, call_map, call_key and callback, and with a log of
-    level 4 the table stack_depth: the verifier's figures without what the kernel's own rewriting
-    of bpf_loop and may_goto adds to them.
+    Adds the columns seen, zext_dst, mem_type, mem_id, call_map, call_key and callback, and with a
+    log of level 4 the table stack_depth: the verifier's figures without what the kernel's own
+    rewriting of bpf_loop and may_goto adds to them.
 
     Args:
         log: of log_level 2, better 6, of a load that went well.
@@ -73,7 +74,8 @@ def aux_from_log(
             see `bpfpatch.kernel.submitted`.
         map_names: for each of the subject's maps the name that the kernel shows, of 15
             characters; where not given, any name will do.
-        kernel_btf: the kernel's types, for the numbers of kernel objects' types.
+        kernel_btf: the kernel's types, for the numbers of kernel objects' types and the arguments
+            of its functions.
 
     Raises:
         FormatError: the log is of another program.
@@ -88,6 +90,7 @@ def aux_from_log(
     scan.seen[second] = scan.seen[second - 1]
     made = {
         col.SEEN: scan.seen,
+        col.ZEXT_DST: zext_from_log(log, program, kernel_btf),
         col.MEM_TYPE: facts.mem_type,
         col.MEM_ID: facts.mem_id,
         col.CALL_MAP: facts.call_map,

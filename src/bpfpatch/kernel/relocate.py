@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bpfpatch.elf import LinkedProgram, LinkReloc, TargetKind
+from bpfpatch.elf.space import CORE_RELO, RELOC_TABLE
 from bpfpatch.errors import UnsupportedError
 from bpfpatch.program import Program
 
@@ -25,10 +26,13 @@ _MAP_FD: Final = 1
 _MAP_VALUE: Final = 2
 _BTF_ID: Final = 3
 _KFUNC: Final = 2
+_APPLIED: Final = (RELOC_TABLE, CORE_RELO)
 
 
 def resolve(linked: LinkedProgram, needs: Needs) -> Program:
-    """The flat program as the kernel wants it.
+    """The flat program as the kernel wants it, without the records that are applied now.
+
+    Records would hold on to instructions that may change freely from here on.
 
     Args:
         linked: the program.
@@ -47,7 +51,8 @@ def resolve(linked: LinkedProgram, needs: Needs) -> Program:
     insns = program.insns.copy() if btf is None else apply_core(program, btf)
     for reloc in linked.relocations:
         _apply(insns, reloc, needs, program)
-    return replace(program, insns=insns)
+    tables = {name: table for name, table in program.tables.items() if name not in _APPLIED}
+    return replace(program, insns=insns, tables=tables)
 
 
 def _apply(insns: NDArray[Any], reloc: LinkReloc, needs: Needs, program: Program) -> None:

@@ -11,11 +11,11 @@ from typing import Final
 
 from bpfpatch.btf import Btf, DataSec, Kind, Struct, Var
 from bpfpatch.elf import ElfObject
+from bpfpatch.elf.mapdefs import pointers_in
 
 from .corematch import essential_name
 from .errors import KernelError
 from .loadedbtf import vmlinux_btf
-from .mapspec import pointers_in
 
 _SECTIONS: Final = (".struct_ops", ".struct_ops.link")
 

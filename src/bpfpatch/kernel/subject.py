@@ -18,7 +18,7 @@ from bpfpatch.facts.subject import MapFacts, Subject
 from bpfpatch.program import Program
 
 from .loaded import LoadedProgram
-from .map import Map, MapInfo
+from .map import Map, MapInfo, possible_cpus
 from .object import KernelObject
 
 _FDINFO: Final = Path("/proc/self/fdinfo")
@@ -91,6 +91,7 @@ def submitted(
         btf=loaded.btf,
         attach_btf_id=options.attach_btf_id if options else 0,
         is_gpl=loaded.info().is_gpl,
+        n_cpus=possible_cpus(),
     )
     program = with_ld_map(loaded.program, [made.fd for made in given])
     ids = [info.id for info in infos] + [NONE] * len(inner)

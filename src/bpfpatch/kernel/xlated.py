@@ -40,6 +40,7 @@ from bpfpatch.program import (
     Subprogs,
 )
 from bpfpatch.program.refs import read_references
+from bpfpatch.program.types import Slots
 
 from .kallsyms import text_symbols
 from .loaded import LoadedProgram
@@ -61,19 +62,27 @@ class XlatedProgram:
 
     Attributes:
         program: with the subprogs that the kernel has, and its tables func_info and line_info
-            where it was loaded with some.
+            where it was loaded with some. In its ``external`` are the call and the address of
+            the callback of a bpf_loop of no rounds that the kernel wrote out and then, since
+            nothing reached it, removed, if it was the program's only subprog: their distance
+            leads behind the code. Where other subprogs are left, the kernel has let them refer
+            to the next one, and so has this.
         raw: (n,) `isa.INSN`, as the kernel handed it out.
         call_names: by slot of each helper, kfunc or tail call: all functions of the kernel that
             start at the called address. None where it hides addresses (CAP_SYSLOG), or has no
             name for that one.
         map_ids: (n,) int64, at each ld_imm64 of a map or of a place in its value that map's id;
             NONE elsewhere.
+        hidden: (k,) starts of subprogs of the kernel's own making: what catches an exception in
+            a program that throws and has nothing for that. No func_info and no list of JITed
+            functions has them.
     """
 
     program: Program
     raw: isa.Insns
     call_names: Mapping[int, frozenset[str]]
     map_ids: NDArray[np.int64]
+    hidden: Slots
 
 
 def read_xlated(loaded: LoadedProgram) -> XlatedProgram:
@@ -86,14 +95,18 @@ def read_xlated(loaded: LoadedProgram) -> XlatedProgram:
     """
     info, raw = loaded.info(), loaded.xlated()
     names = _call_names(raw)
-    starts = _subprog_starts(raw, info, names)
+    starts = _subprog_starts(raw, info)
+    hidden = _hidden(raw, starts, names)
+    starts = np.append(starts, hidden)
+    dangling = _dangling(raw, starts)
     program = Program(
-        _with_distances(raw, starts),
+        raw.copy() if dangling.size else _with_distances(raw, starts),
         Subprogs(starts, ("",) * starts.size, np.zeros(starts.size, np.int32)),
         tables=_tables(info),
+        external=dangling,
         strings=b"" if loaded.btf is None else loaded.btf.string_bytes,
     )
-    return XlatedProgram(program, raw, names, _map_ids(raw))
+    return XlatedProgram(program, raw, names, _map_ids(raw), hidden)
 
 
 def _call_names(raw: isa.Insns) -> dict[int, frozenset[str]]:
@@ -116,18 +129,18 @@ def _map_ids(raw: isa.Insns) -> NDArray[np.int64]:
     return np.where(is_map, raw["imm"], NONE).astype(np.int64)
 
 
-def _subprog_starts(
-    raw: isa.Insns, info: ProgInfo, names: Mapping[int, frozenset[str]]
-) -> NDArray[np.int32]:
+def _subprog_starts(raw: isa.Insns, info: ProgInfo) -> NDArray[np.int32]:
     """(m,) slots; from func_info, or from what calls and function addresses say."""
     if info.func_info.size:
-        starts = info.func_info["insn_off"].astype(np.int32)
-    else:
-        starts = _called_starts(raw)
+        return info.func_info["insn_off"].astype(np.int32)
+    return _called_starts(raw)
+
+
+def _hidden(raw: isa.Insns, starts: Slots, names: Mapping[int, frozenset[str]]) -> Slots:
+    """(k,) where the kernel has put a function behind the program, of which nothing tells."""
     tail = len(raw) - _THROWN.size
-    if any("bpf_throw" in group for group in names.values()) and _is_made(raw, tail, starts):
-        starts = np.append(starts, np.int32(tail))
-    return starts
+    throws = any("bpf_throw" in group for group in names.values())
+    return np.array([tail] if throws and _is_made(raw, tail, starts) else [], np.int32)
 
 
 def _is_made(raw: isa.Insns, tail: int, starts: NDArray[np.int32]) -> bool:
@@ -167,6 +180,19 @@ def _called_starts(raw: isa.Insns) -> NDArray[np.int32]:
             )
         start_of[index] = int(places[0])
     return np.array([start_of[index] for index in sorted(start_of)], np.int32)
+
+
+def _dangling(raw: isa.Insns, starts: NDArray[np.int32]) -> Slots:
+    """Calls of subprogs, and their addresses, in a program that has no subprogs any more.
+
+    The kernel leaves these as they are: distances in ``imm``.
+
+    Source: linux v6.18, kernel/bpf/verifier.c, jit_subprogs(); seen on v6.18.
+    """
+    if starts.size > 1:
+        return np.zeros(0, np.int32)
+    is_func = isa.is_ld_imm64(raw) & (isa.src(raw) == _PSEUDO_FUNC)
+    return np.flatnonzero(isa.is_subprog_call(raw) | is_func).astype(np.int32)
 
 
 def _with_distances(raw: isa.Insns, starts: NDArray[np.int32]) -> isa.Insns:

@@ -153,7 +153,12 @@ class Side:
         return Coverage(len(self.seen & self._all), len(self._all))
 
 
+_FILL: Final = 0xA5
+"""What unwritten memory holds: zeros would hide that a rewriting lost the store of one."""
+
+
 def _machine(subject: Subject, options: dict[str, Any]) -> Observer:
+    options = {"fill": _FILL, **options}
     if isinstance(subject.program, LinkedProgram):
         assert subject.obj is not None
         externs = {

@@ -78,6 +78,7 @@ def test_owned_branch_is_replaced(text: str, unseen: tuple[int, ...], after: str
 
 
 def test_column_is_needed() -> None:
-    """Without it there is nothing to go by."""
+    """Without it there is nothing to go by; a pipeline finds it out, a list has to have it."""
     with pytest.raises(OptionError, match="no column 'seen'"):
-        run("dce{aux=true}", "exit")
+        Dce(aux=True).run(PatchList(assemble("exit")))
+    assert len(run("dce{aux=true}", "exit").program) == 1
