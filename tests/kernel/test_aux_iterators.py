@@ -80,7 +80,7 @@ def test_iterators_arguments_are_the_verifiers(arg: int) -> None:
                 n_programs += 1
                 assert differences(aux) == [], (vmlinux().name_of(target), load)
     if not n_programs:
-        pytest.skip("this kernel has no iterator with such an argument")
+        pytest.skip("not on this kernel: it has no iterator with such an argument")
 
 
 def test_registers_of_a_task_may_be_null_for_the_verifier() -> None:

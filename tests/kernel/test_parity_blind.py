@@ -224,7 +224,7 @@ def test_objects_load_blinded(name: str, tmp_path: Path) -> None:
         obj = ElfObject.parse(objects()[name])
         opened = kernel.open_object(obj, [])
     except BpfPatchError as error:
-        pytest.skip(f"cannot be opened here: {error}")
+        pytest.skip(f"the original does not load here: {error}")
     count = 0
     with opened:
         for info in obj.programs:
@@ -237,4 +237,4 @@ def test_objects_load_blinded(name: str, tmp_path: Path) -> None:
             after = Pipeline.parse("blind{seed=5}").run(linked.program)
             opened.load(linked.with_code(after)).close()
     if not count:
-        pytest.skip("no program of it loads here")
+        pytest.skip("the original does not load here: no program of it")

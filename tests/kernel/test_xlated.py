@@ -53,7 +53,7 @@ def test_a_kernel_made_callback_has_its_place() -> None:
     """A program that throws gets an exception callback that nothing refers to."""
     found = kernel.vmlinux_btf().find("bpf_throw", Kind.FUNC)
     if not found:
-        pytest.skip("this kernel has no bpf_throw")
+        pytest.skip("not on this kernel: it has no bpf_throw")
     insns = [isa.call_subprog(1), isa.exit_(), isa.mov(isa.R1, 0), isa.call_kfunc(found[0])]
     program = Program(isa.concat([*insns, isa.exit_()]))
     with kernel.load(program, prog_type="sched_cls") as loaded:

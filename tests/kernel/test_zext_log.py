@@ -105,7 +105,7 @@ def test_functions_of_the_kernel_read_what_their_types_say(text: str) -> None:
     for name in ("bpf_get_kmem_cache", "bpf_throw"):
         text = text.replace(name, str(types.find_one(name, Kind.FUNC)))
     if "None" in text:
-        pytest.skip("this kernel has not all of these functions")
+        pytest.skip("not on this kernel: it has not all of these functions")
     program = asm.assemble(text)
     with kernel.load(program, log_level=LOG_LEVEL, keep_log=True, prog_type="sched_cls") as loaded:
         assert differing(loaded, kernel.submitted(loaded)) == []
