@@ -1,1 +1,5 @@
-"""Measurements: each prints a table, and compares within one run."""
+"""Measurements: each prints a table, and compares within one run.
+
+``python -m benchmarks NAME``, see docs/benchmarks.md. Not part of the package, and
+not installed with it.
+"""

@@ -1,8 +1,8 @@
-"""Instructions a second: the compiled interpreter, and a naive decode-and-dispatch loop.
+"""Instructions a second: the compiled interpreter, a naive loop, and the kernel's JIT.
 
-``python -m benchmarks.interp``. Each program runs with both engines in one
-process, alternating; the figure is the median of several runs. The first run,
-which compiles, is not counted but shown.
+Each program runs with both of our engines in one process, alternating. The
+first run, which compiles, is not counted but shown. The kernel runs the same
+program through BPF_PROG_TEST_RUN, many times in one call.
 """
 
 from __future__ import annotations
@@ -11,150 +11,37 @@ import statistics
 import time
 from typing import Final
 
+from bpfpatch import isa, kernel
 from bpfpatch.asm import assemble
-from bpfpatch.interp import Machine, MapSpec, Xdp
-from bpfpatch.interp.contexts import Context, Plain
+from bpfpatch.errors import BpfPatchError
+from bpfpatch.interp import Machine, MapSpec
+from bpfpatch.interp.contexts import Context
 from bpfpatch.program import Program
 
-RUNS: Final = 5
+from . import child
+from .loops import PROGRAMS
+from .report import Outcome, Table
+
 _BUDGET: Final = 100_000_000
-
-SUM: Final = "r0 = 0; r1 = 60000; again: r0 += r1; r1 -= 1; if r1 != 0 goto again; exit"
-
-PRIME: Final = """
-r1 = 30011
-r0 = 1
-r2 = 2
-again:
-  r4 = r1
-  r4 %= r2
-  r0 = 0
-  if r4 == 0 goto out
-  r2 += 1
-  r0 = 1
-  if r2 < r1 goto again
-out:
-  exit
-"""
-
-STACK: Final = """
-r1 = 0
-again:
-  *(u64 *)(r10 - 8) = r1
-  r2 = *(u64 *)(r10 - 8)
-  r2 *= 3
-  *(u32 *)(r10 - 16) = w2
-  w3 = *(u16 *)(r10 - 16)
-  r0 += r3
-  r1 += 1
-  if r1 < 15000 goto again
-exit
-"""
-
-CHECKSUM: Final = """
-r6 = *(u32 *)(r1 + 0)
-r7 = *(u32 *)(r1 + 4)
-r9 = 80
-round:
-  r2 = r6
-  r0 = 0
-word:
-  r3 = r2
-  r3 += 2
-  if r3 > r7 goto done
-  w4 = *(u16 *)(r2 + 0)
-  r0 += r4
-  r2 = r3
-  goto word
-done:
-  r9 -= 1
-  if r9 != 0 goto round
-exit
-"""
-
-BRANCHES: Final = """
-r0 = 0
-r1 = 12345
-r9 = 8000
-again:
-  w1 *= 1103515245
-  w1 += 12345
-  r2 = r1
-  r2 >>= 16
-  r2 &= 3
-  if r2 == 0 goto zero
-  if r2 == 1 goto one
-  if r2 == 2 goto two
-  r0 ^= r1
-  goto next
-zero:
-  r0 += 1
-  goto next
-one:
-  r0 -= r1
-  goto next
-two:
-  r0 <<= 1
-next:
-  r9 -= 1
-  if r9 != 0 goto again
-exit
-"""
-
-CALLS: Final = """
-r6 = 8000
-r0 = 0
-again:
-  r1 = r0
-  r2 = r6
-  call add
-  r6 -= 1
-  if r6 != 0 goto again
-exit
-add:
-  r0 = r1
-  r0 += r2
-  exit
-"""
-
-MAPS: Final = """
-r6 = 4000
-again:
-  *(u32 *)(r10 - 4) = 0
-  r1 = map[id:1]
-  r2 = r10
-  r2 += -4
-  call bpf_map_lookup_elem
-  if r0 == 0 goto out
-  r1 = *(u64 *)(r0 + 0)
-  r1 += 1
-  *(u64 *)(r0 + 0) = r1
-  r6 -= 1
-  if r6 != 0 goto again
-out:
-  r0 = 0
-  exit
-"""
-
-PROGRAMS: Final[dict[str, tuple[str, Context]]] = {
-    "sum": (SUM, Plain()),
-    "prime": (PRIME, Plain()),
-    "stack": (STACK, Plain()),
-    "checksum": (CHECKSUM, Xdp(bytes(1400))),
-    "branches": (BRANCHES, Plain()),
-    "calls": (CALLS, Plain()),
-    "maps": (MAPS, Plain()),
-}
+_REPEAT: Final = 2000
+_PACKET: Final = bytes(1400)
+_LONG: Final = 33_000
 
 
-def rate(machine: Machine, context: Context) -> tuple[float, int]:
-    """Millions of instructions a second in one run, and R0."""
+def ours(name: str) -> dict[str, float]:
+    """Millions of instructions a second with both engines, and the seconds of the first run."""
+    text, context = PROGRAMS[name]
+    fast, slow = _machines(assemble(text))
     began = time.perf_counter()
-    outcome = machine.run(context)
-    return outcome.n_insns / (time.perf_counter() - began) / 1e6, outcome.r0
+    first = fast.run(context)
+    out = {"first": time.perf_counter() - began, "insns": float(first.n_insns)}
+    for machine, engine in ((fast, "compiled"), (slow, "naive")):
+        out[engine], r0 = _rate(machine, context)
+        assert r0 == first.r0, name
+    return out
 
 
-def machines(program: Program) -> tuple[Machine, Machine]:
+def _machines(program: Program) -> tuple[Machine, Machine]:
     """Both engines, with one map."""
     maps = {1: MapSpec("array", 4, 8, 1)}
     return (
@@ -163,40 +50,78 @@ def machines(program: Program) -> tuple[Machine, Machine]:
     )
 
 
-def main() -> None:
-    """Print the table."""
-    print(f"{'program':10}  {'compiled':>10}  {'naive':>10}  {'ratio':>6}   (Minsn/s, first run)")
-    ratios = []
-    for name, (text, context) in PROGRAMS.items():
-        fast, slow = machines(assemble(text))
-        first, r0 = rate(fast, context)
-        rates: tuple[list[float], list[float]] = ([], [])
-        for _ in range(RUNS):
-            for machine, into in zip((fast, slow), rates, strict=True):
-                found, other = rate(machine, context)
-                assert other == r0 or name == "maps", name
-                into.append(found)
-        compiled, naive = map(statistics.median, rates)
-        ratios.append(compiled / naive)
-        print(f"{name:10}  {compiled:10.2f}  {naive:10.3f}  {ratios[-1]:6.1f}   {first:.2f}")
-    print(f"median ratio {statistics.median(ratios):.1f}")
-    _long()
+def _rate(machine: Machine, context: Context) -> tuple[float, int]:
+    began = time.perf_counter()
+    outcome = machine.run(context)
+    return outcome.n_insns / (time.perf_counter() - began) / 1e6, outcome.r0
 
 
-def _long() -> None:
-    """How soon a program of 100,000 instructions starts."""
+def in_kernel(name: str) -> float | str:
+    """Nanoseconds of one run in the kernel, or why there is none."""
+    program = assemble(PROGRAMS[name][0])
+    try:
+        with kernel.Map.create("array", 4, 8, 1) as table, kernel.unblinded():
+            insns = program.insns.copy()
+            loads = isa.is_ld_imm64(insns)
+            insns["regs"][loads] = (insns["regs"][loads] & 0x0F) | 0x10
+            insns["imm"][loads] = table.fd
+            own = Program(insns, subprogs=program.subprogs)
+            loaded = kernel.load(own, prog_type="xdp")
+        with loaded:
+            return loaded.test_run(_PACKET, repeat=_REPEAT).duration_ns
+    except BpfPatchError as error:
+        return str(error)
+
+
+def long_start() -> float:
+    """Seconds of the first run of 100,000 instructions in one function."""
     text = "".join(
-        f"r0 += {k % 7}\nif r0 == {k} goto n{k}\nr1 ^= r0\nn{k}:\n" for k in range(33_000)
+        f"r0 += {k % 7}\nif r0 == {k} goto n{k}\nr1 ^= r0\nn{k}:\n" for k in range(_LONG)
     )
-    program = assemble(text + "exit")
-    machine = Machine(program, budget=_BUDGET)
+    machine = Machine(assemble(text + "exit"), budget=_BUDGET)
     began = time.perf_counter()
     machine.run()
-    print(
-        f"first run of {len(program)} instructions in one function: "
-        f"{time.perf_counter() - began:.2f} s"
+    return time.perf_counter() - began
+
+
+def measure(runs: int) -> Outcome:
+    """All loops."""
+    out = Outcome()
+    rows, notes = [], []
+    can_load = kernel.available() is None
+    for name in PROGRAMS:
+        found = out.figures[name] = child.figures(runs, "interp.ours", name)
+        n_insns = found["insns"][0]
+        in_ns = child.runs(runs, "interp.in_kernel", name) if can_load else ["no bpf(2)"]
+        if isinstance(in_ns[0], str):
+            notes.append(f"The kernel refuses {name}: {in_ns[0]}.")
+        rates = [1000 * n_insns / ns for ns in in_ns if not isinstance(ns, str) and ns]
+        found["kernel"] = rates
+        compiled, naive = (statistics.median(found[key]) for key in ("compiled", "naive"))
+        rows.append(
+            (
+                name,
+                f"{n_insns:,.0f}",
+                found["compiled"],
+                found["naive"],
+                compiled / naive,
+                rates,
+                [1000 * seconds for seconds in found["first"]],
+            )
+        )
+    header = (
+        "loop",
+        "instructions",
+        "compiled, million a second",
+        "naive, million a second",
+        "ratio",
+        "kernel's JIT, million a second",
+        "first run, ms",
     )
-
-
-if __name__ == "__main__":
-    main()
+    start = out.figures["long start"] = child.runs(runs, "interp.long_start")
+    notes.append(
+        f"The first run of {3 * _LONG + 1:,} instructions in one function takes "
+        f"{statistics.median(start):.2f} s."
+    )
+    out.tables.append(Table("Interpreter", header, rows, tuple(notes)))
+    return out

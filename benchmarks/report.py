@@ -1,0 +1,132 @@
+"""What a measurement gives: tables and plots, as text, Markdown and JSON."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+Cell = str | float | int | Sequence[float] | None
+"""Text, a number, the values of several runs, or nothing."""
+
+_FINE, _COARSE = 0.1, 100.0
+_NOTHING: Final = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table; a cell with several runs shows their median, and how far they lie apart.
+
+    Attributes:
+        title: what it is of.
+        header: the columns' names, with units.
+        rows: as many cells each.
+        notes: what must be said beneath it.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    rows: Sequence[tuple[Cell, ...]]
+    notes: tuple[str, ...] = ()
+
+    def text(self) -> list[str]:
+        """For a terminal: columns aligned, numbers to the right."""
+        cells = [self.header, *(tuple(shown(cell) for cell in row) for row in self.rows)]
+        widths = [max(len(row[at]) for row in cells) for at in range(len(self.header))]
+        lines = [
+            "  ".join(
+                cell.ljust(width) if at == 0 else cell.rjust(width)
+                for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+            for row in cells
+        ]
+        return [self.title, *lines, *self.notes]
+
+    def markdown(self) -> list[str]:
+        """For a document."""
+        lines = [f"**{self.title}**", ""]
+        rule = ["---", *["---:"] * (len(self.header) - 1)]
+        for row in (self.header, rule, *([shown(cell) for cell in row] for row in self.rows)):
+            lines.append("| " + " | ".join(row) + " |")
+        return [*lines, "", *(f"{note}  " for note in self.notes), *([""] if self.notes else [])]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a plot.
+
+    Attributes:
+        label: what it is.
+        points: x to y.
+        style: "measured", or "estimated" for what goes on from there.
+        group: lines of one group share a panel.
+    """
+
+    label: str
+    points: dict[int, float]
+    style: str = "measured"
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A plot with logarithmic axes, of one panel for each group of lines.
+
+    Attributes:
+        name: of its files.
+        title: of the whole.
+        x: what is to the right, with its unit.
+        y: what is up, with its unit.
+        lines: in the order of the legend.
+    """
+
+    name: str
+    title: str
+    x: str
+    y: str
+    lines: tuple[Line, ...]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What one measurement gives.
+
+    Attributes:
+        tables: to print.
+        plots: to draw.
+        figures: every number of every run, for the JSON.
+    """
+
+    tables: list[Table] = field(default_factory=list)
+    plots: list[Plot] = field(default_factory=list)
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    def json(self) -> dict[str, Any]:
+        """All of it, in plain types."""
+        return {"figures": self.figures, "tables": [asdict(table) for table in self.tables]}
+
+
+def shown(cell: Cell) -> str:
+    """A cell as text: three digits of a number, and the spread of several."""
+    if cell is None:
+        return _NOTHING
+    if isinstance(cell, str):
+        return cell
+    if isinstance(cell, (int, float)):
+        return number(cell)
+    if not cell:
+        return _NOTHING
+    middle = number(statistics.median(cell))
+    return middle if len(cell) == 1 else f"{middle} ({number(min(cell))} to {number(max(cell))})"
+
+
+def number(value: float) -> str:
+    """Three digits that count, thousands apart."""
+    if isinstance(value, int) or abs(value) >= _COARSE:
+        return f"{value:,.0f}"
+    if value == 0:
+        return "0"
+    if abs(value) < _FINE:
+        return f"{value:.2g}"
+    return f"{value:.3g}"
