@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bpfpatch.runs import MODES
+from bpfpatch.runs import MODES, available
 from support import conformance
 from support.conformance import FORMS, Cell, Form
-from support.ubpfasm import Case
+from support.ubpfasm import Case, assemble, read_case
 
 VECTORS = conformance.cases()
 SCRIPT = Path(__file__).parents[1] / "conformance"
@@ -70,6 +70,67 @@ def test_a_wrong_result_is_told_from_a_refusal() -> None:
     ((_, cell),) = conformance.run_mode("interp", vectors, [Form("plain")])
     assert cell.wrong == {"one": "0x0 where 0x1 is right"}
     assert list(cell.refused) == ["stray"]
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    """A file with what the dialect does not have gets a line with the reason, and no traceback."""
+    (tmp_path / "fine.data").write_text("-- asm\nmov %r0, 7\nexit\n-- result\n0x7\n")
+    (tmp_path / "odd.data").write_text("-- asm\nfrob %r0, 7\nexit\n-- result\n0x7\n")
+    (tmp_path / "none.data").write_text("-- result\n0x7\n")
+    out = _table(tmp_path)
+    assert "1/1" in out
+    assert "odd: not in the table, its file cannot be read: unknown statement 'frob %r0, 7'" in out
+    assert "none: not in the table, its file cannot be read: the file has no program" in out
+
+
+MAPS = """
+-- map
+counts 2 4 8 3
+other 1 4 4 3
+-- asm
+stw [%r10-4], 1
+lddw %r1, map_by_fd(counts)
+mov %r2, %r10
+add %r2, -4
+call bpf_map_lookup_elem
+jeq %r0, 0, exit
+ldxdw %r1, [%r0]
+mov %r0, 5
+add %r0, %r1
+exit
+-- result
+0x5
+"""
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_vector_with_maps_runs(tmp_path: Path, mode: str) -> None:
+    """The maps of a vector are made for it, and the program gets them."""
+    reason = available(mode)
+    if reason is not None:
+        pytest.skip(reason)
+    (tmp_path / "maps.data").write_text(MAPS)
+    ((_, cell),) = conformance.run_mode(mode, [read_case(tmp_path / "maps.data")], [Form("plain")])
+    assert cell.n_passed == 1, cell
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("call %r2", "8d02000000000000"),
+        ("call helper 5", "8500000005000000"),
+        ("call 5", "8500000005000000"),
+        ("call runtime 0x2a", "852000002a000000"),
+        ("call bpf_map_lookup_elem", "8500000001000000"),
+        ("lddw %r1, map_by_fd(m)", "18110000020000000000000000000000"),
+        ("lddw %r1, map_by_idx(m)", "18510000010000000000000000000000"),
+        ("lddw %r1, map_val(map_by_fd(m)) + 8", "18210000020000000000000008000000"),
+        ("lddw %r1, map_val(map_by_idx(m))", "18610000010000000000000000000000"),
+    ],
+)
+def test_calls_and_pseudo_loads_are_read(line: str, code: str) -> None:
+    """RFC 9669 sections 4.3.1 and 5.4 say what source register and immediate mean."""
+    assert assemble([line], ["l", "m"]).hex() == code
 
 
 def _table(folder: Path) -> str:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from bpfpatch import kernel
+import numpy as np
+
+from bpfpatch import isa, kernel
 from bpfpatch.errors import BpfPatchError
+from bpfpatch.facts.kinds import MapType
+from bpfpatch.interp import MapSpec
 from bpfpatch.passes import Pipeline, Target, base
 from bpfpatch.program import Program
 from bpfpatch.runs import MODES, Input, available, open_runner
@@ -74,8 +79,21 @@ def folder() -> Path:
 
 
 def cases() -> list[Case]:
-    """All vectors, none where the folder is absent."""
-    return [read_case(path) for path in sorted(folder().glob("*.data"))]
+    """All vectors that can be read, none where the folder is absent."""
+    return [case for _, case in _read() if isinstance(case, Case)]
+
+
+def unreadable() -> dict[str, str]:
+    """Why the other vectors cannot be read, by name."""
+    return {name: why for name, why in _read() if isinstance(why, str)}
+
+
+def _read() -> Iterator[tuple[str, Case | str]]:
+    for path in sorted(folder().glob("*.data")):
+        try:
+            yield path.stem, read_case(path)
+        except ValueError as error:
+            yield path.stem, str(error)
 
 
 def absent() -> str:
@@ -113,11 +131,12 @@ def _cell(mode: str, form: Form, vectors: Sequence[Case]) -> Cell:
 def _run(cell: Cell, mode: str, form: Form, case: Case) -> None:
     name = case.name.removesuffix(".data")
     try:
-        program = Program.from_bytes(case.code)
-        if form.pipeline:
-            program = Pipeline.parse(form.pipeline).run(program, target=form.target).program
-        with open_runner(program, mode) as runner:
-            outcome = runner.run(Input(mem=case.mem), with_maps=False)
+        with _with_maps(mode, case) as (program, options):
+            made = program
+            if form.pipeline:
+                made = Pipeline.parse(form.pipeline).run(program, target=form.target).program
+            with open_runner(made, mode, **options) as runner:
+                outcome = runner.run(Input(mem=case.mem), with_maps=False)
         if outcome.error is not None:
             raise outcome.error
     except BpfPatchError as error:
@@ -133,6 +152,28 @@ def _run(cell: Cell, mode: str, form: Form, case: Case) -> None:
         cell.wrong[name] = f"{outcome.r0:#x} where {wanted} is right"
 
 
+@contextmanager
+def _with_maps(mode: str, case: Case) -> Iterator[tuple[Program, dict[str, Any]]]:
+    """The program with its maps, and what the interpreter has to know of them."""
+    program = Program.from_bytes(case.code)
+    if mode == "interp":
+        specs = {
+            fd: MapSpec(MapType(one.type).name.lower(), *astuple(one)[1:])
+            for fd, one in enumerate(case.maps, 1)
+        }
+        yield program, {"maps": specs}
+        return
+    with ExitStack() as stack:
+        fds = [
+            stack.enter_context(kernel.Map.create(MapType(one.type), *astuple(one)[1:])).fd
+            for one in case.maps
+        ]
+        insns = program.insns.copy()
+        by_fd = isa.is_ld_imm64(insns) & np.isin(isa.src(insns), (1, 2))
+        insns["imm"][by_fd] = [fds[number - 1] for number in insns["imm"][by_fd]]
+        yield replace(program, insns=insns), {}
+
+
 def _reason(error: BpfPatchError) -> str:
     """Why, without the place: that is another one in each form."""
     if not isinstance(error, kernel.VerifierError) or error.where is None:
@@ -145,8 +186,16 @@ def table(vectors: Sequence[Case]) -> dict[str, dict[str, Cell]]:
     return {mode: {form.name: cell for form, cell in run_mode(mode, vectors)} for mode in MODES}
 
 
-def lines(cells: dict[str, dict[str, Cell]], n_vectors: int) -> Iterator[str]:
-    """The table, and below it each vector that a mode cannot run, with the reason."""
+def lines(
+    cells: dict[str, dict[str, Cell]], n_vectors: int, skipped: Mapping[str, str] | None = None
+) -> Iterator[str]:
+    """The table, and below it each vector that a mode cannot run, with the reason.
+
+    Args:
+        cells: the table.
+        n_vectors: of how many vectors it is.
+        skipped: why others are not in it, by name.
+    """
     width = max(len(form.name) for form in FORMS)
     yield f"{'':{width}}" + "".join(f"{mode:>14}" for mode in cells)
     for form in FORMS:
@@ -155,6 +204,8 @@ def lines(cells: dict[str, dict[str, Cell]], n_vectors: int) -> Iterator[str]:
         yield f"{form.name:{width}}" + "".join(f"{text:>14}" for text in shown)
     yield ""
     yield from _notes(cells)
+    for name, why in (skipped or {}).items():
+        yield f"{name}: not in the table, its file cannot be read: {why}"
 
 
 def _notes(cells: dict[str, dict[str, Cell]]) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """The assembler dialect of the bpf_conformance suite, for tests only.
 
-``mov %r0, 1``, ``ldxdw %r2, [%r1+4]``, ``jeq %r1, 0, label``, ``call local func``.
+``mov %r0, 1``, ``ldxdw %r2, [%r1+4]``, ``jeq %r1, 0, label``, ``call local func``,
+``call %r2``, ``lddw %r1, map_by_fd(counts)``.
 Opcodes are RFC 9669's numbers, written down here once more.
 """
 
@@ -11,6 +12,8 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from bpfpatch import isa
 
 ALU_NAMES = (
     *("add", "sub", "mul", "div", "or", "and", "lsh", "rsh"),
@@ -26,6 +29,19 @@ SIZES = {"w": 0x00, "h": 0x08, "b": 0x10, "dw": 0x18}
 ATOMICS = {"add": 0x00, "or": 0x40, "and": 0x50, "xor": 0xA0, "xchg": 0xE1, "cmpxchg": 0xF1}
 MEMORY = re.compile(r"\[\s*%?r(\d+)\s*(?:([+-])\s*(\w+))?\s*\]")
 LABEL = re.compile(r"([A-Za-z_]\w*):$")
+# RFC 9669 section 5.4: what an lddw stands for, by the source register.
+PSEUDO = re.compile(r"(map_val\()?map_by_(fd|idx)\((\w+)\)(\))?\s*(?:\+\s*(\w+))?")
+PSEUDO_SRC = {("", "fd"): 1, ("map_val(", "fd"): 2, ("", "idx"): 5, ("map_val(", "idx"): 6}
+
+
+@dataclass(frozen=True, slots=True)
+class CaseMap:
+    """A map that a file of the suite asks for; its descriptor in the code is its number."""
+
+    type: int
+    key_size: int
+    value_size: int
+    max_entries: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +53,22 @@ class Case:
         code: the program's bytes, little-endian.
         mem: what R1 points at.
         result: R0, or None where the program must fail.
+        maps: what the program's descriptors 1, 2 ... stand for.
     """
 
     name: str
     code: bytes
     mem: bytes
     result: int | None
+    maps: tuple[CaseMap, ...] = ()
 
 
 def read_case(path: Path) -> Case:
-    """Read a file of the suite."""
+    """Read a file of the suite.
+
+    Raises:
+        ValueError: it has what this dialect does not.
+    """
     sections: dict[str, list[str]] = {}
     current: list[str] = []
     for raw in path.read_text().splitlines():
@@ -55,21 +77,31 @@ def read_case(path: Path) -> Case:
             current = sections.setdefault(line[2:].strip(), [])
         elif line:
             current.append(line)
+    rows = [line.split() for line in sections.get("map", [])]
+    maps = tuple(CaseMap(*(int(field, 0) for field in row[1:5])) for row in rows)
     if "asm" in sections:
-        code = assemble(sections["asm"])
+        code = assemble(sections["asm"], [row[0] for row in rows])
+    elif "raw" not in sections:
+        raise ValueError("the file has no program")
     else:
         code = b"".join(struct.pack("<Q", int(line, 16)) for line in sections["raw"])
     mem = bytes.fromhex("".join(sections.get("mem", [])))
     result = sections.get("result")
-    return Case(path.name, code, mem, None if result is None else int(result[0], 0) & U64)
+    r0 = None if result is None else int(result[0], 0) & U64
+    return Case(path.name, code, mem, r0, maps)
 
 
 U64 = (1 << 64) - 1
 
 
-def assemble(lines: list[str]) -> bytes:
-    """Assemble statements, one a line."""
+def assemble(lines: list[str], maps: list[str] | None = None) -> bytes:
+    """Assemble statements, one a line; maps are those whose descriptors are 1, 2 and so on.
+
+    Raises:
+        ValueError: a statement is unknown.
+    """
     labels: dict[str, int] = {}
+    numbers = {name: number for number, name in enumerate(maps or [], 1)}
     statements: list[tuple[int, str]] = []
     slot = 0
     for line in lines:
@@ -83,7 +115,7 @@ def assemble(lines: list[str]) -> bytes:
     exits = [at for at, text in statements if text == "exit"]
     if exits:
         labels.setdefault("exit", exits[-1])
-    return b"".join(_Statement(at, text, labels).encode() for at, text in statements)
+    return b"".join(_Statement(at, text, labels, numbers).encode() for at, text in statements)
 
 
 def _pack(code: int, dst: int = 0, src: int = 0, off: int = 0, imm: int = 0) -> bytes:
@@ -94,10 +126,11 @@ def _pack(code: int, dst: int = 0, src: int = 0, off: int = 0, imm: int = 0) -> 
 class _Statement:
     """One statement, split at spaces and commas."""
 
-    def __init__(self, slot: int, text: str, labels: dict[str, int]) -> None:
+    def __init__(self, slot: int, text: str, labels: dict[str, int], maps: dict[str, int]) -> None:
         self.slot = slot
         self.text = text
         self.labels = labels
+        self.maps = maps
         self.op, _, rest = text.partition(" ")
         self.rest = rest.strip()
         self.operands = [part.strip() for part in rest.split(",")] if rest.strip() else []
@@ -150,9 +183,17 @@ class _Statement:
             return _pack(0x8D, dst=self._dst())
         if self.op != "call":
             return None
-        if self.rest.startswith("local"):
-            return _pack(0x85, src=1, imm=self._target(self.rest.split()[1]))
-        return _pack(0x85, imm=int(self.rest, 0))
+        how, _, callee = self.rest.partition(" ")
+        if how == "local":
+            return _pack(0x85, src=1, imm=self._target(callee.strip()))
+        if how == "runtime":
+            return _pack(0x85, src=2, imm=int(callee, 0))
+        register = self._register(self.rest)
+        if register is not None:
+            return _pack(0x8D, dst=register)
+        name = callee.strip() if how == "helper" else self.rest
+        number = isa.HELPER_IDS.get(name.removeprefix("bpf_"))
+        return _pack(0x85, imm=int(name, 0) if number is None else number)
 
     def _lock(self) -> bytes | None:
         if self.op != "lock":
@@ -177,8 +218,17 @@ class _Statement:
     def _lddw(self) -> bytes | None:
         if self.op != "lddw":
             return None
-        value = int(self.operands[1], 0)
-        return _pack(0x18, self._dst(), imm=value) + _pack(0, imm=value >> 32)
+        found = PSEUDO.fullmatch(self.operands[1])
+        if found is None:
+            value = int(self.operands[1], 0)
+            return _pack(0x18, self._dst(), imm=value) + _pack(0, imm=value >> 32)
+        src = PSEUDO_SRC[found[1] or "", found[2]]
+        if found[3] not in self.maps or bool(found[1]) != bool(found[4]):
+            raise ValueError(f"unknown map in {self.text!r}")
+        # The index of a map counts from 0, a descriptor is never 0 here.
+        number = self.maps[found[3]] - (found[2] == "idx")
+        byte_off = int(found[5] or "0", 0)
+        return _pack(0x18, self._dst(), src, imm=number) + _pack(0, imm=byte_off)
 
     def _memory(self) -> bytes | None:
         found = re.fullmatch(r"(ldxs|ldx|stx|st)(dw|w|h|b)", self.op)

@@ -49,6 +49,7 @@ class Interpreter:
         context: the pointers in its context, by byte_off.
         findings: what was found so far.
         accesses: what loads and stores do; further arithmetic, jumps and calls.
+        roots: where the subprogs start that are verified on their own.
     """
 
     def __init__(self, program: Program, subject: Subject, types: KernelTypes) -> None:
@@ -62,12 +63,12 @@ class Interpreter:
         self.arithmetic = Arithmetic(self)
         self.jumps = Jumps(self)
         self.calls = Calls(self)
+        self.roots: set[int] = set()
         self._worklist = Worklist(self.code, self.run_block)
         self._maps = list(subject.maps)
         self._chains: dict[tuple[int, int, int], int] = {}
         self._outer = [0]
         self._entered = [0]
-        self._roots: set[int] = set()
 
     def run(self) -> Findings:
         """Analyse the program from its main subprog on."""
@@ -82,14 +83,14 @@ class Interpreter:
 
     def enter_root(self, slot: int, regs: list[Value]) -> None:
         """A subprog that is verified on its own: the main one, global ones, late callbacks."""
-        if slot in self._roots:
+        if slot in self.roots:
             return
-        self._roots.add(slot)
+        self.roots.add(slot)
         self.push(slot, State(regs, [{}], (), self.chain(0, LOST, slot)))
 
     def enter_global(self, slot: int) -> None:
         """A global subprog is called, so that it is verified."""
-        if slot not in self._roots:
+        if slot not in self.roots:
             self.enter_root(slot, global_arguments(self.program, self.subject, slot))
 
     def chain(self, outer: int, slot: int, target: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import lru_cache
 
 import numpy as np
@@ -67,7 +68,7 @@ def aux_data(program: Program, subject: Subject, target: Btf | None) -> Program:
             SEEN: column(SEEN, seen),
             MEM_TYPE: column(MEM_TYPE, np.frombuffer(bytes(found.mem_type), np.uint8)),
             MEM_ID: column(MEM_ID, found.mem_ids()),
-            ZEXT_DST: column(ZEXT_DST, _upper_halves(view, seen)),
+            ZEXT_DST: column(ZEXT_DST, _upper_halves(view, seen, interpreter.roots)),
             CALL_MAP: column(CALL_MAP, _spread(n_slots, found.call_map)),
             CALL_KEY: column(CALL_KEY, _spread(n_slots, found.call_key)),
             CALLBACK: column(CALLBACK, _callbacks(view, found)),
@@ -103,5 +104,6 @@ def _callbacks(view: CodeView, found: Findings) -> np.ndarray[tuple[int], np.dty
     return out
 
 
-def _upper_halves(view: CodeView, seen: Mask) -> Mask:
-    return upper_halves_read(view, Blocks.of(view, np.zeros(0, np.int32)), seen)
+def _upper_halves(view: CodeView, seen: Mask, roots: Collection[int]) -> Mask:
+    numbers = set(view.subprog_of(np.array(sorted(roots), np.int32)).tolist())
+    return upper_halves_read(view, Blocks.of(view, np.zeros(0, np.int32)), seen, numbers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -47,6 +47,7 @@ def solve(
     defines: Masks,
     *,
     follows_returns: bool = False,
+    roots: Collection[int] | None = None,
 ) -> Backward:
     """Solve a flow.
 
@@ -60,6 +61,8 @@ def solve(
         defines: (n,) registers that it defines, or destroys.
         follows_returns: whether an exit wants R0 only where a caller does, or
             where the kernel calls; else it wants what ``uses`` says.
+        roots: the subprogs that the kernel calls; by default those whose address is taken,
+            and those that nobody calls.
 
     The time is linear in instructions and edges: a segment is looked at again
     only when one that follows it wants a register more.
@@ -67,7 +70,7 @@ def solve(
     event_at = _events(uses | defines, segments.last)
     gen, kill = _summaries(segments, uses, event_at)
     after_last, before_last = _fixpoint(
-        segments, gen, kill, uses[segments.last], defines[segments.last], follows_returns
+        segments, gen, kill, uses[segments.last], defines[segments.last], follows_returns, roots
     )
     before = _spread(len(view), segments, uses, event_at, before_last)
     is_second = view.node < 0
@@ -134,9 +137,10 @@ def _fixpoint(
     uses: Masks,
     defines: Masks,
     follows_returns: bool,
+    roots: Collection[int] | None,
 ) -> tuple[list[int], list[int]]:
     """What is wanted behind and in front of each segment's last instruction."""
-    flow = _Flow(segments, gen, kill, uses, defines, follows_returns)
+    flow = _Flow(segments, gen, kill, uses, defines, follows_returns, roots)
     flow.run()
     return flow.after, flow.before
 
@@ -152,6 +156,7 @@ class _Flow:
         uses: Masks,
         defines: Masks,
         follows_returns: bool,
+        roots: Collection[int] | None,
     ) -> None:
         self.segments = segments
         self.gen, self.kill = gen, kill
@@ -166,10 +171,10 @@ class _Flow:
         self.gotoxs = _by_value(np.where(segments.is_gotox, owner, NOWHERE))
         self.entered = {segment: subprog for subprog, segment in enumerate(segments.entry)}
         self.hub_of = {one: m for m, numbers in segments.indirect.items() for one in numbers}
-        self.returned = [
-            not follows_returns or is_pointed_at or m not in self.callers
-            for m, is_pointed_at in enumerate(segments.is_pointed_at)
-        ]
+        if roots is None:
+            is_taken = segments.is_pointed_at
+            roots = {m for m, taken in enumerate(is_taken) if taken or m not in self.callers}
+        self.returned = [not follows_returns or m in roots for m in range(len(segments.entry))]
         self.todo = list(range(len(segments)))
         self.is_queued = bytearray(b"\1" * len(segments))
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Final
 
 from .alu import JMP, U32, U64
-from .scalars import Parts, Value, parts, sync
+from .scalars import FULL32, FULL64, Parts, Value, parts, sync
 
 JEQ, JGT, JGE, JSET, JNE = 0x10, 0x20, 0x30, 0x40, 0x50
 JSGT, JSGE, JLT, JLE, JSLT, JSLE = 0x60, 0x70, 0xA0, 0xB0, 0xC0, 0xD0
@@ -22,6 +22,7 @@ _OPPOSITE: Final = {
 }  # fmt: skip
 _MIRRORED: Final = {JGT: JLT, JGE: JLE, JSGT: JSLT, JSGE: JSLE}
 _CACHE: Final = 1 << 15
+_ANY_RANGE: Final = (*FULL64, *FULL32)
 
 
 @lru_cache(_CACHE)
@@ -136,7 +137,7 @@ def _bits(a: list[int], b: list[int], is_set: bool, is_64: bool) -> None:
         return
     wanted = b[0] & mask
     if not is_set:
-        a[0], a[1] = a[0] & ~wanted, a[1] & ~wanted
+        a[:] = a[0] & ~wanted, a[1] & ~wanted, *_ANY_RANGE  # the ranges are forgotten
     elif wanted and wanted & (wanted - 1) == 0:
         a[0], a[1] = a[0] | wanted, a[1] & ~wanted
 

@@ -156,10 +156,24 @@ class Calls:
         result = self._result(helper, state, map_index)
         if helper in facts.RELEASES:
             self._release(state, regs[facts.RELEASES[helper]])
-        if helper in facts.CHANGES_PACKET:
+        if helper in facts.CHANGES_PACKET and helper != facts.TAIL_CALL:
             self.forget_packets(state)
         self.clear(state, result)
+        if helper == facts.TAIL_CALL and state.callers:
+            self._tail_call(slot, state.copy())
         return True
+
+    def _tail_call(self, slot: int, state: State) -> None:
+        """In a subprog: what was called returns in its place, with any result.
+
+        A call that fails goes on behind it, and leaves the packet as it was.
+
+        Source: linux v6.18.44, kernel/bpf/verifier.c, check_helper_call(); its packet
+        pointers were seen on it.
+        """
+        self.forget_packets(state)
+        self.clear(state, UNKNOWN)
+        self.leave(slot, state)
 
     def _note_map(self, slot: int, helper: int, state: State) -> int | None:
         """Write down which map a helper gets, and what depends on constants."""
@@ -248,6 +262,8 @@ class Calls:
                 else scalars.S32_MAX
             )
             return scalars.in_signed_range(-facts.MAX_ERRNO, min(most, scalars.S32_MAX))
+        if helper == facts.CPU_NUMBER and owner.subject.n_cpus is not None:
+            return scalars.in_signed_range(0, owner.subject.n_cpus - 1)
         return UNKNOWN
 
     def _pointer(self, found: facts.Returned, source: Value) -> Pointer:

@@ -51,7 +51,8 @@ _RETURNS: Final = {
     "get_current_task_btf": Returned(
         _BTF, is_maybe_null=False, struct="task_struct", trust=TRUSTED
     ),
-    "task_pt_regs": Returned(_BTF, is_maybe_null=False, struct="pt_regs", trust=TRUSTED),
+    # Not null, but the verifier does not rely on it: comparisons with null are not decided.
+    "task_pt_regs": Returned(_BTF, is_maybe_null=False, struct="pt_regs"),
     "sock_from_file": Returned(_BTF, struct="socket"),
     "skc_to_tcp6_sock": Returned(_BTF, struct="tcp6_sock"),
     "skc_to_tcp_sock": Returned(_BTF, struct="tcp_sock"),
@@ -105,6 +106,7 @@ SIZED: Final = {
 }
 """Helpers that return an error or at most a size: the argument that holds it."""
 MAX_ERRNO: Final = 4095
+CPU_NUMBER: Final = isa.HELPER_IDS["get_smp_processor_id"]
 
 CHANGES_PACKET: Final = _ids(
     "clone_redirect l3_csum_replace l4_csum_replace lwt_push_encap lwt_seg6_action "

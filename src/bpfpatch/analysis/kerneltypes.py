@@ -15,6 +15,7 @@ from bpfpatch.facts.kinds import AttachType, ProgType
 from bpfpatch.facts.subject import Subject
 
 from .contexts import BY_PROTOTYPE, Field
+from .iterargs import of_iterator
 from .nullargs import may_be_error, may_be_null
 from .values import LEGACY, RCU, TRUSTED, UNTRUSTED
 
@@ -146,9 +147,10 @@ class KernelTypes:
             is_buf = is_iter and param in ("key", "value") and "map" in name
             return Field(MemType.BUF, is_maybe_null=True) if is_buf else None
         is_raw = subject.prog_type is ProgType.TRACING and attach == AttachType.TRACE_RAW_TP
-        is_trusted = is_raw or is_iter or subject.prog_type in (ProgType.LSM, ProgType.STRUCT_OPS)
+        is_trusted = is_raw or subject.prog_type in (ProgType.LSM, ProgType.STRUCT_OPS)
         is_null = param.endswith("__nullable") or (is_raw and may_be_null(name, arg))
-        is_null = is_null or (is_iter and arg > 0)
+        if is_iter:
+            is_trusted, is_null = of_iterator(name, param)
         if is_raw and may_be_error(name, arg):
             return None
         ref = target[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -77,7 +78,12 @@ class Liveness:
         return ~taken & np.uint16((1 << isa.R10) - 1)
 
 
-def upper_halves_read(view: CodeView, blocks: Blocks, seen: Mask | None = None) -> Mask:
+def upper_halves_read(
+    view: CodeView,
+    blocks: Blocks,
+    seen: Mask | None = None,
+    roots: Collection[int] | None = None,
+) -> Mask:
     """Say for which instructions somebody reads the upper half of the 32 bits that they define.
 
     What counts as reading 64 bits is the kernel's rule: 64-bit arithmetic and
@@ -89,6 +95,9 @@ def upper_halves_read(view: CodeView, blocks: Blocks, seen: Mask | None = None) 
         view: the code.
         blocks: its blocks.
         seen: (n,) slots that can be reached; by default all. Others read nothing.
+        roots: the subprogs, by number, whose R0 goes back to the kernel; by default those whose
+            address is taken, and those that nobody calls. For the verifier, what a callback
+            returns to the helper that calls it does not count.
 
     Returns:
         (n,) bool; false at instructions that define no 32 bits, see `isa.defines_32`.
@@ -96,10 +105,11 @@ def upper_halves_read(view: CodeView, blocks: Blocks, seen: Mask | None = None) 
     Source: linux v6.18, kernel/bpf/verifier.c, is_reg64(), insn_def_regno(), check_func_arg().
     """
     insns = view.insns
-    uses, defines = _reads_64(view), isa.writes(insns)
+    uses, defines = reads_64(view), isa.writes(insns)
     if seen is not None:
         uses[~seen], defines[~seen] = 0, np.uint16(0xFFF)
-    flow = solve(view, Segments.of(view, blocks), uses, defines, follows_returns=True)
+    segments = Segments.of(view, blocks)
+    flow = solve(view, segments, uses, defines, follows_returns=True, roots=roots)
     out: Mask = isa.defines_32(insns) & ((flow.after & defined_registers(insns)) != 0)
     return out
 
@@ -132,8 +142,12 @@ def _reads(view: CodeView) -> Masks:
     return out
 
 
-def _reads_64(view: CodeView) -> Masks:
-    """(n,) registers whose upper half each reads."""
+def reads_64(view: CodeView) -> Masks:
+    """(n,) registers whose upper half each reads.
+
+    Of the arguments of what is not known, a kernel function or one of another object, all; a call
+    of a subprog of the code reads none.
+    """
     insns = view.insns
     out = _reads(view)
     code = np.ascontiguousarray(insns["code"])

@@ -8,6 +8,7 @@ import numpy as np
 
 from bpfpatch import isa
 from bpfpatch.patch import CodeView
+from bpfpatch.program.types import Insns, Mask
 
 from .blocks import Blocks
 
@@ -53,18 +54,20 @@ class _Frame:
     def __init__(self, view: CodeView, blocks: Blocks, subprog: int) -> None:
         self.view = view
         self.blocks = blocks
-        self.numbers = np.flatnonzero(blocks.subprog == subprog).tolist()
+        # Blocks are in program order, and so are those of one subprog.
+        self.first = int(np.searchsorted(blocks.subprog, subprog))
+        self.stop = int(np.searchsorted(blocks.subprog, subprog, "right"))
         self.lowest = 0
         self.stored: int | None = None
 
     def depth(self) -> tuple[int, bool]:
-        if not self.numbers:
+        if self.first == self.stop:
             return 0, True
-        first, last = self.numbers[0], self.numbers[-1]
-        start = int(self.blocks.start[first])
-        insns = self.view.insns[start : int(self.blocks.last[last]) + 1]
+        start, last = int(self.blocks.start[self.first]), int(self.blocks.last[self.stop - 1])
+        insns = self.view.insns[start : last + 1]
         if not (isa.reads(insns) >> _FP & 1).any():
             return 0, True
+        self._decode(insns, self.view.node[start : last + 1] < 0)
         try:
             before = self._run()
             while before != self.stored:
@@ -74,21 +77,42 @@ class _Frame:
             return -self.lowest, False
         return -self.lowest, True
 
+    def _decode(self, insns: Insns, is_second: Mask) -> None:
+        """Take the subprog apart, once: blocks are short, and may be run several times."""
+        blocks = self.blocks
+        self.starts = (blocks.start[self.first : self.stop] - blocks.start[self.first]).tolist()
+        self.starts.append(len(insns))
+        self.columns = (
+            insns["code"].tolist(),
+            isa.dst(insns).tolist(),
+            isa.src(insns).tolist(),
+            insns["off"].tolist(),
+            insns["imm"].tolist(),
+            np.where(is_second, 0, isa.writes(insns)).tolist(),
+        )
+        self.after = [
+            [goal for goal in (block + 1 if falls else -1, jump) if goal >= 0]
+            for block, falls, jump in zip(
+                range(self.first, self.stop),
+                blocks.falls[self.first : self.stop].tolist(),
+                blocks.jump[self.first : self.stop].tolist(),
+                strict=True,
+            )
+        ]
+
     def _run(self) -> int | None:
         """Follow all blocks to a fixpoint; gives what had been stored when it began."""
         stored = self.stored
         blocks = self.blocks
-        entry = self.numbers[0]
+        entry = self.first
         into: dict[int, Pointers] = {entry: {_FP: 0}}
         todo = [entry]
         while todo:
             block = todo.pop()
             out = self._block(block, into[block].copy())
-            goals = [block + 1] if blocks.falls[block] else []
-            if blocks.jump[block] >= 0:
-                goals.append(int(blocks.jump[block]))
+            goals = self.after[block - self.first]
             if blocks.is_indirect[block]:
-                goals += blocks.indirect.get(int(blocks.subprog[block]), [])
+                goals = goals + blocks.indirect.get(int(blocks.subprog[block]), [])
             for goal in goals:
                 known = into.get(goal)
                 merged = dict(out) if known is None else _merged(known, out)
@@ -98,14 +122,10 @@ class _Frame:
         return stored
 
     def _block(self, block: int, pointers: Pointers) -> Pointers:
-        view = self.view
-        first, last = int(self.blocks.start[block]), int(self.blocks.last[block])
-        insns = view.insns[first : last + 2]
-        writes = isa.writes(insns).tolist()
-        is_second = (view.node[first : last + 1] < 0).tolist()
-        for at, (code, regs, off, imm) in enumerate(insns[: last + 1 - first].tolist()):
-            if not is_second[at]:
-                self._step(pointers, code, regs & 0xF, regs >> 4, off, imm, writes[at])
+        at = block - self.first
+        begin, end = self.starts[at], self.starts[at + 1]
+        for fields in zip(*(column[begin:end] for column in self.columns), strict=True):
+            self._step(pointers, *fields)
         return pointers
 
     def _step(

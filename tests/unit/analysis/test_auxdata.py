@@ -555,6 +555,97 @@ def test_long_loop_ends() -> None:
     assert unseen(aux) == []
 
 
+def test_tail_call_in_a_subprog_may_return_anything_to_the_caller() -> None:
+    """What the subprog itself returns is not all that its caller may get."""
+    aux = analyse(
+        """
+        r9 = 0
+        call f
+        if r0 == 1 goto out
+        r9 = 1
+    out:
+        r0 = r9
+        exit
+    f:
+        r2 = MAP0
+        r3 = 1
+        call bpf_tail_call
+        r0 = 1
+        exit
+        """,
+        PROGS,
+    )
+    assert unseen(aux) == []
+
+
+def test_tail_call_in_a_subprog_leaves_no_packet_pointer() -> None:
+    """Behind the call a comparison with the packet's end is not decided any more."""
+    code = """
+        r6 = r1
+        r7 = *(u32 *)(r6 + 76)
+        r8 = *(u32 *)(r6 + 80)
+        r7 += 16
+        if r7 >= r8 goto test
+        goto out
+    test:
+        {}
+        if r7 < r8 goto dead
+        goto out
+    dead:
+        r9 = 1
+    out:
+        r0 = 0
+        exit
+    """
+    tail = "r2 = MAP0\nr3 = 1\ncall bpf_tail_call"
+    in_main = analyse(code.format(f"r1 = r6\n{tail}"), PROGS)
+    assert len(unseen(in_main)) == 1
+    in_subprog = analyse(f"{code.format('call f')}\nf:\n{tail}\nr0 = 1\nexit", PROGS)
+    assert unseen(in_subprog) == []
+
+
+@pytest.mark.parametrize(("upper", "n_read"), [("w0 += 1", 0), ("r0 += 1", 1)])
+def test_callback_returns_no_upper_half_to_its_helper(upper: str, n_read: int) -> None:
+    """What a callback returns counts as read where a caller of the program reads it."""
+    aux = analyse(
+        f"""
+        r1 = 3
+        r2 = a ll
+        r3 = 0
+        r4 = 0
+        call bpf_loop
+        r1 = 0
+        call a
+        {upper}
+        w0 = 0
+        exit
+    a:
+        w0 = 0
+        exit
+        """
+    )
+    callback = len(aux) - 2
+    assert values(aux, ZEXT_DST)[callback] == n_read
+
+
+def test_late_callback_returns_to_the_kernel() -> None:
+    """What a timer's callback returns goes back to the kernel, as what a program returns."""
+    aux = analyse(
+        """
+        ld_pseudo r1, 0x2, 0
+        r2 = a ll
+        call bpf_timer_set_callback
+        r0 = 0
+        exit
+    a:
+        w0 = 0
+        exit
+        """,
+        ARRAY,
+    )
+    assert values(aux, ZEXT_DST)[len(aux) - 2] == 1
+
+
 def test_many_diamonds_take_linear_work() -> None:
     """With n branches one behind the other there are 2**n ways, but not so many visits."""
     lines = ["r6 = *(u32 *)(r1 + 0)", "r7 = 0"]
