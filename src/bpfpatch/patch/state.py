@@ -116,24 +116,23 @@ def new_refs(edits: Edits, bodies: list[Body]) -> NewRefs | None:
     per_edit = count[edits.body]
     if not per_edit.any():
         return None
-    table = np.array(
-        [(r.slot, r.to, r.value, r.is_entry) for body in bodies for r in body.refs], np.int32
-    )
+    listed = [(r.slot, r.to, r.value, r.is_entry) for body in bodies for r in body.refs]
+    slots, tos, values, entries = np.array(listed, np.int32).T.copy()
     start = np.cumsum(count) - count
     edit = np.repeat(np.arange(len(edits), dtype=np.int32), per_edit)
     within = np.arange(edit.size) - np.repeat(np.cumsum(per_edit) - per_edit, per_edit)
-    rows = table[np.repeat(start[edits.body], per_edit) + within]
+    row = np.repeat(start[edits.body], per_edit) + within
     first = edits.first[edit]
-    to, value = rows[:, 1], rows[:, 2]
+    to, value = tos[row], values[row]
     site = edits.site[edit]
-    is_entry = rows[:, 3] != 0
+    is_entry = entries[row] != 0
     names_site = (to == To.ORIG) | ((to == To.NODE) & (value == site))
     # A body's jump to its site reaches the instruction, whatever this very edit captures; a
     # call, which can only go to where a subprog starts, is captured as other calls are.
     to = np.where(names_site, np.where(is_entry, To.NODE, To.ORIG), to)
     value = np.where(names_site, site, value)
     return NewRefs(
-        node=first + rows[:, 0],
+        node=first + slots[row],
         is_entry=is_entry,
         to=to,
         value=np.where(to == To.LOCAL, first + value, value),
