@@ -24,3 +24,47 @@ def nothing(machine: Machine) -> int:
 def same(machine: Machine, pointer: int) -> int:
     """The pointer, of another type."""
     return pointer
+
+
+_EINVAL, _E2BIG = 22, 7
+_MAX_LOOPS = 8 << 20
+"""Rounds that an iterator over numbers may make. Source: linux v6.18, BPF_MAX_LOOPS."""
+
+
+def _signed(number: int) -> int:
+    return ((number & 0xFFFF_FFFF) ^ 0x8000_0000) - 0x8000_0000
+
+
+@kfunc("bpf_iter_num_new", n_args=3)
+def iter_num_new(machine: Machine, iterator: int, start: int, end: int) -> int:
+    """Start a loop over the numbers from start to end, the latter left out.
+
+    Source: linux v6.18, kernel/bpf/bpf_iter.c, bpf_iter_num_new(), and so for the next two.
+    """
+    first, behind = _signed(start), _signed(end)
+    machine.memory.write(iterator, bytes(8))
+    if first > behind:
+        return -_EINVAL
+    if behind - first > _MAX_LOOPS:
+        return -_E2BIG
+    machine.memory.write_int(iterator, 4, first - 1)
+    machine.memory.write_int(iterator + 4, 4, behind)
+    return 0
+
+
+@kfunc("bpf_iter_num_next", n_args=1)
+def iter_num_next(machine: Machine, iterator: int) -> int:
+    """Where the next number is, or 0 at the end."""
+    current = _signed(machine.memory.read_int(iterator, 4)) + 1
+    if current >= _signed(machine.memory.read_int(iterator + 4, 4)):
+        machine.memory.write(iterator, bytes(8))
+        return 0
+    machine.memory.write_int(iterator, 4, current)
+    return iterator
+
+
+@kfunc("bpf_iter_num_destroy", n_args=1)
+def iter_num_destroy(machine: Machine, iterator: int) -> int:
+    """Leave nothing behind."""
+    machine.memory.write(iterator, bytes(8))
+    return 0
