@@ -66,7 +66,7 @@ all could be checked.
 @click.option(
     "--runs",
     type=click.IntRange(min=1),
-    default=20_000,
+    default=100_000,
     show_default=True,
     help="Most inputs for a program.",
 )

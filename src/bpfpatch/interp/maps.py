@@ -319,7 +319,9 @@ class RingMap(Map):
         """The address of a new record, or 0 where it is too big."""
         if size > self.max_entries - 8:
             return 0
-        region = self.memory.add(f"record of {self.name}", self.memory.fresh(size))
+        region = self.memory.add(f"record of {self.name}", size)
+        if self.memory.fill:
+            region.data[:] = self.memory.fresh(size)
         self.reserved[region.address] = region
         return region.address
 

@@ -23,6 +23,9 @@ from .runner import Runner, no_such_map
 from .skb import SKB_TYPES, kept_fields
 
 _KEY: Final = bytes(4)
+_NO_PACKET_OUT: Final = frozenset({ProgType.NETFILTER})
+"""Types whose run takes a packet and gives none back. Source: linux v6.18,
+net/bpf/test_run.c, bpf_prog_test_run_nf()."""
 _PACKET: Final = bytes(64)
 """What a program on plain memory gets, where its kind asks for a packet."""
 
@@ -133,7 +136,7 @@ class KernelRunner(Runner):
         loaded = self._loaded(kind)
         with self._on_cpu():
             ran = loaded.test_run(one.packet or b"", _ctx_in(kind, one))
-        has_packet = one.packet is not None
+        has_packet = one.packet is not None and kind not in _NO_PACKET_OUT
         return Outcome(
             r0=ran.retval,
             r0_bits=32,

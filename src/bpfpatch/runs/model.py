@@ -50,7 +50,8 @@ class Outcome:
     Attributes:
         r0: R0 at the exit, unsigned.
         r0_bits: how many of its bits count: the kernel gives 32 of a packet program's.
-        packet: the packet afterwards, or None.
+        packet: the packet afterwards, or None: the kernel gives none back of a netfilter
+            program.
         ctx: the context afterwards, or None. Of programs on socket buffers it is a struct
             __sk_buff of zeros, but for what a program may leave in it: mark, priority, cb and
             tstamp.

@@ -62,7 +62,7 @@ def verify(
     modes: Sequence[str] = ("interp",),
     inputs: Iterable[bytes | Case] = (),
     seconds: float = 10.0,
-    runs: int = 20_000,
+    runs: int = 100_000,
     patience: int = 2000,
     seed: int = 0,
     budget: int = BUDGET,
@@ -89,7 +89,8 @@ def verify(
         inputs: packets, or plain memory, to run before those that are made.
         seconds: most time that is spent in each mode.
         runs: most inputs.
-        patience: stop after so many inputs that showed nothing new.
+        patience: stop after so many inputs that showed nothing new; not before half of the
+            time is over while there are branches that only went one way.
         seed: the same seed makes the same inputs.
         budget: instructions that the original may take for one input.
         ignore: what need not be the same: members of `WHAT`, ``maps:NAME`` for one map.

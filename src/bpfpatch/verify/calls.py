@@ -75,7 +75,7 @@ def describe(machine: Machine, name: str, args: tuple[int, ...]) -> Call:
     """What a call is, before it is made."""
     spec = _SPECS.get(name)
     if spec is None:
-        return Call(name, tuple(_any(machine, arg) for arg in args))
+        return Call(name, tuple(describe_pointer(machine, arg) for arg in args))
     return Call(
         name,
         tuple(_argument(machine, args, at, spec[at]) for at in range(min(len(args), len(spec)))),
@@ -91,17 +91,17 @@ def _argument(machine: Machine, args: tuple[int, ...], at: int, kind: str | Size
     if kind in (KEY, VALUE):
         used = next((one for one in args[:2] if _is_map(machine, one)), None)
         if used is None:
-            return _any(machine, args[at])
+            return describe_pointer(machine, args[at])
         found = machine.map_at(used)
         return _bytes(machine, args[at], found.key_size if kind == KEY else found.value_size)
-    return _any(machine, args[at])
+    return describe_pointer(machine, args[at])
 
 
 def _bytes(machine: Machine, address: int, size: int) -> Arg:
     try:
         return machine.memory.read(address, size)
     except StrayAccess:
-        return _any(machine, address)
+        return describe_pointer(machine, address)
 
 
 def _is_map(machine: Machine, address: int) -> bool:
@@ -112,8 +112,8 @@ def _is_map(machine: Machine, address: int) -> bool:
     return True
 
 
-def _any(machine: Machine, number: int) -> Arg:
-    """A number, or what it points to."""
+def describe_pointer(machine: Machine, number: int) -> Arg:
+    """A number, or what it points to: a place in a region, the stack, a function, a map."""
     if number < 1 << WINDOW_BITS:
         return number
     region = machine.memory.find(number)

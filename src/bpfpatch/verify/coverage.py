@@ -108,7 +108,10 @@ class Recorder:
         branches: the program's conditional jumps.
         edges: how often the run took each edge.
         compares: what the run compared, in order.
+        registers: gives R0 to R11 as they are before the instruction that runs now.
     """
+
+    registers: Callable[[], tuple[int, ...]]
 
     def __init__(self, program: Program) -> None:
         self.branches = branches_of(program)
@@ -130,9 +133,11 @@ class Recorder:
         table, edges, compares = self._table, self.edges, self.compares
         n_slots = len(table)
         last = -1
+        now: tuple[int, ...] = ()
 
         def hook(slot: int, regs: tuple[int, ...]) -> None:
-            nonlocal last
+            nonlocal last, now
+            now = regs
             if last >= 0:
                 edge = (last, slot)
                 edges[edge] = edges.get(edge, 0) + 1
@@ -150,4 +155,5 @@ class Recorder:
             last = -1
 
         self._forget_last = forget
+        self.registers = lambda: now
         return hook

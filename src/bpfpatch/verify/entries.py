@@ -20,12 +20,39 @@ def filled(
 ) -> Iterator[Callable[[Case], Case]]:
     """Changes of an input that give global variables other values."""
     for name, content in state.sections.items():
-        if name.startswith(".rodata") and not vary_rodata:
-            continue
-        if len(content) > _MOST_SECTION:
+        if not _is_varied(name, content, vary_rodata):
             continue
         for value in _values(rng, len(content), content):
             yield partial(_with, entry=Entry(name, SECTION_KEY, value))
+
+
+def _is_varied(name: str, content: bytes, vary_rodata: bool) -> bool:
+    is_fixed = name.startswith(".rodata") and not vary_rodata
+    return not is_fixed and len(content) <= _MOST_SECTION
+
+
+def with_initial(
+    case: Case, places: Iterable[tuple[str, bytes]], state: MapState, *, vary_rodata: bool
+) -> Case:
+    """The input with what arrays and global data hold anyway, so that it can be changed.
+
+    Args:
+        case: the input.
+        places: map and key of elements; those of other maps than arrays are left out.
+        state: the maps.
+        vary_rodata: whether read-only sections are global data that may be changed.
+    """
+    sections = [
+        (name, SECTION_KEY)
+        for name, content in state.sections.items()
+        if _is_varied(name, content, vary_rodata)
+    ]
+    given = {(one.map, one.key) for one in case.entries}
+    for place in (*places, *sections):
+        initial = state.initial(place[0])
+        if initial and place not in given:
+            case = case.with_entry(Entry(*place, initial))
+    return case
 
 
 def _with(case: Case, entry: Entry) -> Case:

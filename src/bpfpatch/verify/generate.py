@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
-from .case import POINTER_MARK, Case
+from .case import POINTER_MARK, Case, field_size
 from .kinds import PACKET_SHAPES, Shape
 from .packets import templates
 
@@ -21,8 +21,16 @@ _MEM_SIZES: Final = (64, 0, 8, 256)
 _INTERESTING: Final = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFF_FFFF, 0x8000_0000)
 _INTERESTING_WIDE: Final = (0xFFFF_FFFF, 0x1_0000_0000, (1 << 63) - 1, 1 << 63, (1 << 64) - 1)
 
-SKB_SETTABLE: Final = ("mark", "priority", "cb0", "cb1", "tc_index", "pkt_type", "queue_mapping")
+SKB_SETTABLE: Final = (
+    *("mark", "priority", "cb0", "cb1", "cb2", "cb3", "cb4"),
+    *("tc_index", "tc_classid", "pkt_type", "queue_mapping"),
+)
 """Fields of a packet's context that are varied; the others follow from the packet."""
+_PATTERN: Final = 0xA5A5_A5A5_A5A5_A5A1
+_FEW_BITS: Final = {"pkt_type": 7, "queue_mapping": 0xFFFF, "tc_index": 0xFFFF}
+"""Fields that hold less than their size in the structure. Source: linux v6.18,
+include/linux/skbuff.h, struct sk_buff."""
+
 XDP_SETTABLE: Final = ("ingress_ifindex", "rx_queue_index")
 
 
@@ -140,6 +148,18 @@ class Mutator:
             low = value & ((1 << 8 * size) - 1)
             out[at : at + size] = low.to_bytes(size, "big" if order == "big" else "little")
         return bytes(out[: len(content)])
+
+
+def with_marked_fields(case: Case) -> Case:
+    """The same with something in every field of its context: a store of 0 that got lost shows.
+
+    No two fields hold the same, as far as three bits of the smallest allow it.
+    """
+    marked = []
+    for number, (name, value) in enumerate(case.fields):
+        pattern = _FEW_BITS.get(name, (1 << 8 * field_size(name)) - 1) & (_PATTERN + number)
+        marked.append((name, value or pattern))
+    return replace(case, fields=tuple(marked))
 
 
 def resized(packet: bytes, size: int) -> bytes:

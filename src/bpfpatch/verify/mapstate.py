@@ -57,6 +57,13 @@ class MapState:
             return None
         return found.value_size
 
+    def initial(self, name: str) -> bytes | None:
+        """What each element of an array, or a section, holds at first; None of other maps."""
+        found = self._machine.maps.get(name)
+        if isinstance(found, DataMap):
+            return self._sections[name]
+        return bytes(found.value_size) if isinstance(found, ArrayMap) else None
+
     def fill(self, entries: Iterable[Entry]) -> None:
         """Put entries in. Of those that a map does not take, nothing is left."""
         for entry in entries:

@@ -13,7 +13,7 @@ from bpfpatch.interp.registry import Helper
 from bpfpatch.isa import HELPERS
 from bpfpatch.program import Program
 
-from .calls import Call, describe
+from .calls import Call, describe, describe_pointer
 
 PERTURBED: Final = frozenset(
     {
@@ -46,6 +46,12 @@ _MOST_CALLS: Final = 20_000
 """Calls that are noted in a run; a program that makes more is compared in what it leaves."""
 
 _LOOKUPS: Final = frozenset({"map_lookup_elem", "map_lookup_percpu_elem"})
+_LOADS: Final = frozenset(
+    {"skb_load_bytes", "skb_store_bytes", "xdp_load_bytes", "xdp_store_bytes"}
+)
+"""Helpers whose second argument is a place in the packet, and whose fourth a size."""
+
+_FARTHEST: Final = 1 << 16
 
 
 class Observer(Machine):
@@ -55,14 +61,19 @@ class Observer(Machine):
         calls: helper calls of the run, in order.
         lookups: (map, key, whether it was there) of the run's map look-ups.
         perturbed: (name, which call of it, result) of calls that `PERTURBED` names.
+        reaches: bytes of the packet that calls and loads in vain asked for: how many from its
+            start.
         stand_ins: helpers and kfuncs that the interpreter lacks, and that gave 0 instead.
+        registers: gives R0 to R11 before the instruction that runs now, where a hook notes them.
     """
 
     def __init__(self, program: Program, **options: Any) -> None:
         self.calls: list[Call] = []
         self.lookups: list[tuple[str, bytes, bool]] = []
         self.perturbed: list[tuple[str, int, int]] = []
+        self.reaches: list[int] = []
         self.stand_ins: set[str] = set()
+        self.registers: Callable[[], tuple[int, ...]] = tuple
         self._given: dict[tuple[str, int], int] = {}
         self._n_calls: dict[str, int] = {}
         self._recorders: dict[str, Callable[..., int]] = {}
@@ -73,6 +84,7 @@ class Observer(Machine):
         self.calls = []
         self.lookups = []
         self.perturbed = []
+        self.reaches = []
         self.seed = seed
         self._n_calls = {}
         self._given = {(name, number): value for name, number, value in results}
@@ -101,6 +113,7 @@ class Observer(Machine):
     def _noting(self, found: Helper) -> Callable[..., int]:
         name, run = found.name, found.run
         is_lookup, is_perturbed = name in _LOOKUPS, name in PERTURBED
+        is_load = name in _LOADS
 
         def noted(machine: Machine, *args: int) -> int:
             if len(self.calls) < _MOST_CALLS:
@@ -111,6 +124,8 @@ class Observer(Machine):
                 self.perturbed.append((name, self._n_calls[name] - 1, result))
             elif is_lookup:
                 self._note_lookup(args, bool(result))
+            elif is_load and result:
+                self._note_reach(args[1], args[3])
             return result
 
         return noted
@@ -124,10 +139,22 @@ class Observer(Machine):
         found: Map = self.map_at(args[0])
         self.lookups.append((found.name, self.memory.read(args[1], found.key_size), is_there))
 
+    def _note_reach(self, byte_off: int, size: int) -> None:
+        end = (byte_off & 0xFFFF_FFFF) + (size & 0xFFFF_FFFF)
+        if end < _FARTHEST:
+            self.reaches.append(end)
+
+    def packet_load(self, context: int, byte_off: int, size: int) -> int | None:
+        """Note what ld_abs and ld_ind look for beyond the packet's end."""
+        loaded = super().packet_load(context, byte_off, size)
+        if loaded is None:
+            self._note_reach(byte_off, size)
+        return loaded
+
     def tail_call(self, map_address: int, index: int) -> CompiledFunction | None:
         """Note a tail call, too: it is what a program hands on to."""
         if len(self.calls) < _MOST_CALLS:
-            self.calls.append(
-                Call("tail_call", (self.map_at(map_address).name, index & 0xFFFF_FFFF))
-            )
+            context = tuple(describe_pointer(self, one) for one in self.registers()[1:2])
+            name = self.map_at(map_address).name
+            self.calls.append(Call("tail_call", (*context, name, index & 0xFFFF_FFFF)))
         return super().tail_call(map_address, index)

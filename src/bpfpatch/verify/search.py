@@ -15,14 +15,16 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from bpfpatch.interp.contexts import ETH_HEADER
+
 from .case import Case
 from .compare import Difference, differences, is_inconclusive
 from .coverage import Compare, Edge
-from .entries import filled, hits
-from .generate import Mutator, first_cases, resized
+from .entries import filled, hits, with_initial
+from .generate import MAX_PACKET, MIN_PACKET, Mutator, first_cases, resized, with_marked_fields
 from .kinds import Shape
 from .side import Observation, Side
-from .solve import Effort, Place, Target, solutions
+from .solve import Effort, Place, Target, more_for, solutions
 
 _ROOM: Final = 100_000
 """Instructions that the rewritten program may take beside what the original took."""
@@ -32,10 +34,16 @@ _FACTOR: Final = 64
 _SAMPLED: Final = 16
 """Every so many inputs one goes into the sample."""
 
-_SWEPT: Final = 160
-"""Bytes of a buffer that are changed one by one."""
-_PIECE: Final = 8
-"""Bytes that are changed together first."""
+_SWEPT: Final = 4096
+"""Bytes of a buffer that are changed."""
+_PIECES: Final = (_SWEPT, 512, 64, 8, 1)
+"""How many of them together: where these have an effect, it is looked which of them have."""
+_STEPS: Final = (1, -1, 64)
+"""By how many bytes packets are made longer to see which comparisons depend on their length."""
+_SPELLED: Final = 8
+"""Elements of arrays, and results of helpers, that an input is given to be changed."""
+_SHARE: Final = 0.5
+"""Part of the time that is spent at least while there are ways that no run took."""
 _ON_LEFT, _ON_RIGHT, _IS_GONE = 1, 2, 4
 _ATTEMPTS: Final = (1200, 400)
 """Inputs that are made for one comparison, all in all: of the original, of the rewritten
@@ -70,12 +78,14 @@ class Kept:
         compares: of each side what it compared.
         lookups: what it looked up in maps: map, key, whether it was there.
         perturbed: results of helpers that may be anything.
+        reaches: bytes of the packet that were looked for beyond its end.
     """
 
     case: Case
     compares: tuple[tuple[Compare, ...], tuple[Compare, ...]]
     lookups: tuple[tuple[str, bytes, bool], ...]
     perturbed: tuple[tuple[str, int, int], ...]
+    reaches: tuple[int, ...] = ()
 
 
 class Found(Exception):  # noqa: N818 - it is what the search is for
@@ -131,6 +141,7 @@ class Search:
     _features: set[tuple[int, Edge, int]] = field(default_factory=set)
     _tipped: set[tuple[int, int]] = field(default_factory=set)
     _attempts: dict[tuple[int, int], int] = field(default_factory=dict)
+    _out_of_reach: set[tuple[int, int]] = field(default_factory=set)
     _last_new: int = 0
     _deadline: float = 0.0
     _rng: random.Random = field(default_factory=random.Random)
@@ -160,7 +171,7 @@ class Search:
         mutator = Mutator(self._rng, self.shape, self._numbers())
         n_explored = n_turned = n_tipped = 0
         self._last_new = self.n_runs
-        while self.kept and self.n_runs - self._last_new < self.bounds.patience:
+        while self.kept:
             # What is cheap comes first, for all that is new.
             if n_explored < len(self.kept):
                 self._explore(self.kept[n_explored])
@@ -173,9 +184,31 @@ class Search:
                 self._turn(self.kept[n_tipped], Effort.TIP)
                 n_tipped += 1
                 self._last_new = self.n_runs
-            else:
+            elif self.n_runs - self._last_new < self.bounds.patience:
                 for _ in range(100):
-                    self.try_case(mutator.mutate(self._rng.choice(self.kept).case))
+                    kept = self._rng.choice(self.kept)
+                    case = kept.case if self._rng.random() < 0.5 else self._spelled_out(kept)
+                    self.try_case(mutator.mutate(case))
+            elif self._gives_up():
+                return
+            else:
+                self._turn_again()
+
+    def _gives_up(self) -> bool:
+        """Whether nothing is left that more time might bring: ways not taken, and time."""
+        left = self._deadline - time.monotonic()
+        return left <= (1 - _SHARE) * self.bounds.seconds or not any(
+            self._is_open(side, slot) and (number, slot) not in self._out_of_reach
+            for number, side in enumerate((self.before, self.after))
+            for slot in side.reached_branches()
+        )
+
+    def _turn_again(self) -> None:
+        """Try comparisons anew, beginning with other inputs."""
+        self._attempts.clear()
+        for kept in self._rng.sample(self.kept, min(len(self.kept), 20)):
+            self._turn(kept, Effort.OPEN)
+        self._last_new = self.n_runs
 
     def _numbers(self) -> list[int]:
         """What the programs compare with."""
@@ -235,6 +268,7 @@ class Search:
                 (tuple(self.before.compares), tuple(self.after.compares)),
                 tuple(machine.lookups),
                 tuple(machine.perturbed),
+                tuple(dict.fromkeys(machine.reaches)),
             )
         )
 
@@ -248,15 +282,17 @@ class Search:
                 self.try_case(kept.case.with_result(name, number, other))
         for case in self._other_lengths(kept):
             self.try_case(case)
+        self.try_case(with_marked_fields(kept.case))
 
     def _other_lengths(self, kept: Kept) -> Iterator[Case]:
-        """Packets as long as comparisons with the packet's end ask for."""
+        """Packets as long as comparisons with the packet's end, and calls, ask for."""
         packet = kept.case.packet
         if packet is None:
             return
-        steps = set()
+        # What the program's packet starts with may not be the Ethernet header.
+        steps = {end + more - len(packet) for end in kept.reaches for more in (0, ETH_HEADER)}
         for one in kept.compares[0]:
-            if is_packet_address(one.left) and is_packet_address(one.right):
+            if is_of_packet(one):
                 gap = one.left - one.right
                 if abs(gap) < 1 << 16:
                     steps |= {gap - 1, gap, gap + 1, -gap}
@@ -275,8 +311,35 @@ class Search:
             ]
             if not targets:
                 continue
+            self._turn_by_length(kept, number, targets)
             for target, places, is_left in self._dependent(kept, side, targets):
                 self._turn_one(kept, number, target, places, effort, is_left=is_left)
+
+    def _turn_by_length(self, kept: Kept, number: int, targets: list[Target]) -> None:
+        """Make packets as long as comparisons of their length, or of what follows from it, ask."""
+        packet = kept.case.packet
+        if packet is None:
+            return
+        side = (self.before, self.after)[number]
+        sizes: dict[int, None] = {}
+        for step in _STEPS:
+            longer = resized(packet, len(packet) + step)
+            if len(longer) == len(packet):
+                continue
+            self.try_case(kept.case.with_buffer(0, longer))
+            now = _by_occurrence(side.compares)
+            for target in targets:
+                other = now.get((target.compare.slot, target.occurrence))
+                if other is None:
+                    continue
+                branch = side.recorder.branches[target.compare.slot]
+                for more in more_for(target.compare, other, len(longer) - len(packet), branch):
+                    size = len(packet) + more
+                    sizes[size] = None
+                    if not MIN_PACKET <= size <= MAX_PACKET and is_of_packet(target.compare):
+                        self._out_of_reach.add((number, branch.slot))
+        for size in list(sizes)[: _ATTEMPTS[1]]:
+            self.try_case(kept.case.with_buffer(0, resized(packet, size)))
 
     def _is_wanted(self, number: int, slot: int, effort: Effort) -> bool:
         """Whether something is to be gained at a comparison: a new way, or its tipping points."""
@@ -305,7 +368,7 @@ class Search:
         if effort is Effort.TIP:
             self._tipped.add((number, slot))
         branch = side.recorder.branches[slot]
-        case = self._with_results(kept)
+        case = self._spelled_out(kept)
         for changed in solutions(case, target.compare, branch, places, effort, is_left=is_left):
             self._attempts[number, slot] = self._attempts.get((number, slot), 0) + 1
             self.try_case(changed)
@@ -320,28 +383,42 @@ class Search:
         self, kept: Kept, side: Side, targets: list[Target]
     ) -> Iterator[tuple[Target, list[Place], bool]]:
         """Which bytes of the input each comparison depends on, and on which of its sides."""
-        case = self._with_results(kept)
+        case = self._spelled_out(kept)
         left: dict[Target, list[Place]] = {target: [] for target in targets}
         right: dict[Target, list[Place]] = {target: [] for target in targets}
         for buffer, content in enumerate(case.buffers()):
-            size = min(len(content), _SWEPT)
-            for start in range(0, size, _PIECE):
-                end = min(start + _PIECE, size)
-                # What a piece has no effect on, its bytes have none on.
-                if not any(self._effects(case, side, targets, (buffer, start, end), 0xFF)):
-                    continue
-                for at in range(start, end):
-                    effects = self._effects_of_byte(case, side, targets, (buffer, at))
-                    for target, effect in zip(targets, effects, strict=True):
-                        if effect & _ON_LEFT:
-                            left[target].append((buffer, at))
-                        if effect & _ON_RIGHT:
-                            right[target].append((buffer, at))
+            for at in self._touchy(case, side, targets, (buffer, 0, min(len(content), _SWEPT))):
+                effects = self._effects_of_byte(case, side, targets, (buffer, at))
+                for target, effect in zip(targets, effects, strict=True):
+                    if effect & _ON_LEFT:
+                        left[target].append((buffer, at))
+                    if effect & _ON_RIGHT:
+                        right[target].append((buffer, at))
         for target in targets:
             if left[target]:
                 yield target, left[target], True
             elif right[target]:
                 yield target, right[target], False
+
+    def _touchy(
+        self,
+        case: Case,
+        side: Side,
+        targets: list[Target],
+        piece: tuple[int, int, int],
+        level: int = 0,
+    ) -> Iterator[int]:
+        """Bytes of a piece of a buffer, but for those of smaller pieces that have no effect."""
+        buffer, start, end = piece
+        if _PIECES[level] == 1:
+            yield from range(start, end)
+            return
+        for first in range(start, end, _PIECES[level]):
+            part = (buffer, first, min(first + _PIECES[level], end))
+            # A whole that is no larger than its part need not be tried twice.
+            is_tried = level > 0 and part == piece
+            if is_tried or any(self._effects(case, side, targets, part, 0xFF)):
+                yield from self._touchy(case, side, targets, part, level + 1)
 
     def _effects_of_byte(
         self, case: Case, side: Side, targets: list[Target], place: Place
@@ -368,9 +445,7 @@ class Search:
         for at in range(start, end):
             content[at] ^= change
         self.try_case(case.with_buffer(buffer, bytes(content)))
-        now = {
-            (one.compare.slot, one.occurrence): one.compare for one in occurrences(side.compares)
-        }
+        now = _by_occurrence(side.compares)
         out = []
         for target in targets:
             other = now.get((target.compare.slot, target.occurrence))
@@ -381,12 +456,17 @@ class Search:
             out.append(effect | (_ON_RIGHT if other.right != target.compare.right else 0))
         return out
 
-    def _with_results(self, kept: Kept) -> Case:
-        """The input with the results of helpers spelled out, so that they can be changed."""
+    def _spelled_out(self, kept: Kept) -> Case:
+        """The input with what it leaves to the machine, so that it can be changed.
+
+        That is: results of helpers, elements of arrays that it looks up, global data.
+        """
         case = kept.case
-        for name, number, value in kept.perturbed[:8]:
+        for name, number, value in kept.perturbed[:_SPELLED]:
             case = case.with_result(name, number, value)
-        return case
+        places = [(name, key) for name, key, is_there in kept.lookups if is_there]
+        places = list(dict.fromkeys(places))[:_SPELLED]
+        return with_initial(case, places, self.before.state, vary_rodata=self.vary_rodata)
 
 
 def run_both(before: Side, after: Side, case: Case) -> tuple[Observation, Observation]:
@@ -407,6 +487,10 @@ def occurrences(compares: Sequence[Compare]) -> list[Target]:
     return out
 
 
-def is_packet_address(number: int) -> bool:
-    """Whether a number may be an address in a packet: they are below 4 GiB."""
-    return 1 << 28 <= number < 1 << 32
+def _by_occurrence(compares: Sequence[Compare]) -> dict[tuple[int, int], Compare]:
+    return {(one.compare.slot, one.occurrence): one.compare for one in occurrences(compares)}
+
+
+def is_of_packet(compare: Compare) -> bool:
+    """Whether both sides may be addresses in a packet: they are below 4 GiB."""
+    return all(1 << 28 <= one < 1 << 32 for one in (compare.left, compare.right))

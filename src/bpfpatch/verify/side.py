@@ -97,6 +97,7 @@ class Side:
             "budget": budget,
         }
         self.machine = _machine(subject, options)
+        self.machine.registers = self.recorder.registers
         self.state = MapState(self.machine)
         self.seen: set[Edge] = set()
         self._all = {edge for one in self.recorder.branches.values() for edge in one.edges}
@@ -133,6 +134,10 @@ class Side:
             printed=left.printed,
             n_insns=left.n_insns,
         )
+
+    def reached_branches(self) -> set[int]:
+        """Slots of conditional jumps that any run came to."""
+        return {slot for slot, _ in self.seen & self._all}
 
     def _put_memory(self, case: Case) -> None:
         if self.shape is not Shape.CTX:

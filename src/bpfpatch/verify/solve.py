@@ -20,6 +20,7 @@ Place: TypeAlias = tuple[int, int]
 """A byte of an input: number of the buffer and index in it."""
 
 _WIDEST: Final = 8
+_LONGEST: Final = 1 << 16
 
 _ORDERS: Final[tuple[Literal["big", "little"], ...]] = ("big", "little")
 
@@ -58,6 +59,30 @@ def wanted(branch: Branch, is_left: bool, mine: int, other: int) -> list[int]:
         if low != mine:
             seen[low] = None
     return list(seen)
+
+
+def more_for(compare: Compare, other: Compare, step: int, branch: Branch) -> Iterator[int]:
+    """How much longer a packet has to be for a comparison to tip, if operands follow its length.
+
+    Args:
+        compare: what was compared.
+        other: what was compared where the packet was longer.
+        step: by how much it was.
+        branch: the instruction.
+    """
+    top = 1 << branch.bits
+    gap = _signed(compare.left - compare.right, top)
+    change = _signed(other.left - other.right, top) - gap
+    if not change:
+        return
+    for wanted_gap in (0, 1, -1):
+        more = (wanted_gap - gap) * step / change
+        if abs(more) < _LONGEST:
+            yield round(more)
+
+
+def _signed(number: int, top: int) -> int:
+    return (number + top // 2) % top - top // 2
 
 
 def solutions(

@@ -116,6 +116,9 @@ class Verdict:
             if count
         )
         parts = [runs] if runs else []
+        unchecked = [mode for mode, count in self.runs.items() if not count]
+        if unchecked:
+            parts.append(f"not checked in {', '.join(unchecked)}")
         if self.coverage is not None:
             parts.append(f"{self.coverage[0]} before, {self.coverage[1]} after")
         return f"{word} ({'; '.join(parts)}; {self.seconds:.1f} s)"

@@ -75,6 +75,16 @@ def test_brief(run: Any, demo: Path, broken: Path) -> None:
     assert line.startswith("balancer: DIFFERENT")
 
 
+def test_brief_names_modes_that_were_not_checked(run: Any, tmp_path: Path) -> None:
+    """With -q, too, a mode in which nothing could be compared is named."""
+    (tmp_path / "a.s").write_text("r0 = 0; exit\n")
+    (tmp_path / "b.s").write_text("r0 = 0; goto +1; r1 = r1; exit\n")
+    modes = ("--mode", "interp", "--mode", "jit", "--mode", "jit+harden", "--type", "xdp")
+    out = run("verify", "-q", *modes, tmp_path / "a.s", tmp_path / "b.s", *FAST).stdout
+    (line,) = out.splitlines()
+    assert "80 inputs in interp; not checked in jit, jit+harden;" in line
+
+
 def test_json(run_json: Any, demo: Path, broken: Path) -> None:
     """The JSON has the verdict and the input."""
     value = run_json("verify", demo, broken, *FAST, status=1)

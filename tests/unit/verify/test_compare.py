@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from bpfpatch.asm import assemble
 from bpfpatch.errors import Where
 from bpfpatch.interp import BudgetError, MapSpec, TrapError
-from bpfpatch.verify import Case
+from bpfpatch.verify import Case, verify
 from bpfpatch.verify.calls import Call
 from bpfpatch.verify.compare import differences, is_inconclusive
 from bpfpatch.verify.kinds import Shape
@@ -23,6 +25,29 @@ def shown(before: Observation, after: Observation, *ignore: str) -> list[str]:
 def observed(text: str, mem: bytes = b"", shape: Shape = Shape.MEM) -> Observation:
     """What a program does on plain memory."""
     return Side(Subject(assemble(text), maps=MAPS), shape, budget=1000).run(Case(ctx=mem))
+
+
+@pytest.mark.parametrize("kind", ["xdp", "sched_cls"])
+def test_context_of_a_tail_call(kind: str) -> None:
+    """A tail call whose first argument is no longer the context differs."""
+    text = "r6 = r1; r1 = {}; r2 = map[id:1]; r3 = 1; call bpf_tail_call; r0 = 2; exit"
+    before, after = assemble(text.format("r6")), assemble(text.format("r10"))
+    maps = {1: MapSpec("prog_array", 4, 4, 4, "p")}
+    verdict = verify(before, after, kind=kind, maps=maps, runs=20)
+    assert verdict.counterexample is not None
+    (found,) = verdict.counterexample.differences
+    assert "tail_call(ctx (struct" in found.before
+    assert "tail_call(stack, p, 0x1)" in found.after
+    assert any(row.is_parting for row in verdict.counterexample.trace)
+
+
+@pytest.mark.parametrize("byte_off", [8, 32, 44, 48, 60, 64])
+def test_lost_store_of_zero_into_the_context_is_found(byte_off: int) -> None:
+    """A field of the context that is only written does not start as 0 on every input."""
+    text = "{} r0 = 0; exit"
+    before = assemble(text.format(f"*(u32 *)(r1 + {byte_off}) = 0;"))
+    verdict = verify(before, assemble(text.format("")), kind="sched_cls", runs=400)
+    assert verdict.differs, verdict
 
 
 def test_r0() -> None:

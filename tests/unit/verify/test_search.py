@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from bpfpatch.asm import assemble
+from bpfpatch.interp import MapSpec
 from bpfpatch.verify import Case, verify
 from bpfpatch.verify.coverage import Compare, Recorder, branches_of
 from bpfpatch.verify.search import occurrences
-from bpfpatch.verify.solve import Effort, solutions
+from bpfpatch.verify.solve import Effort, more_for, solutions
 
 XDP = "r2 = *(u32 *)(r1 + 0); r3 = *(u32 *)(r1 + 4); r4 = r2; r4 += {need}; r0 = 2;"
 XDP += "if r4 > r3 goto out;"
@@ -44,6 +45,92 @@ def test_comparisons_are_solved(body: str) -> None:
 def test_lengths_are_solved(need: int) -> None:
     """A packet as long as a check of its end asks for is found."""
     assert reaches("", need)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "r3 -= r2; if r3 != 61 goto out;",
+        "r3 -= r2; r3 += -14; w3 = w3; if w3 != 333 goto out;",
+        "r3 -= r2; r3 <<= 2; r5 = 1332; if r5 != r3 goto out;",
+        "r3 -= r2; again: r0 += 1; r3 += -1; if r3 != 0 goto again; if r0 != 202 goto out;",
+    ],
+)
+def test_comparisons_of_lengths_are_solved(body: str) -> None:
+    """A packet is found whose length a comparison of what follows from it asks for."""
+    assert reaches(body)
+
+
+@pytest.mark.parametrize("kind", ["sched_cls", "socket_filter"])
+def test_comparisons_of_context_lengths_are_solved(kind: str) -> None:
+    """A packet as long as a comparison of the context's ``len`` asks for is found."""
+    text = "r2 = *(u32 *)(r1 + 0); r0 = 0; if r2 != 333 goto out; r0 = {}; out: exit"
+    before, after = assemble(text.format(1)), assemble(text.format(3))
+    assert verify(before, after, kind=kind, seconds=20).differs
+
+
+@pytest.mark.parametrize("at", [399, 1399])
+def test_bytes_far_into_a_packet_are_solved(at: int) -> None:
+    """A comparison of a byte behind all headers is solved, in a packet that is long enough."""
+    assert reaches(f"r5 = *(u8 *)(r2 + {at}); if r5 != 0x77 goto out;", at + 1)
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        "r2 = 2000; r3 = r10; r3 += -8; r4 = 4; call bpf_skb_load_bytes; if r0 != 0 goto out;",
+        "r6 = r1; r0 = *(u32 *)skb[2000];",
+    ],
+)
+def test_loads_beyond_the_packet_are_solved(load: str) -> None:
+    """A packet as long as a helper's or an old load's place in it asks for is found."""
+    text = f"{load} r0 = {{}}; exit; out: r0 = 0; exit"
+    before, after = assemble(text.format(1)), assemble(text.format(3))
+    assert verify(before, after, kind="sched_cls", seconds=20).differs
+
+
+LOOKUP = """
+    *(u32 *)(r10 - 4) = 1; r2 = r10; r2 += -4; r1 = map[id:1]
+    call bpf_map_lookup_elem; if r0 == 0 goto out; r5 = r0; r0 = 2
+"""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "r5 = *(u64 *)(r5 + 0); if r5 != 5 goto out;",
+        "r5 = *(u32 *)(r5 + 4); if r5 != 77777 goto out;",
+        "r5 = *(u32 *)(r5 + 4); r5 = be32 r5; if r5 != 77777 goto out;",
+        "r5 = *(u16 *)(r5 + 390); if r5 != 0x1234 goto out;",
+        "r6 = *(u64 *)(r5 + 8); r6 += 1; *(u64 *)(r5 + 8) = r6; if r6 != 5 goto out;",
+    ],
+)
+def test_values_of_arrays_are_solved(body: str) -> None:
+    """A comparison of what an array holds is solved by what it holds at first."""
+    text = LOOKUP + body + "r0 = 1; out: exit"
+    maps = {1: MapSpec("array", 4, 400, 4, "arr")}
+    before, after = assemble(text), assemble(text.replace("r0 = 1;", "r0 = 3;"))
+    verdict = verify(before, after, kind="xdp", maps=maps, seconds=20)
+    assert verdict.counterexample is not None, verdict
+    (entry,) = verdict.counterexample.case.entries
+    assert (entry.map, entry.key) == ("arr", b"\1\0\0\0")
+
+
+def test_search_goes_on_while_a_branch_is_not_taken() -> None:
+    """Patience does not end a search in which a branch could still go another way."""
+    hard = "r5 = *(u32 *)(r2 + 0); w5 *= 0x9e3779b1; r6 = *(u32 *)(r2 + 4); w5 *= w6;"
+    text = XDP.format(need=14) + hard + "if w5 != 0x1234567 goto out; r0 = 1; out: exit"
+    easy = assemble(XDP.format(need=15) + "r0 = 1; out: exit")
+    short = {"kind": "xdp", "patience": 10, "seconds": 30.0, "runs": 4000}
+    assert verify(easy, easy, **short).runs["interp"] < 2000  # type: ignore[arg-type]
+    program = assemble(text)
+    assert verify(program, program, **short).runs["interp"] == 4000  # type: ignore[arg-type]
+
+
+def test_branch_that_no_packet_takes_is_given_up() -> None:
+    """A check for fewer bytes than any packet has does not keep a search going."""
+    program = assemble(XDP.format(need=14) + "r0 = 1; out: exit")
+    assert verify(program, program, kind="xdp", seconds=60).seconds < 30
 
 
 def test_helper_results_are_solved() -> None:
@@ -95,6 +182,14 @@ def test_solutions_hold_the_wanted_value() -> None:
     made = solutions(case, compare, branch, places, Effort.OPEN, is_left=True)
     tried = {(one.packet or b"")[12:14] for one in made}
     assert {b"\x12\x34", b"\x34\x12"} <= tried
+
+
+def test_lengths_that_tip_a_comparison() -> None:
+    """Where an operand grows by 2 with each byte, half as many bytes are missing as its gap."""
+    branch = branches_of(assemble("if r1 == 100 goto +0; exit"))[0]
+    made = set(more_for(Compare(0, 40, 100), Compare(0, 42, 100), 1, branch))
+    assert 30 in made
+    assert not list(more_for(Compare(0, 40, 100), Compare(0, 40, 100), 1, branch))
 
 
 def test_occurrences_are_numbered() -> None:

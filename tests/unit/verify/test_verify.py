@@ -11,7 +11,7 @@ from bpfpatch.asm import assemble
 from bpfpatch.elf import ElfObject
 from bpfpatch.errors import OptionError
 from bpfpatch.passes import Pipeline
-from bpfpatch.verify import Case, verify, verify_objects
+from bpfpatch.verify import Case, Verdict, verify, verify_objects
 from support.bpfobjects import fixture_path
 
 SAME = assemble("r0 = *(u8 *)(r1 + 0); exit")
@@ -175,6 +175,12 @@ def test_kernel_refusal_is_told() -> None:
     verdict = verify(before, after, kind="xdp", modes=["interp", "jit"], runs=100)
     assert verdict.is_same
     assert "the rewritten program is refused" in verdict.not_checked[0]
+
+
+def test_modes_without_a_run_are_named() -> None:
+    """The first line names the modes in which nothing was compared."""
+    verdict = Verdict("p", None, {"interp": 5, "jit": 0, "jit+harden": 0})
+    assert "same (5 inputs in interp; not checked in jit, jit+harden;" in next(verdict.lines())
 
 
 @needs_bpf
