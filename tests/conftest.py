@@ -25,10 +25,11 @@ refuses before we touch it, and combinations of a test with an object that mean 
 
 _skipped: Counter[str] = Counter()
 
-SHARES_THE_KERNEL = ("kernel", "parity", "oracle")
-"""Folders whose tests share settings, pins and time with the one kernel that there is."""
+SHARES_THE_KERNEL = ("kernel", "oracle")
+"""Folders whose tests share settings and pins of the one kernel that there is."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where tests run side by side, let those that share the kernel run one after the other."""
     for item in items:

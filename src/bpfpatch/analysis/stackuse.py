@@ -50,10 +50,10 @@ class StackUse:
         found = reach(view, blocks)
         is_known = np.array([is_certain for _, is_certain in found], bool)
         deepest = np.array([depth for depth, _ in found], np.int32)
-        return cls(deepest, _room(view, deepest.tolist()), is_known)
+        return cls(deepest, stack_room(view, deepest.tolist()), is_known)
 
 
-def _room(view: CodeView, deepest: list[int]) -> Slots:
+def stack_room(view: CodeView, deepest: list[int]) -> Slots:
     """(m,) what is left of the stack in the worst chain through each subprog."""
     is_live = view.ref_is_entry & (view.ref_target != LOST)
     caller = view.subprog_of(view.ref_slot[is_live]).tolist()

@@ -16,7 +16,7 @@ from bpfpatch import isa
 from bpfpatch.analysis import Blocks
 from bpfpatch.analysis.initialized import initialized
 from bpfpatch.analysis.liveness import Liveness
-from bpfpatch.analysis.stackuse import StackUse, _room
+from bpfpatch.analysis.stackuse import StackUse, stack_room
 from bpfpatch.patch import CodeView
 from bpfpatch.program.types import Insns, Mask, Slots
 
@@ -96,7 +96,7 @@ class Scratch:
         deepest = -(-self._stack.deepest // _WORD) * _WORD
         bottoms = deepest + self._reserved + -(-n_bytes // _WORD) * _WORD
         if n_bytes not in self._fits:
-            self._fits[n_bytes] = _room(self._view, bottoms.tolist()) >= 0
+            self._fits[n_bytes] = stack_room(self._view, bottoms.tolist()) >= 0
         return int(bottoms[subprog]) if self._fits[n_bytes][subprog] else None
 
     def within(self, first: int, last: int, n_registers: int) -> Place | str:
