@@ -25,18 +25,6 @@ refuses before we touch it, and combinations of a test with an object that mean 
 
 _skipped: Counter[str] = Counter()
 
-SHARES_THE_KERNEL = ("kernel", "oracle")
-"""Folders whose tests share settings and pins of the one kernel that there is."""
-
-
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run side by side, let those that share the kernel run one after the other."""
-    for item in items:
-        folder = item.path.relative_to(Path(__file__).parent).parts[0]
-        if folder in SHARES_THE_KERNEL or item.get_closest_marker("kernel"):
-            item.add_marker(pytest.mark.xdist_group("kernel"))
-
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Count the reasons of skipped tests."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,8 +40,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         pytest.skip("not installed: libxdp1")
     path = tmp_path_factory.mktemp("walk")
     shutil.copy(FIXTURES / "packets.pcap", path / "traffic.pcap")
-    yield path
-    PIN.unlink(missing_ok=True)
+    # The document's pin is one place: processes that run tests side by side take turns.
+    with (Path(tempfile.gettempdir()) / "bpfpatch-walkthrough.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield path
+        PIN.unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,6 @@ from bpfpatch.program import violations
 from support.packets import csum
 from support.tools import need_bpf
 
-pytestmark = pytest.mark.kernel  # what it pins, others must not take away
-
 
 def test_demo_without_a_loader(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without bpftool the demo shows the change, writes both objects, and says what it skipped."""

@@ -15,8 +15,6 @@ from bpfpatch.passes.trace import MAP_NAME, trace_map
 from support import tools
 from support.bpfobjects import fixture_path
 
-pytestmark = pytest.mark.kernel  # what it pins, others must not take away
-
 LOOP = fixture_path("asm_back_edge.clang-19.v4.el.o")
 BALANCER = fixture_path("xdp_balancer.clang-19.v3.el.g.o")
 

@@ -15,8 +15,6 @@ from bpfpatch.passes import Pipeline
 from bpfpatch.passes.cover import CoverMap
 from support.covering import object_of
 
-pytestmark = pytest.mark.kernel  # what it pins, others must not take away
-
 TEXT = ".subprog f0\nr0 = 0\nif r1 == 1 goto L\nr0 = 1\nL:\nr0 += 1\nexit"
 OTHER = TEXT.replace("r1 == 1", "r1 == 2")
 

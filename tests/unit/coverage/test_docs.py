@@ -12,8 +12,6 @@ import pytest
 from support.bpfobjects import FIXTURES, XDP_TOOLS
 from support.tools import need_bpf
 
-pytestmark = pytest.mark.kernel  # what it pins, others must not take away
-
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "coverage.md"
 N_COMMANDS = 4
 
