@@ -21,7 +21,7 @@ demo: $(STAMP) ## Rewrite the bundled XDP object, show the change, run both vers
 	@$(BIN)/bpfpatch demo
 
 test: $(STAMP) ## Run the tests (what needs more than Python skips, and is counted)
-	@$(BIN)/python -m pytest --numprocesses=auto $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(STAMP) ## ruff and import-linter
 	@$(BIN)/ruff check src tests benchmarks examples
