@@ -38,7 +38,7 @@ from bpfpatch.isa.build import (
     nop,
     store,
 )
-from bpfpatch.isa.decode import SECOND, UNKNOWN, Mask, rows, second_slots
+from bpfpatch.isa.decode import SECOND, UNKNOWN, Mask, alone, portions, rows, second_slots
 from bpfpatch.isa.encoding import (
     INSN,
     INSN_SIZE,
@@ -92,12 +92,12 @@ from bpfpatch.isa.predicates import (
     min_cpu,
     reads,
     ref_kinds,
-    unknown,
     writes,
 )
+from bpfpatch.isa.screen import suspects
 from bpfpatch.isa.targets import TARGETS, Cpu
 from bpfpatch.isa.text import Syntax, describe, fields_of, render
-from bpfpatch.isa.validate import reserved_violations
+from bpfpatch.isa.validate import reserved_violations, unknown
 
 __all__ = [
     "ARGS",
@@ -139,6 +139,7 @@ __all__ = [
     "RefKind",
     "Reg",
     "Syntax",
+    "alone",
     "alu",
     "atomic",
     "byte_swap",
@@ -184,6 +185,7 @@ __all__ = [
     "movsx",
     "neg",
     "nop",
+    "portions",
     "reads",
     "ref_kinds",
     "render",
@@ -192,6 +194,7 @@ __all__ = [
     "second_slots",
     "src",
     "store",
+    "suspects",
     "to_bytes",
     "unknown",
     "words",

@@ -6,7 +6,7 @@ once more, by the one field that tells them apart, and only for those slots.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -22,6 +22,9 @@ SECOND: Final = -2
 
 Rows = npt.NDArray[np.int16]
 Mask = npt.NDArray[np.bool_]
+
+_PORTION: Final = 1 << 15
+"""So many slots are looked at in one go: what is worked out on the way then stays in the cache."""
 
 _NONE, _SRC, _OFF, _IMM = range(4)
 _FIELDS: Final = {"src": _SRC, "off": _OFF, "imm": _IMM}
@@ -134,10 +137,46 @@ def rows(insns: Insns) -> Rows:
     Returns:
         (n,) int16: an index into `OPCODES`, `UNKNOWN` or `SECOND`.
     """
-    codes = _codes(insns)
-    out = _refined(words(insns), codes)
+    codes, some = _codes(insns), words(insns)
+    out = np.empty(len(insns), np.int16)
+    for part in portions(len(insns)):
+        out[part] = _refined(some[part], codes[part])
     out[_seconds(codes)] = SECOND
     return out
+
+
+def rows_at(insns: Insns, slots: npt.NDArray[np.int64]) -> Rows:
+    """The same as ``rows(insns)[slots]``, for a few of many slots.
+
+    Args:
+        insns: (n,) `INSN`.
+        slots: (k,), ascending.
+    """
+    if not slots.size:
+        return np.zeros(0, np.int16)
+    out = _refined(words(insns)[slots], _codes(insns[slots]))
+    out[second_slots(insns)[slots]] = SECOND
+    return out
+
+
+def alone(look: Callable[[Insns], npt.NDArray[Any]], firsts: Insns) -> npt.NDArray[Any]:
+    """Apply a function of this package to (n,) instructions taken from here and there.
+
+    In a program, what follows an ld_imm64 is its second slot and no instruction;
+    taken out of it, the neighbour is another instruction. So each gets a zero
+    slot behind it, where there is any such.
+    """
+    if not (firsts["code"] == LD_IMM64).any():
+        return look(firsts)
+    apart = np.zeros(2 * len(firsts), firsts.dtype)
+    apart[::2] = firsts
+    return look(apart)[::2]
+
+
+def portions(n_slots: int) -> Iterator[slice]:
+    """Slices that cover so many slots, one after the other."""
+    for start in range(0, n_slots, _PORTION):
+        yield slice(start, start + _PORTION)
 
 
 def _codes(insns: Insns) -> npt.NDArray[np.uint8]:
@@ -178,33 +217,38 @@ class Column:
     Attributes:
         by_row: the value of every row, then that of a second slot, then that
             of an unknown opcode, so that `SECOND` and `UNKNOWN` index it.
+        by_code: (256,) the value of every opcode byte whose meanings agree on it.
+        is_mixed: (256,) where they do not.
     """
 
-    __slots__ = ("_by_code", "_is_mixed", "_second", "by_row")
+    __slots__ = ("_second", "by_code", "by_row", "is_mixed")
 
     def __init__(
         self, value: Callable[[Opcode], Any], dtype: npt.DTypeLike, second: Any, unknown: Any
     ) -> None:
         self.by_row = np.array([*map(value, OPCODES), second, unknown], dtype)
         self._second = second
-        self._by_code = np.full(256, unknown, dtype)
-        self._is_mixed = np.zeros(256, np.bool_)
+        self.by_code = np.full(256, unknown, dtype)
+        self.is_mixed = np.zeros(256, np.bool_)
         for code, code_rows in enumerate(_ROWS_BY_CODE):
             values = {self.by_row[row].item() for row in code_rows}
             if code_rows and _FIELD_OF[code] != _NONE:
                 values.add(self.by_row[UNKNOWN].item())
             if len(values) > 1:
-                self._is_mixed[code] = True
+                self.is_mixed[code] = True
             elif values:
-                self._by_code[code] = values.pop()
+                self.by_code[code] = values.pop()
 
     def __call__(self, insns: Insns) -> npt.NDArray[Any]:
         """Look up (n,) `INSN`, giving (n,) values."""
-        codes = _codes(insns)
-        out: npt.NDArray[Any] = self._by_code.take(codes, mode="clip")
-        mixed = np.flatnonzero(self._is_mixed.take(codes, mode="clip"))
-        if mixed.size:
-            some = words(insns)[mixed]
-            out[mixed] = self.by_row.take(_refined(some, codes[mixed]))
+        codes, some = _codes(insns), words(insns)
+        out = np.empty(len(insns), self.by_code.dtype)
+        for part in portions(len(insns)):
+            here, codes_here = out[part], codes[part]
+            # "clip" also lets NumPy write into the result, without a buffer between.
+            self.by_code.take(codes_here, mode="clip", out=here)
+            mixed = np.flatnonzero(self.is_mixed.take(codes_here, mode="clip"))
+            if mixed.size:
+                here[mixed] = self.by_row.take(_refined(some[part][mixed], codes_here[mixed]))
         out[_seconds(codes)] = self._second
         return out

@@ -8,13 +8,15 @@ is False in every predicate, reads and writes nothing and refers to nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 
-from bpfpatch.isa.decode import UNKNOWN, Column, Mask, rows
-from bpfpatch.isa.encoding import Insns, dst, src
-from bpfpatch.isa.opcodes import AX, CPU_INTERNAL, Kind, Opcode
+from bpfpatch.isa.decode import Column, Mask, portions, rows, rows_at
+from bpfpatch.isa.encoding import Insns, dst, src, words
+from bpfpatch.isa.opcodes import AX, CPU_INTERNAL, OPCODES, Kind, Opcode
+from bpfpatch.isa.screen import suspects
 
 
 def _flag(test: Callable[[Opcode], bool], unknown: bool = False) -> Column:
@@ -175,26 +177,40 @@ def writes(insns: Insns) -> npt.NDArray[np.uint16]:
     return _registers(insns, _WRITES.by_row, _WRITES_DST.by_row, _WRITES_SRC.by_row)
 
 
-def min_cpu(insns: Insns) -> npt.NDArray[np.uint8]:
+def min_cpu(insns: Insns, among: npt.NDArray[np.int64] | None = None) -> npt.NDArray[np.uint8]:
     """The lowest cpu version that has each, (n,) uint8.
 
     1 to 4; `CPU_NEWER` (5) for what no version names; `CPU_INTERNAL` (255) for
     what bpf(2) refuses: kernel-internal forms, registers above R10 and unknown
     opcodes; 0 for second slots.
+
+    Args:
+        insns: (n,) `INSN`.
+        among: what `suspects` says with ``allow_internal``, where that is known already.
     """
-    out: npt.NDArray[np.uint8] = _CPU(insns)
-    is_hidden = (dst(insns) >= AX) | (src(insns) >= AX)
-    out[is_hidden & (out != 0)] = CPU_INTERNAL
+    if among is None:
+        among = suspects(insns, allow_internal=True)
+    heads, by_head = words(insns).view(np.uint16)[::4], _plain_cpus()
+    out = np.empty(len(insns), np.uint8)
+    for part in portions(len(insns)):
+        by_head.take(heads[part], mode="clip", out=out[part])
+    found = _CPU.by_row.take(rows_at(insns, among))
+    some = insns[among]
+    found[((dst(some) >= AX) | (src(some) >= AX)) & (found != 0)] = CPU_INTERNAL
+    out[among] = found
     return out
 
 
-def unknown(insns: Insns) -> npt.NDArray[np.int64]:
-    """Slots whose opcode the table lacks, ascending int64.
-
-    Such an instruction might hide a reference, so that code with one in it
-    cannot be moved safely.
-    """
-    return np.flatnonzero(rows(insns) == UNKNOWN)
+@cache
+def _plain_cpus() -> npt.NDArray[np.uint8]:
+    """The same by code and registers, the first two bytes, of what is no suspect."""
+    table = np.zeros((16, 16, 256), np.uint8)  # by src, dst and code
+    for opcode in OPCODES:
+        if not opcode.off and not opcode.imm:
+            table[slice(None) if opcode.src is None else opcode.src, :, opcode.code] = opcode.cpu
+    table[AX:] = table[:, AX:] = CPU_INTERNAL
+    table.flags.writeable = False
+    return table.reshape(-1)
 
 
 def _registers(
@@ -204,7 +220,11 @@ def _registers(
     has_src: npt.NDArray[np.uint16],
 ) -> npt.NDArray[np.uint16]:
     found = rows(insns)
-    out: npt.NDArray[np.uint16] = fixed.take(found)
-    out |= has_dst.take(found) << dst(insns)
-    out |= has_src.take(found) << src(insns)
+    out = np.empty(len(insns), np.uint16)
+    for part in portions(len(insns)):
+        here, some = found[part], insns[part]
+        found_here = fixed.take(here)
+        found_here |= has_dst.take(here) << dst(some)
+        found_here |= has_src.take(here) << src(some)
+        out[part] = found_here
     return out

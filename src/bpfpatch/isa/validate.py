@@ -7,19 +7,16 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from bpfpatch.isa.decode import SECOND, Column, rows
+from bpfpatch.isa.decode import SECOND, UNKNOWN, Column, rows_at
 from bpfpatch.isa.encoding import Insns, dst, src
-from bpfpatch.isa.opcodes import AX, LD_IMM64, OPCODES, Opcode
+from bpfpatch.isa.opcodes import AX, LD_IMM64, OPCODES
+from bpfpatch.isa.screen import FP, may_hold, suspects
 
-_FP: Final = 10
-
-
-def _may_hold(opcode: Opcode, field: str) -> bool:
-    return field in opcode.fields or getattr(opcode, field, None) is not None
+Slots = npt.NDArray[np.int64]
 
 
 def _free(field: str) -> Column:
-    return Column(lambda op: not _may_hold(op, field), np.bool_, second=False, unknown=False)
+    return Column(lambda op: not may_hold(op, field), np.bool_, second=False, unknown=False)
 
 
 _MUST_BE_ZERO: Final = {field: _free(field).by_row for field in ("dst", "src", "off", "imm")}
@@ -33,7 +30,24 @@ _LOW_HALF_ONLY: Final = Column(
 ).by_row
 
 
-def reserved_violations(insns: Insns, *, allow_internal: bool = False) -> list[tuple[int, str]]:
+def unknown(insns: Insns, among: Slots | None = None) -> Slots:
+    """Slots whose opcode the table lacks, ascending int64.
+
+    Such an instruction might hide a reference, so that code with one in it
+    cannot be moved safely.
+
+    Args:
+        insns: (n,) `INSN`.
+        among: what `suspects` says, where that is known already.
+    """
+    slots = suspects(insns) if among is None else among
+    found: Slots = slots[rows_at(insns, slots) == UNKNOWN]
+    return found
+
+
+def reserved_violations(
+    insns: Insns, *, allow_internal: bool = False, among: Slots | None = None
+) -> list[tuple[int, str]]:
     """Find fields that break the instruction's encoding.
 
     Reserved fields that are not zero, registers that do not exist, writes to
@@ -43,6 +57,7 @@ def reserved_violations(insns: Insns, *, allow_internal: bool = False) -> list[t
     Args:
         insns: (n,) `INSN`.
         allow_internal: take the kernel's hidden register AX (R11).
+        among: what `suspects` says with this ``allow_internal``, where that is known already.
 
     Returns:
         (slot, what) in slot order, empty where all is well.
@@ -50,54 +65,69 @@ def reserved_violations(insns: Insns, *, allow_internal: bool = False) -> list[t
     Source: RFC 9669 section 3 ("unused fields shall be cleared to zero") and
     5.4; linux v6.18, kernel/bpf/verifier.c, resolve_pseudo_ldimm64().
     """
-    found = rows(insns)
+    slots = suspects(insns, allow_internal=allow_internal) if among is None else among
+    if not slots.size:
+        return []
+    found = rows_at(insns, slots)
     out = [
-        *_reserved_fields(insns, found),
-        *_registers(insns, found, AX if allow_internal else _FP),
-        *_second_slots(insns, found),
+        *_reserved_fields(insns, slots, found),
+        *_registers(insns, slots, found, AX if allow_internal else FP),
+        *_second_slots(insns, slots, found),
     ]
     return sorted(out)
 
 
-def _reserved_fields(insns: Insns, found: npt.NDArray[np.int16]) -> list[tuple[int, str]]:
-    values = {"dst": dst(insns), "src": src(insns), "off": insns["off"], "imm": insns["imm"]}
+def _reserved_fields(
+    insns: Insns, slots: Slots, found: npt.NDArray[np.int16]
+) -> list[tuple[int, str]]:
+    some = insns[slots]
+    values = {"dst": dst(some), "src": src(some), "off": some["off"], "imm": some["imm"]}
     out = []
     for field, value in values.items():
-        for slot in np.flatnonzero(_MUST_BE_ZERO[field][found] & (value != 0)).tolist():
-            name = OPCODES[found[slot]].name
-            out.append((slot, f"{name} does not use {field}, so it must be 0, not {value[slot]}"))
+        for row in np.flatnonzero(_MUST_BE_ZERO[field][found] & (value != 0)).tolist():
+            name = OPCODES[found[row]].name
+            what = f"{name} does not use {field}, so it must be 0, not {value[row]}"
+            out.append((int(slots[row]), what))
     return out
 
 
-def _registers(insns: Insns, found: npt.NDArray[np.int16], highest: int) -> list[tuple[int, str]]:
+def _registers(
+    insns: Insns, slots: Slots, found: npt.NDArray[np.int16], highest: int
+) -> list[tuple[int, str]]:
+    some = insns[slots]
     out = []
     cases = (
-        ("dst", dst(insns), _DST_IS_REG, _WRITES_DST),
-        ("src", src(insns), _SRC_IS_REG, _WRITES_SRC),
+        ("dst", dst(some), _DST_IS_REG, _WRITES_DST),
+        ("src", src(some), _SRC_IS_REG, _WRITES_SRC),
     )
     for field, reg, is_reg, is_written in cases:
-        for slot in np.flatnonzero(is_reg[found] & (reg > highest)).tolist():
-            what = "is kernel-internal" if reg[slot] == AX else "does not exist"
-            out.append((slot, f"register r{reg[slot]} in {field} {what}; the last is r{highest}"))
-        for slot in np.flatnonzero(is_written[found] & (reg == _FP)).tolist():
-            out.append((slot, "r10 is the frame pointer and read-only"))
+        for row in np.flatnonzero(is_reg[found] & (reg > highest)).tolist():
+            what = "is kernel-internal" if reg[row] == AX else "does not exist"
+            text = f"register r{reg[row]} in {field} {what}; the last is r{highest}"
+            out.append((int(slots[row]), text))
+        for row in np.flatnonzero(is_written[found] & (reg == FP)).tolist():
+            out.append((int(slots[row]), "r10 is the frame pointer and read-only"))
     return out
 
 
-def _second_slots(insns: Insns, found: npt.NDArray[np.int16]) -> list[tuple[int, str]]:
-    if len(insns) == 0:
-        return []
+def _second_slots(
+    insns: Insns, slots: Slots, found: npt.NDArray[np.int16]
+) -> list[tuple[int, str]]:
     out = []
     # An unknown kind of ld_imm64 has two slots all the same.
-    if insns["code"][-1] == LD_IMM64 and found[-1] != SECOND:
+    is_last = slots[-1] == len(insns) - 1
+    if is_last and insns["code"][-1] == LD_IMM64 and found[-1] != SECOND:
         out.append((len(insns) - 1, "ld_imm64 is cut off: its second slot is missing"))
-    seconds = np.flatnonzero(found == SECOND)
+    rows = np.flatnonzero(found == SECOND)
+    seconds = slots[rows]
     some = insns[seconds]
     is_bad = (some["code"] != 0) | (some["regs"] != 0) | (some["off"] != 0)
     for slot in seconds[is_bad].tolist():
         out.append((slot, "the second slot of ld_imm64 must be 0 in all but imm"))
-    firsts = found[seconds - 1]
-    for slot in seconds[_LOW_HALF_ONLY[firsts] & (some["imm"] != 0)].tolist():
-        name = OPCODES[found[slot - 1]].name
+    # The first of two is a suspect as well, and so stands in front.
+    firsts = found[rows - 1]
+    is_full = _LOW_HALF_ONLY[firsts] & (some["imm"] != 0)
+    for slot, row in zip(seconds[is_full].tolist(), firsts[is_full].tolist(), strict=True):
+        name = OPCODES[row].name
         out.append((slot, f"the second slot of {name} must have imm 0, not {insns['imm'][slot]}"))
     return out

@@ -330,12 +330,14 @@ def _report(
     passes: tuple[PassReport, ...], program: Program, done: Linearized, ms: float
 ) -> Report:
     old, new, remap = program.refs, done.program.refs, done.remap
-    now = remap.own[old.slot]
-    stayed = now >= 0
-    distance = np.full(len(done.program), np.iinfo(np.int64).min, np.int64)
-    distance[new.slot] = new.target.astype(np.int64) - new.slot
-    before = old.target[stayed].astype(np.int64) - old.slot[stayed]
-    moved = gone = 0
+    jumps_moved = moved = gone = 0
+    if old.slot.size:
+        now = remap.own[old.slot]
+        stayed = np.flatnonzero(now >= 0)
+        row = np.minimum(np.searchsorted(new.slot, now[stayed]), new.slot.size - 1)
+        before = old.target[stayed].astype(np.int64) - old.slot[stayed]
+        after = new.target[row].astype(np.int64) - new.slot[row]
+        jumps_moved = int(((after != before) | (new.slot[row] != now[stayed])).sum())
     for table in program.tables.values():
         rows = np.arange(len(table))
         kept = remap.apply(table.with_rows(table.insn, rows, table.end))
@@ -345,7 +347,7 @@ def _report(
         passes=passes,
         n_before=int((~program.second_slots).sum()),
         n_after=int((~done.program.second_slots).sum()),
-        jumps_moved=int((distance[now[stayed]] != before).sum()),
+        jumps_moved=jumps_moved,
         rows_moved=moved,
         rows_gone=gone,
         milliseconds=ms,

@@ -6,28 +6,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from bpfpatch import isa
 from bpfpatch.errors import EditError, OptionError, Where
 from bpfpatch.program import Program
 from bpfpatch.program.types import Insns, Slots
 
-from .alone import alone
 from .body import Body, To
+from .change import FIELD_RANGES, Change, fits
 from .log import Verb
 from .pool import Pool
 
 Imms = Mapping[int, NDArray[Any]]
 """Immediates by slot of a body, one a site."""
-
-FIELD_RANGES: Final = {
-    "code": (0, 255),
-    "dst": (0, 15),
-    "src": (0, 15),
-    "off": (-(1 << 15), (1 << 15) - 1),
-    "imm": (-(1 << 31), (1 << 31) - 1),
-}
 
 
 class Checks:
@@ -74,8 +66,8 @@ class Checks:
             return np.zeros(0, np.int32)
         if raw.ndim != 1 or raw.dtype.kind not in "iu":
             raise OptionError(f"sites are an array of nodes, not of {raw.dtype} in {raw.ndim} dims")
-        is_outside = (raw < 0) | (raw >= self._pool.size)
-        if is_outside.any():
+        if raw.min() < 0 or raw.max() >= self._pool.size:
+            is_outside = (raw < 0) | (raw >= self._pool.size)
             raise self.never(int(raw[np.argmax(is_outside)]))
         nodes = raw.astype(np.int32)
         is_alive = self._pool.are_alive(nodes)
@@ -128,7 +120,7 @@ class Checks:
 
     def _target(self, sites: Slots, *, is_entry: bool) -> None:
         """Whether each site holds a reference of the kind that ``@target`` needs."""
-        kinds = alone(isa.ref_kinds, self._pool.insns(sites))
+        kinds = isa.alone(isa.ref_kinds, self._pool.insns(sites))
         kinds[np.isin(sites, self._program.external)] = isa.RefKind.NONE
         is_bad = (kinds == isa.RefKind.NONE) | ((kinds >= isa.RefKind.CALL) != is_entry)
         if is_bad.any():
@@ -138,13 +130,32 @@ class Checks:
                 f"the body refers to the instruction's target (`@target`), but it {kind}",
             )
 
-    def change(self, sites: Slots, old: Insns, new: Insns) -> None:
+    def changed(self, sites: Slots, change: Change) -> NDArray[np.uint64]:
+        """(n,) instructions as a change in place leaves them, checked to be harmless.
+
+        Raises:
+            EditError: one makes, unmakes or renumbers a reference or an ld_imm64.
+            OptionError: an unknown opcode.
+        """
+        words = self._pool.words
+        out = np.empty(sites.size, np.uint64)
+        for part in isa.portions(sites.size):
+            old = words[sites[part]]
+            new = change.apply(old, part)
+            self._check_change(sites[part], old, new)
+            out[part] = new
+        return out
+
+    def _check_change(
+        self, sites: Slots, old_words: NDArray[np.uint64], new_words: NDArray[np.uint64]
+    ) -> None:
         """Whether instructions may be changed in place so."""
-        if self._only_constants(old, new):
+        old, new = old_words.view(isa.INSN), new_words.view(isa.INSN)
+        if _only_constants(old_words, new_words) or _have_no_refs(old, new):
             return
-        if (alone(isa.rows, new) == isa.UNKNOWN).any():
+        if (isa.alone(isa.rows, new) == isa.UNKNOWN).any():
             raise OptionError("an opcode that the table lacks might hide a reference")
-        before, after = alone(isa.ref_kinds, old), alone(isa.ref_kinds, new)
+        before, after = isa.alone(isa.ref_kinds, old), isa.alone(isa.ref_kinds, new)
         is_short = before == isa.RefKind.JUMP16
         renumbers = (is_short & (old["off"] != new["off"])) | (
             (before > isa.RefKind.JUMP16) & (old["imm"] != new["imm"])
@@ -158,15 +169,25 @@ class Checks:
                 "replace the instruction",
             )
 
-    @staticmethod
-    def _only_constants(old: Insns, new: Insns) -> bool:
-        """Whether the immediates alone change, of opcodes that never hold a reference in them."""
-        others = _BUT_IMM & (old.view(np.uint64) ^ new.view(np.uint64))
-        return not others.any() and bool(_IS_PLAIN[old["code"]].all())
-
 
 _BUT_IMM: Final = np.uint64(0xFFFFFFFF)
 _IS_PLAIN: Final = np.isin(np.arange(256) & 7, (4, 7))  # the classes ALU and ALU64
+_CLASSES_OF_REFS: Final = np.isin(np.arange(256) & 7, (0, 5, 6))  # loads of constants, and jumps
+
+
+def _only_constants(old: NDArray[np.uint64], new: NDArray[np.uint64]) -> bool:
+    """Whether the immediates alone change, of opcodes that never hold a reference in them."""
+    if ((old ^ new) & _BUT_IMM).any():
+        return False
+    return bool(_IS_PLAIN.take(old.astype(np.uint8), mode="clip").all())
+
+
+def _have_no_refs(old: Insns, new: Insns) -> bool:
+    """Whether all are of classes without references, and known as they are now."""
+    for insns in (old, new):
+        if _CLASSES_OF_REFS.take(np.ascontiguousarray(insns["code"]), mode="clip").any():
+            return False
+    return not isa.suspects(new, allow_internal=True).size
 
 
 def check_imms(body: Body, imms: Imms | None, n_sites: int) -> Imms:
@@ -183,31 +204,6 @@ def check_imms(body: Body, imms: Imms | None, n_sites: int) -> Imms:
             raise OptionError(f"slot {slot} of the body holds no constant")
         if values.dtype.kind not in "iu" or values.shape != (n_sites,):
             raise OptionError(f"slot {slot} takes one whole number a site: {n_sites} of them")
-        if ((values < least) | (values > most)).any():
+        if not fits(values, least, most):
             raise OptionError(f"an immediate holds {least} to {most}")
     return imms or {}
-
-
-def with_fields(insns: Insns, fields: Mapping[str, ArrayLike]) -> Insns:
-    """A copy of (n,) instructions with fields changed.
-
-    Raises:
-        OptionError: an unknown field, or a value that does not fit.
-    """
-    out = insns.copy()
-    for name, given in fields.items():
-        if name not in FIELD_RANGES:
-            raise OptionError(f"no field {name!r}; an instruction has {', '.join(FIELD_RANGES)}")
-        values = np.asarray(given)
-        if values.dtype.kind not in "iu" or values.shape not in ((), out.shape):
-            raise OptionError(f"{name} takes one whole number, or one a site: {len(out)} of them")
-        least, most = FIELD_RANGES[name]
-        if ((values < least) | (values > most)).any():
-            raise OptionError(f"{name} holds {least} to {most}")
-        if name == "dst":
-            out["regs"] = (out["regs"] & 0xF0) | values
-        elif name == "src":
-            out["regs"] = (out["regs"] & 0x0F) | (values << 4)
-        else:
-            out[name] = values
-    return out

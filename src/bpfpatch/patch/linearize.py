@@ -25,7 +25,6 @@ from bpfpatch.program.refs import References, write_distances
 from bpfpatch.program.types import DELETED, INSERTED, LOST, REPLACED, Insns, Slots, gather
 from bpfpatch.program.validate import bad_references
 
-from .alone import alone
 from .attached import Attached
 from .provenance import Provenance
 from .state import ListState
@@ -159,7 +158,7 @@ def _remap(
         site=lambda: past.site(layout.pool_slot),
         origin=lambda: past.origin(layout.pool_slot),
         passes=tuple(provenance.passes),
-        modified=_still_there(modified, layout, n_old),
+        modified=lambda: _still_there(modified, layout, n_old),
     )
     return remap
 
@@ -209,7 +208,7 @@ def _write_references(draft: _Draft, state: ListState, layout: Layout) -> Refere
             lost.size,
         )
     target = layout.slots(target)
-    kind = alone(isa.ref_kinds, draft.insns[slot])
+    kind = isa.alone(isa.ref_kinds, draft.insns[slot])
     distance = target.astype(np.int64) - slot - 1
     is_far = np.zeros(slot.size, bool)
     for of_kind, (least, most) in FIELD_LIMITS.items():
@@ -304,9 +303,14 @@ def _column(
 ) -> Column:
     if by_node is not None:
         return Column(by_node[layout.pool_slot], column.fill)
-    is_new = layout.pool_slot >= n_old
+    fresh = None
+    if callable(column.fill) and (layout.pool_slot >= n_old).any():
+        fresh = column.fill_for(insns)
     out = np.empty((layout.pool_slot.size, *column.values.shape[1:]), column.values.dtype)
-    out[~is_new] = column.values[layout.pool_slot[~is_new]]
-    if is_new.any():
-        out[is_new] = column.fill_for(insns)[is_new] if callable(column.fill) else column.fill
+    for part in isa.portions(layout.pool_slot.size):
+        pool_slot, here = layout.pool_slot[part], out[part]
+        is_new = pool_slot >= n_old
+        here[~is_new] = column.values[pool_slot[~is_new]]
+        if is_new.any():
+            here[is_new] = column.fill if fresh is None else fresh[part][is_new]
     return Column(out, column.fill)

@@ -198,12 +198,12 @@ def previous_touch(edits: Edits, bodies: list[Body], n_pool: int) -> Slots:
     that came before an edit of its target is no clash: that edit moves it along.
     """
     n_edits = len(edits)
-    out = np.full(n_edits, -1, np.int32)
     refs = _node_refs(edits, bodies)
+    if not refs[0].size and (n_edits < 2 or (edits.site[1:] > edits.site[:-1]).all()):
+        return np.broadcast_to(np.int32(-1), (n_edits,))
+    out = np.full(n_edits, -1, np.int32)
     index = np.arange(n_edits, dtype=np.int32)
     if not refs[0].size:
-        if n_edits < 2 or (edits.site[1:] > edits.site[:-1]).all():
-            return out
         last = np.empty(n_pool, np.int32)
         last[edits.site] = index
         if (last[edits.site] == index).all():

@@ -15,7 +15,8 @@ from bpfpatch.program.types import LOST, Insns, Mask, Slots
 
 from .attached import AttachedRows
 from .body import EMPTY, Body, bodies_of
-from .checks import Checks, Imms, check_imms, with_fields
+from .change import Change
+from .checks import Checks, Imms, check_imms
 from .insn import Insn
 from .linearize import Linearized, linearize
 from .log import EditLog, Verb, commuting_prefix, previous_touch
@@ -178,10 +179,7 @@ class PatchList:
         for name, column in self._fills.items():
             if callable(column.fill):  # it sees an instruction as it was when it came in
                 self.aux(name)
-        old = self._pool.insns(sites)
-        new = with_fields(old, fields)
-        self._checks.change(sites, old, new)
-        self._pool.write(sites, new)
+        self._pool.write(sites, self._checks.changed(sites, Change.of(fields, sites.size)))
         self._modified.append(sites)
 
     def attach(self, table: str, node: Site, row: Any) -> None:
@@ -453,9 +451,7 @@ class PatchList:
             self._checks.distinct(sites)
         if isinstance(bodies, Body):
             fields = check_imms(bodies, imms, sites.size)
-            first = self._edit_bulk(verb, sites, bodies)
-            self._pool.set_imms(first, fields)
-            return first
+            return self._edit_bulk(verb, sites, bodies, fields)
         if imms is not None:
             raise OptionError("a body a site has its immediates in it")
         for body in bodies:
@@ -465,7 +461,7 @@ class PatchList:
             [self._edit(verb, s, b) for s, b in zip(sites.tolist(), bodies, strict=True)], np.int32
         )
 
-    def _edit_bulk(self, verb: Verb, sites: Slots, body: Body) -> Slots:
+    def _edit_bulk(self, verb: Verb, sites: Slots, body: Body, imms: Imms) -> Slots:
         """One body at many sites."""
         if not sites.size:
             return sites
@@ -473,7 +469,7 @@ class PatchList:
             self._check_body(verb, sites, body)
         first = self._pool.size
         self._log.extend(verb, sites, self._log.id_of(body))
-        self._pool.put_many(body, sites.size)
+        self._pool.put_many(body, sites.size, imms)
         if verb >= Verb.REPLACE and not body.keeps:
             self._pool.kill(sites)
         if not body.n_slots:

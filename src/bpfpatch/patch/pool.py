@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bpfpatch import isa
 from bpfpatch.program import Program
-from bpfpatch.program.types import Insns, Slots
+from bpfpatch.program.types import Insns, Slots, gather
 
 from .body import Body
 
@@ -46,52 +46,54 @@ class Pool:
         return self._words
 
     def insns(self, nodes: Slots) -> Insns:
-        """(n,) first slots of nodes, a copy; see `alone.alone` for what that means."""
+        """(n,) first slots of nodes, a copy; see `isa.alone` for what that means."""
         return self.words[nodes].view(isa.INSN)
 
     def span(self, first: int) -> Insns:
         """All instructions from a slot on, as they stand one behind the other."""
         return self.words[first : self.size].view(isa.INSN)
 
-    def put_many(self, body: Body, n_times: int) -> None:
-        """Append a body's instructions a number of times."""
+    def put_many(self, body: Body, n_times: int, imms: Mapping[int, NDArray[Any]]) -> None:
+        """Append a body's instructions a number of times.
+
+        Args:
+            body: what to append.
+            n_times: how often.
+            imms: by slot of the body, the (n_times,) immediates that its copies get, which
+                must fit 32 bits.
+        """
         n_new = body.n_slots * n_times
         if not n_new:
             return
         first = self.size
         self._settle()
         self._grow(first + n_new, first)
-        self._words[first : first + n_new].reshape(n_times, -1)[:] = body.words
+        copies = self._words[first : first + n_new].reshape(n_times, -1)
+        fields = copies.view(np.int32)
+        for part in isa.portions(n_times):
+            copies[part] = body.words
+            for slot, values in imms.items():
+                fields[part, 2 * slot + 1] = values[part]
         self.size += n_new
         self.alive.extend(body.alive * n_times)
 
-    def set_imms(self, first: Slots, imms: Mapping[int, NDArray[Any]]) -> None:
-        """Give each copy of a body immediates of its own.
-
-        Args:
-            first: (e,) where the copies start, evenly spaced.
-            imms: by slot of the body, (e,) values that fit 32 bits.
-        """
-        if not first.size or not imms:
-            return
-        fields = self.words.view(np.int32)
-        for slot, values in imms.items():
-            fields[2 * (first + np.int32(slot)).astype(np.intp) + 1] = values
-
     def kill(self, nodes: Slots) -> None:
         """Mark instructions as gone."""
-        np.frombuffer(self.alive, np.uint8)[nodes] = 0
+        alive = np.frombuffer(self.alive, np.uint8)
+        for part in isa.portions(nodes.size):
+            alive[nodes[part]] = 0
 
     def are_alive(self, nodes: Slots) -> NDArray[np.bool_]:
         """(n,) whether each node, which must be below ``size``, is a live instruction."""
-        return np.not_equal(np.frombuffer(self.alive, np.uint8)[nodes], 0)
+        return gather(np.frombuffer(self.alive, np.bool_), nodes)
 
-    def write(self, nodes: Slots, insns: Insns) -> None:
+    def write(self, nodes: Slots, words: NDArray[np.uint64]) -> None:
         """Change the first slots of nodes in place."""
-        words = self.words
+        self._settle()
         if not self._is_own:
-            self._words, self._is_own = words.copy(), True
-        self._words[nodes] = insns.view(np.uint64)
+            self._words, self._is_own = self._words.copy(), True
+        for part in isa.portions(nodes.size):
+            self._words[nodes[part]] = words[part]
 
     def _settle(self) -> None:
         """Move the tail into the array."""

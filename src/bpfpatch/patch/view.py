@@ -27,12 +27,14 @@ class Layout:
 
     Attributes:
         pool_slot: (n,) the pool slot that comes to each flat slot.
+        is_identity: nothing was edited, and every node is its slot.
     """
 
     def __init__(self, state: ListState, pool: NDArray[np.uint64]) -> None:
         """Assign a flat slot to every live node; an ld_imm64 takes two."""
         self._n_pool = state.n_pool
         self._order = state.order
+        self.is_identity = state.is_pristine and state.order.size == state.n_pool
         self._start: Slots | None = None
         self.pool_slot = state.order
         if not state.has_wide:
@@ -43,6 +45,12 @@ class Layout:
         self._start = np.cumsum(width, dtype=np.int32) - width
         self.pool_slot = np.repeat(state.order, width)
         self.pool_slot[self._start[is_wide] + 1] += 1
+
+    def insns(self, pool: NDArray[np.uint64]) -> Insns:
+        """(n,) the instructions; they stay as they are, whatever becomes of the pool."""
+        if self.is_identity and not pool.flags.writeable:
+            return pool.view(isa.INSN)
+        return gather(pool, self.pool_slot).view(isa.INSN)
 
     @cached_property
     def slot_of(self) -> Slots:
@@ -58,6 +66,8 @@ class Layout:
 
     def slots(self, nodes: Slots) -> Slots:
         """(n,) flat slots of nodes; LOST for LOST, -1 for what is not alive."""
+        if self.is_identity:
+            return nodes
         if nodes.size <= _FEW and "slot_of" not in vars(self):
             return np.array([self._find(node) for node in nodes.tolist()], np.int32)
         out = gather(self.slot_of, nodes)  # LOST, which is -1, is put right below
@@ -102,9 +112,11 @@ class CodeView:
     def of_list(cls, state: ListState, pool: NDArray[np.uint64]) -> Self:
         """The view of a merged list."""
         layout = Layout(state, pool)
-        node = layout.pool_slot.copy()
-        insns = gather(pool, node).view(isa.INSN)
-        node[isa.second_slots(insns)] = -1
+        insns = layout.insns(pool)
+        second = isa.second_slots(insns)
+        node = layout.pool_slot
+        if second.any():
+            node = np.where(second, np.int32(-1), node)
         slot = layout.slots(state.ref_node)
         alive = np.flatnonzero(slot >= 0)
         by_slot = alive[np.argsort(slot[alive], kind="stable")]

@@ -50,10 +50,10 @@ class Remap:
         site: Lazy,
         origin: Lazy,
         passes: tuple[str, ...] = ("",),
-        modified: Slots | None = None,
+        modified: Lazy | None = None,
     ) -> None:
         self.passes = passes
-        self.modified: Slots = frozen([] if modified is None else modified, np.int32)
+        self._modified: Lazy = np.zeros(0, np.int32) if modified is None else modified
         self._lazy = {"own": own, "land": land, "entry": entry, "bound": bound}
         self._lazy |= {"orig": orig, "site": site, "origin": origin}
 
@@ -86,6 +86,13 @@ class Remap:
     def site(self) -> Slots:
         """(n_new,) old slot at which an instruction went in; for an original one its own."""
         return self._make("site", np.int32, self.orig.size)
+
+    @cached_property
+    def modified(self) -> Slots:
+        """(k,) old slots of instructions that an edit changed in place, and that are there."""
+        value = self._modified
+        self._modified = np.zeros(0, np.int32)
+        return frozen(value() if callable(value) else value, np.int32)
 
     @cached_property
     def origin(self) -> NDArray[np.uint16]:

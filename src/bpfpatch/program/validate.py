@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bpfpatch import isa
 from bpfpatch.errors import OpcodeError, SlotError, ValidationError
@@ -63,8 +64,10 @@ def check_references(program: Program) -> None:
         raise ValidationError(sorted(found, key=lambda error: error.slot))
 
 
-def _unknown_opcodes(program: Program) -> Iterator[SlotError]:
-    for slot in isa.unknown(program.insns).tolist():
+def _unknown_opcodes(
+    program: Program, among: NDArray[np.int64] | None = None
+) -> Iterator[SlotError]:
+    for slot in isa.unknown(program.insns, among).tolist():
         yield OpcodeError(
             program.where(slot),
             f"opcode {int(program.insns['code'][slot]):#04x} is not in the table and might hide a "
@@ -73,8 +76,10 @@ def _unknown_opcodes(program: Program) -> Iterator[SlotError]:
 
 
 def _bad_insns(program: Program, *, allow_internal: bool) -> Iterator[SlotError]:
-    yield from _unknown_opcodes(program)
-    for slot, what in isa.reserved_violations(program.insns, allow_internal=allow_internal):
+    insns = program.insns
+    suspects = isa.suspects(insns, allow_internal=allow_internal)
+    yield from _unknown_opcodes(program, suspects)
+    for slot, what in isa.reserved_violations(insns, allow_internal=allow_internal, among=suspects):
         yield SlotError(program.where(slot), what)
 
 
@@ -118,9 +123,10 @@ def _bad_ends(program: Program) -> Iterator[SlotError]:
         return
     last = program.subprogs.ends(len(program)) - 1
     last = np.where(program.second_slots[last], last - 1, last)
-    falls = isa.falls_through(program.insns)[last]
+    ends = program.insns[last]
+    falls = isa.alone(isa.falls_through, ends)
     # What does not return (bpf_throw, for one) ends a subprog as well, and is a kfunc.
-    is_kfunc = isa.is_kfunc_call(program.insns)[last] | np.isin(last, program.external)
+    is_kfunc = isa.alone(isa.is_kfunc_call, ends) | np.isin(last, program.external)
     for slot in last[falls & ~is_kfunc].tolist():
         yield SlotError(
             program.where(slot),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bpfpatch import isa
 from bpfpatch.isa import R1, R2, R10
@@ -79,3 +82,33 @@ def test_kernel_internal_form() -> None:
 def test_empty() -> None:
     """Nothing breaks no rule."""
     assert isa.reserved_violations(isa.concat([])) == []
+
+
+_NEARLY = st.builds(
+    lambda code, regs, off, imm: code | regs << 8 | off << 16 | imm << 32,
+    st.sampled_from(sorted({opcode.code for opcode in isa.OPCODES})),
+    st.sampled_from([0, 0x01, 0x10, 0x21, 0x0A, 0xA0, 0x0B, 0xB0, 0x0C]),
+    st.sampled_from([0, 1, 8, 16, 32, 0xFFFF]),
+    st.sampled_from([0, 1, 16, 0x40, 0xE1, 0xFFFFFFFF]),
+)
+"""Instructions that exist or nearly do."""
+
+
+@given(st.lists(_NEARLY | st.integers(0, 2**64 - 1), max_size=40), st.booleans())
+def test_what_is_no_suspect_is_whole(words: list[int], allow_internal: bool) -> None:
+    """A look at every slot finds what a look at the suspects does."""
+    insns = np.array(words, np.uint64).view(isa.INSN)
+    everywhere = np.arange(len(insns))
+    assert isa.reserved_violations(insns, allow_internal=allow_internal) == (
+        isa.reserved_violations(insns, allow_internal=allow_internal, among=everywhere)
+    )
+    assert isa.unknown(insns).tolist() == isa.unknown(insns, everywhere).tolist()
+    assert isa.min_cpu(insns).tolist() == isa.min_cpu(insns, everywhere).tolist()
+
+
+def test_portions_agree_with_the_whole() -> None:
+    """Where a portion ends makes no difference, also between the two slots of an ld_imm64."""
+    pair = np.concatenate([isa.ld_imm64(R1, 1 << 40), isa.mov(R2, 3), isa.call_helper(1)])
+    few, many = np.tile(pair, 5), np.tile(pair, 20_000)
+    for look in (isa.rows, isa.reads, isa.writes, isa.min_cpu, isa.ref_kinds, isa.falls_through):
+        assert (look(many) == np.tile(look(few), 4_000)).all()

@@ -76,18 +76,21 @@ def forms_of(view: CodeView) -> Forms:
 
     Source: linux v6.18, kernel/bpf/core.c, bpf_jit_blind_insn() and bpf_jit_blind_constants().
     """
-    insns = view.insns
-    out = form_of_codes(np.ascontiguousarray(insns["code"]))
-    regs = insns["regs"]
-    skips: Mask = (view.node < 0) | (regs & 0xF == isa.AX) | (regs >> 4 == isa.AX)
-    skips |= (out == Form.LD_IMM64) & (regs >> 4 == FUNC_ADDRESS)
-    out[skips] = Form.NONE
+    out = np.empty(len(view), np.uint8)
+    for part in isa.portions(len(view)):
+        insns = view.insns[part]
+        here = form_of_codes(np.ascontiguousarray(insns["code"]))
+        src, dst = isa.src(insns), isa.dst(insns)
+        skips: Mask = (view.node[part] < 0) | (dst == isa.AX) | (src == isa.AX)
+        skips |= (here == Form.LD_IMM64) & (src == FUNC_ADDRESS)
+        here[skips] = Form.NONE
+        out[part] = here
     return out
 
 
 def with_register(codes: NDArray[np.uint8], forms: Forms) -> NDArray[np.uint8]:
     """(k,) opcodes of the same instructions, with a register in place of the immediate."""
-    return np.where(forms == Form.STORE, codes | 0x01, codes | 0x08).astype(np.uint8)
+    return codes | np.where(forms == Form.STORE, np.uint8(0x01), np.uint8(0x08))
 
 
 def is_narrow(forms: Forms) -> Mask:
@@ -101,7 +104,7 @@ def slots_where(mask: Mask) -> Slots:
     return np.flatnonzero(mask).astype(np.int32)
 
 
-def halves(view: CodeView, slots: Slots) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def halves(view: CodeView, slots: Slots) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """The lower and upper immediates of ld_imm64 at these slots."""
-    imm = view.insns["imm"].astype(np.int64)
+    imm = view.insns["imm"]
     return imm[slots], imm[slots + 1]

@@ -11,7 +11,7 @@ from bpfpatch import isa
 from bpfpatch.errors import OptionError
 from bpfpatch.passes.fixups.addresses import ADDRESS, Address, addresses
 from bpfpatch.patch import Body, CodeView, PatchList
-from bpfpatch.program.types import Mask, Slots
+from bpfpatch.program.types import Mask, Slots, gather
 
 from .forms import Form, Forms, forms_of, halves, is_narrow, slots_where, with_register
 from .masks import Masks
@@ -39,27 +39,29 @@ def blind_internal(patches: PatchList, masks: Masks, *, extends: bool) -> None:
     forms = forms_of(view)
     kinds = _addresses(patches, view)
     is_zero = (forms == Form.MOV32) | (forms == Form.MOV64)
-    # An address that nobody knows yet is no zero.
-    is_zero &= (view.insns["imm"] == 0) & (kinds == Address.NONE)
+    is_zero &= view.insns["imm"] == 0
+    if kinds is not None:  # an address that nobody knows yet is no zero
+        is_zero &= kinds == Address.NONE
     wide = slots_where(forms == Form.LD_IMM64)
     narrow = is_narrow(forms)
     forms[is_zero] = Form.NONE
     others = (forms != Form.NONE) & (forms != Form.LD_IMM64)
-    firsts = np.full(len(view), -1, np.int64)
+    found = []
     for is_some, pair in ((narrow, _PAIR32), (~narrow, _PAIR64)):
         slots = slots_where(others & is_some)
-        firsts[slots] = _through_register(patches, view, slots, forms, pair, masks)
+        found.append((slots, _through_register(patches, view, slots, forms, pair, masks)))
     _zeros(patches, view, is_zero)
-    firsts[wide] = _wide(patches, view, wide, masks, extends=extends)
-    _move_addresses(patches, view, kinds, firsts, wide)
+    found.append((wide, _wide(patches, view, wide, masks, extends=extends)))
+    if kinds is not None:
+        _move_addresses(patches, view, kinds, found)
 
 
-def _addresses(patches: PatchList, view: CodeView) -> NDArray[np.uint8]:
+def _addresses(patches: PatchList, view: CodeView) -> NDArray[np.uint8] | None:
     """(n,) whose address each constant is, see `bpfpatch.passes.fixups.addresses`."""
     try:
         values = patches.aux(ADDRESS)
     except OptionError:
-        return np.zeros(len(view), np.uint8)
+        return None
     kinds: NDArray[np.uint8] = np.where(view.node >= 0, values[view.node], Address.NONE)
     return kinds
 
@@ -68,18 +70,27 @@ def _move_addresses(
     patches: PatchList,
     view: CodeView,
     kinds: NDArray[np.uint8],
-    firsts: NDArray[np.int64],
-    wide: Slots,
+    found: list[tuple[Slots, Slots]],
 ) -> None:
-    """Say of the constants in R11, and of nothing else, whose address they are."""
-    slots = np.flatnonzero((kinds != Address.NONE) & (firsts >= 0))
-    if not slots.size:
-        return
-    values = addresses(patches)
-    is_wide = np.isin(slots, wide)
-    values[view.node[slots]] = Address.NONE
-    values[firsts[slots]] = kinds[slots]
-    values[firsts[slots[is_wide]] + _LOW] = kinds[slots[is_wide]]
+    """Say of the constants in R11, and of nothing else, whose address they are.
+
+    Args:
+        patches: the list.
+        view: the code as it was.
+        kinds: (n,) whose address each constant was.
+        found: slots of blinded constants and the nodes of what they are put together from:
+            narrow ones, others, and at last the wide ones.
+    """
+    for slots, firsts in found:
+        rows = np.flatnonzero(kinds[slots] != Address.NONE)
+        if not rows.size:
+            continue
+        of_rows = kinds[slots[rows]]
+        values = addresses(patches)
+        values[view.node[slots[rows]]] = Address.NONE
+        values[firsts[rows]] = of_rows
+        if slots is found[-1][0]:
+            values[firsts[rows] + _LOW] = of_rows
 
 
 def _through_register(
@@ -92,11 +103,11 @@ def _through_register(
     """
     if not slots.size:
         return slots
-    insns = view.insns[slots]
-    nodes = view.node[slots]
-    left, right = masks.pair(insns["imm"].astype(np.int64))
+    words = gather(isa.words(view.insns), slots)
+    nodes = gather(view.node, slots)
+    left, right = masks.pair(words.view(np.int32)[1::2])
     first = patches.insert_before(nodes, pair, {0: left, 1: right})
-    code = with_register(np.ascontiguousarray(insns["code"]), forms[slots])
+    code = with_register(words.astype(np.uint8), gather(forms, slots))
     patches.modify(nodes, code=code, src=isa.AX, imm=0)
     return np.asarray(first, np.int32)
 
@@ -104,9 +115,7 @@ def _through_register(
 def _zeros(patches: PatchList, view: CodeView, is_zero: Mask) -> None:
     """`r1 = 0` becomes `r1 ^= r1`, also where only 32 bits were zeroed."""
     slots = slots_where(is_zero)
-    patches.modify(
-        view.node[slots], code=_XOR64_REG, src=isa.dst(view.insns[slots]).astype(np.int64)
-    )
+    patches.modify(view.node[slots], code=_XOR64_REG, src=isa.dst(view.insns[slots]))
 
 
 def _wide(

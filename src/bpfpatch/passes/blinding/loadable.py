@@ -68,7 +68,7 @@ def _in_place(view: CodeView, forms: Forms) -> Mask:
 
 def _twice(patches: PatchList, view: CodeView, slots: Slots, masks: Masks, *, width: int) -> None:
     """`r1 = C` becomes `r1 = A; r1 ^= B`, and `r1 ^= C` becomes `r1 ^= A; r1 ^= B`."""
-    left, right = masks.pair(view.insns["imm"][slots].astype(np.int64))
+    left, right = masks.pair(view.insns["imm"][slots])
     registers = isa.dst(view.insns)[slots]
     for register in np.unique(registers).tolist():
         rows = np.flatnonzero(registers == register)
@@ -117,7 +117,7 @@ def _through_register(
         liveness = Liveness.of(view, blocks, args=is_set)
     free = liveness.free()[slots]
     lowest = free & -free.astype(np.int32)
-    left, right = masks.pair(view.insns["imm"][slots].astype(np.int64))
+    left, right = masks.pair(view.insns["imm"][slots])
     narrow = is_narrow(forms[slots])
     code = with_register(np.ascontiguousarray(view.insns["code"][slots]), forms[slots])
     for bit in np.unique(lowest[lowest != 0]).tolist():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-Imms = NDArray[np.int64]
+Imms = NDArray[np.int32]
 """Immediates: signed 32 bits each."""
 
 
@@ -22,5 +22,5 @@ class Masks:
 
         Since both are sign-extended alike, that holds in 64 bits too.
         """
-        mask = self._rng.integers(-(1 << 31), 1 << 31, constants.size, np.int64)
+        mask = self._rng.integers(-(1 << 31), 1 << 31, constants.size, np.int32)
         return constants ^ mask, mask
