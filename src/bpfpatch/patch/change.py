@@ -60,7 +60,9 @@ class Change:
                 raise OptionError(f"no field {name!r}; an instruction has {known}")
             values = np.asarray(given)
             if values.dtype.kind not in "iu" or values.shape not in ((), (n_sites,)):
-                raise OptionError(f"{name} takes one whole number, or {n_sites}, one a site")
+                raise OptionError(
+                    f"{name} takes one whole number, or one a site: {n_sites} of them"
+                )
             least, most = FIELD_RANGES[name]
             if not fits(values, least, most):
                 raise OptionError(f"{name} holds {least} to {most}")

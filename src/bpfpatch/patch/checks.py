@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bpfpatch import isa
 from bpfpatch.errors import EditError, OptionError, Where
 from bpfpatch.program import Program
-from bpfpatch.program.types import Insns, Slots
+from bpfpatch.program.types import Insns, Slots, ascends, is_immutable
 
 from .body import Body, To
 from .change import FIELD_RANGES, Change, fits
@@ -69,15 +69,16 @@ class Checks:
         if raw.min() < 0 or raw.max() >= self._pool.size:
             is_outside = (raw < 0) | (raw >= self._pool.size)
             raise self.never(int(raw[np.argmax(is_outside)]))
-        nodes = raw.astype(np.int32)
-        is_alive = self._pool.are_alive(nodes)
-        if not is_alive.all():
-            self.alive(int(nodes[np.argmin(is_alive)]))
+        # A copy, unless nobody can change it while it waits in the log.
+        nodes = raw if raw.dtype == np.int32 and is_immutable(raw) else raw.astype(np.int32)
+        dead = self._pool.first_dead(nodes)
+        if dead is not None:
+            self.alive(dead)
         return nodes
 
     def distinct(self, sites: Slots) -> None:
         """A node goes only once: the second of two is deleted already."""
-        if (sites[1:] > sites[:-1]).all():
+        if ascends(sites):
             return
         ordered = np.sort(sites)
         twice = ordered[1:][ordered[1:] == ordered[:-1]]

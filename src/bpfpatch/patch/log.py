@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bpfpatch.program.types import Mask, Slots
+from bpfpatch.program.types import Mask, Slots, ascends
 
 from .body import Body, To
 
@@ -50,8 +50,29 @@ class Edits:
     def __len__(self) -> int:
         return int(self.site.size)
 
+    def is_replaced(self) -> Mask:
+        """(e,) whether a body takes the site's place."""
+        return self._each(~_few(self.keeps) & (_few(self.n_pre) > 0))
+
+    def captures(self) -> Mask:
+        """(e,) whether jumps to the site now reach the body."""
+        return self._each((_few(self.n_pre) > 0) & (_few(self.verb) != Verb.PREPEND))
+
+    def is_prologue(self) -> Mask:
+        """(e,) whether calls of the site, and no jumps to it, now reach the body."""
+        return self._each((_few(self.n_pre) > 0) & (_few(self.verb) == Verb.PREPEND))
+
+    def slides(self) -> Mask:
+        """(e,) whether the site goes, and what referred to it moves on."""
+        return self._each(~_few(self.keeps) & (_few(self.n_pre) == 0))
+
+    def _each(self, found: Mask) -> Mask:
+        return np.broadcast_to(found, self.site.shape)
+
     def part(self, start: int, stop: int) -> Edits:
         """The edits from ``start`` up to ``stop``."""
+        if start == 0 and stop == len(self):
+            return self
         cut = slice(start, stop)
         return Edits(
             self.verb[cut],
@@ -62,6 +83,11 @@ class Edits:
             self.n_post[cut],
             self.keeps[cut],
         )
+
+
+def _few(values: NDArray[Any]) -> NDArray[Any]:
+    """One of many equal values, where they take no memory; else all."""
+    return values[:1] if values.strides == (0,) else values
 
 
 class EditLog:
@@ -78,7 +104,7 @@ class EditLog:
     def __init__(self) -> None:
         self.bodies: list[Body] = []
         self._ids: dict[Body, int] = {}
-        self._chunks: list[tuple[NDArray[np.uint8], Slots, Slots]] = []
+        self._chunks: list[tuple[NDArray[np.uint8], Slots, Slots, Slots | None]] = []
         self.verbs = array("B")
         self.sites = array("i")
         self.body_ids = array("i")
@@ -94,11 +120,12 @@ class EditLog:
             self.bodies.append(body)
         return index
 
-    def extend(self, verb: Verb, sites: Slots, body_id: int) -> None:
-        """Append edits in bulk: one verb, one body."""
+    def extend(self, verb: Verb, sites: Slots, body_id: int, firsts: Slots) -> None:
+        """Append edits in bulk: one verb, one body, and the nodes that its copies begin at."""
         self._seal()
         verbs = np.broadcast_to(np.uint8(verb), sites.shape)
-        self._chunks.append((verbs, sites, np.broadcast_to(np.int32(body_id), sites.shape)))
+        bodies = np.broadcast_to(np.int32(body_id), sites.shape)
+        self._chunks.append((verbs, sites, bodies, firsts))
 
     def drain(self, next_node: int) -> tuple[Edits, list[Body]]:
         """Take all edits and bodies out; the first body's nodes count from ``next_node``."""
@@ -107,13 +134,13 @@ class EditLog:
         bodies, self.bodies = self.bodies, []
         self._ids = {}
         if len(chunks) == 1:
-            verb, site, body = chunks[0]
+            verb, site, body, firsts = chunks[0]
+            if firsts is not None:
+                return _uniform(Verb(int(verb[0])), site, body, bodies[0], firsts), bodies
         else:
             verb = np.concatenate([chunk[0] for chunk in chunks])
             site = np.concatenate([chunk[1] for chunk in chunks])
             body = np.concatenate([chunk[2] for chunk in chunks])
-        if len(bodies) == 1 and verb.strides == (0,):
-            return _uniform(Verb(int(verb[0])), site, body, bodies[0], next_node), bodies
         n_slots = np.array([b.n_slots for b in bodies], np.int32)[body]
         first = np.cumsum(n_slots, dtype=np.int32)
         first += next_node - n_slots
@@ -133,6 +160,7 @@ class EditLog:
                 np.array(self.verbs, np.uint8),
                 np.array(self.sites, np.int32),
                 np.array(self.body_ids, np.int32),
+                None,
             )
         )
         self.verbs = array("B")
@@ -140,17 +168,15 @@ class EditLog:
         self.body_ids = array("i")
 
 
-def _uniform(verb: Verb, site: Slots, body: Slots, one: Body, next_node: int) -> Edits:
+def _uniform(verb: Verb, site: Slots, body: Slots, one: Body, first: Slots) -> Edits:
     """Edits that all put one body in by one verb: columns of one value take no memory."""
     n_pre = 0 if verb is Verb.INSERT_AFTER else one.n_pre
     keeps = verb <= Verb.INSERT_AFTER or (verb is Verb.REPLACE and one.keeps)
-    stop = next_node + one.n_slots * site.size
-    first = np.arange(next_node, stop, one.n_slots, dtype=np.int32) if one.n_slots else None
     return Edits(
         np.broadcast_to(np.uint8(verb), site.shape),
         site,
         body,
-        np.broadcast_to(np.int32(next_node), site.shape) if first is None else first,
+        first,
         np.broadcast_to(np.int32(n_pre), site.shape),
         np.broadcast_to(np.int32(one.nodes.size - n_pre), site.shape),
         np.broadcast_to(np.bool_(keeps), site.shape),
@@ -172,10 +198,12 @@ def commuting_prefix(edits: Edits, bodies: list[Body], start: int, previous: Slo
         start: where the run begins.
         previous: (e,) from `previous_touch`.
     """
-    if start == 0 and is_uniform(edits) and (previous < 0).all():
+    if start == 0 and is_uniform(edits) and int(previous.max()) < 0:
         # Of one verb and body, edits of old nodes commute; a chain of new ones does not.
+        if int(edits.site.max()) < int(edits.first[0]):
+            return len(edits)
         new = np.flatnonzero(edits.site >= edits.first[0])
-        return int(new[0]) if new.size else len(edits)
+        return int(new[0])
     slides = np.array([_slides(body) for body in bodies], bool)
     verb = edits.verb[start:]
     is_sliding = (verb == Verb.DELETE) | ((verb >= Verb.INSERT_AFTER) & slides[edits.body[start:]])
@@ -199,7 +227,7 @@ def previous_touch(edits: Edits, bodies: list[Body], n_pool: int) -> Slots:
     """
     n_edits = len(edits)
     refs = _node_refs(edits, bodies)
-    if not refs[0].size and (n_edits < 2 or (edits.site[1:] > edits.site[:-1]).all()):
+    if not refs[0].size and ascends(edits.site):
         return np.broadcast_to(np.int32(-1), (n_edits,))
     out = np.full(n_edits, -1, np.int32)
     index = np.arange(n_edits, dtype=np.int32)

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bpfpatch.program.types import LOST, Mask, Slots, gather
+from bpfpatch.program.types import LOST, Mask, Slots, ascends, gather, scatter
 
 from .body import Body, To
 from .log import Edits, Verb, is_uniform
@@ -34,21 +34,19 @@ def merge_run(state: ListState, edits: Edits, bodies: list[Body], n_pool: int) -
         bodies: what ``edits.body`` counts.
         n_pool: length of the pool with these edits' nodes in it.
     """
-    is_removed = ~edits.keeps
     position = state.positions()
-    at = edits.site if position is state.order else position[edits.site]
+    at = edits.site if position is state.order else gather(position, edits.site)
     heads = _Heads(state, edits, at, position)
     moved_land = np.arange(state.n_pool, dtype=np.int32)
-    has_pre = edits.n_pre > 0
-    captures = has_pre & (edits.verb != Verb.PREPEND)
+    captures = edits.captures()
     if captures.all():
-        moved_land[edits.site] = edits.first
-    else:
+        scatter(moved_land, edits.site, edits.first)
+    elif captures.any():
         moved_land[edits.site[captures]] = edits.first[captures]
-    slides = is_removed & ~has_pre
+    slides = edits.slides()
     if slides.any():
         moved_land[edits.site[slides]] = heads.after(at[slides])
-    prologues = has_pre & (edits.verb == Verb.PREPEND)
+    prologues = edits.is_prologue()
     moved_entry = moved_land
     if prologues.any():
         moved_entry = moved_land.copy()
@@ -169,7 +167,7 @@ def _spread(order: Slots, edits: Edits, bodies: list[Body], at: Slots) -> Slots:
 
 def _is_range(at: Slots) -> bool:
     """Whether positions follow each other without a gap."""
-    return int(at[-1]) - int(at[0]) == at.size - 1 and bool((at[1:] > at[:-1]).all())
+    return int(at[-1]) - int(at[0]) == at.size - 1 and ascends(at)
 
 
 def _spread_range(order: Slots, edits: Edits, body: Body, begin: int) -> Slots:
@@ -200,7 +198,7 @@ def _spread_dense(order: Slots, edits: Edits, body: Body, at: Slots) -> Slots:
     in portions nothing but the result leaves the cache.
     """
     first = edits.first
-    if (at[1:] < at[:-1]).any():
+    if not ascends(at):
         by_place = np.argsort(at)
         at, first = at[by_place], first[by_place]
     n_pre, keeps = int(edits.n_pre[0]), bool(edits.keeps[0])

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bpfpatch.errors import OptionError
 from bpfpatch.program import Anchor, Column, Program, check_references
-from bpfpatch.program.types import LOST, Insns, Mask, Slots
+from bpfpatch.program.types import LOST, Insns, Mask, Slots, frozen
 
 from .attached import AttachedRows
 from .body import EMPTY, Body, bodies_of
@@ -242,9 +242,7 @@ class PatchList:
     def nodes(self) -> Slots:
         """(k,) live nodes in program order, read-only."""
         self.flush()
-        nodes = self._state.order.view()
-        nodes.flags.writeable = False
-        return nodes
+        return frozen(self._state.order)
 
     def find(self, predicate: Callable[[Insns], Mask]) -> Slots:
         """Live nodes, in order, whose instruction satisfies a predicate of `bpfpatch.isa`."""
@@ -394,8 +392,10 @@ class PatchList:
         edits, bodies = self._log.drain(state.n_pool)
         self._provenance.record(edits)
         state.has_wide |= any(body.n_slots > body.nodes.size for body in bodies)
-        is_replaced = ~edits.keeps & (edits.n_pre > 0)
-        if is_replaced.any():
+        is_replaced = edits.is_replaced()
+        if is_replaced.all():
+            self._replaced.append(edits.site)
+        elif is_replaced.any():
             self._replaced.append(edits.site[is_replaced])
         previous = previous_touch(edits, bodies, self._pool.size)
         start = 0
@@ -468,13 +468,16 @@ class PatchList:
         if body.has_refs or body.keeps:
             self._check_body(verb, sites, body)
         first = self._pool.size
-        self._log.extend(verb, sites, self._log.id_of(body))
         self._pool.put_many(body, sites.size, imms)
         if verb >= Verb.REPLACE and not body.keeps:
             self._pool.kill(sites)
-        if not body.n_slots:
-            return np.full(sites.size, first, np.int32)
-        return np.arange(first, self._pool.size, body.n_slots, dtype=np.int32)
+        if body.n_slots:
+            firsts = np.arange(first, self._pool.size, body.n_slots, dtype=np.int32)
+            firsts.flags.writeable = False  # the log keeps it, too
+        else:
+            firsts = np.broadcast_to(np.int32(first), sites.shape)
+        self._log.extend(verb, sites, self._log.id_of(body), firsts)
+        return firsts
 
     def _sites(self, site: Any) -> Slots:
         """Any form of site or sites as an array of live nodes."""
@@ -501,4 +504,6 @@ class PatchList:
 
 def _union(parts: Sequence[Slots]) -> Slots:
     """All nodes of the parts, in one array."""
+    if len(parts) == 1:
+        return parts[0]
     return np.concatenate(parts) if parts else np.zeros(0, np.int32)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bpfpatch import isa
 from bpfpatch.program import Program
-from bpfpatch.program.types import Insns, Slots, gather
+from bpfpatch.program.types import Insns, Slots
 
 from .body import Body
 
@@ -36,7 +36,8 @@ class Pool:
         self._words: NDArray[np.uint64] = program.insns.view(np.uint64)
         self._is_own = False
         self.size = len(program)
-        self.alive = bytearray((~program.second_slots).tobytes())
+        self.alive = bytearray(len(program))
+        np.logical_not(program.second_slots, out=np.frombuffer(self.alive, np.bool_))
         self.tail = array("Q")
 
     @property
@@ -75,7 +76,8 @@ class Pool:
             for slot, values in imms.items():
                 fields[part, 2 * slot + 1] = values[part]
         self.size += n_new
-        self.alive.extend(body.alive * n_times)
+        for part in isa.portions(n_times):
+            self.alive.extend(body.alive * (min(part.stop, n_times) - part.start))
 
     def kill(self, nodes: Slots) -> None:
         """Mark instructions as gone."""
@@ -83,9 +85,14 @@ class Pool:
         for part in isa.portions(nodes.size):
             alive[nodes[part]] = 0
 
-    def are_alive(self, nodes: Slots) -> NDArray[np.bool_]:
-        """(n,) whether each node, which must be below ``size``, is a live instruction."""
-        return gather(np.frombuffer(self.alive, np.bool_), nodes)
+    def first_dead(self, nodes: Slots) -> int | None:
+        """The first of these nodes, which must be below ``size``, that is no live instruction."""
+        alive = np.frombuffer(self.alive, np.bool_)
+        for part in isa.portions(nodes.size):
+            are_alive = alive[nodes[part]]
+            if not are_alive.all():
+                return int(nodes[part][np.argmin(are_alive)])
+        return None
 
     def write(self, nodes: Slots, words: NDArray[np.uint64]) -> None:
         """Change the first slots of nodes in place."""

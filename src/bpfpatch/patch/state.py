@@ -56,6 +56,7 @@ class ListState:
         """The state of a program that nobody edited."""
         n_slots = len(program)
         slots = np.arange(n_slots, dtype=np.int32)
+        slots.flags.writeable = False
         second = program.second_slots
         refs = program.refs
         return cls(
@@ -112,6 +113,8 @@ class NewRefs:
 
 def new_refs(edits: Edits, bodies: list[Body]) -> NewRefs | None:
     """All references of the edits' bodies, with local ones resolved to nodes."""
+    if not any(body.has_refs for body in bodies):
+        return None
     count = np.array([len(body.refs) for body in bodies], np.int32)
     per_edit = count[edits.body]
     if not per_edit.any():

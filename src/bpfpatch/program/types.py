@@ -47,6 +47,29 @@ def gather(values: NDArray[Any], index: NDArray[Any]) -> NDArray[Any]:
     return out
 
 
+def scatter(values: NDArray[Any], index: NDArray[Any], given: NDArray[Any]) -> None:
+    """``values[index] = given``, in portions for the same reason."""
+    for start in range(0, index.size, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        values[index[part]] = given[part]
+
+
+def ascends(values: NDArray[Any]) -> bool:
+    """Whether each value is greater than the one before it."""
+    for start in range(0, values.size - 1, _CHUNK):
+        part = values[start : start + _CHUNK + 1]
+        if not (part[1:] > part[:-1]).all():
+            return False
+    return True
+
+
+def is_immutable(array: NDArray[Any]) -> bool:
+    """Whether nobody can change an array through what it is a view of, either."""
+    base = array.base
+    owner_is_fixed = base is None or (isinstance(base, np.ndarray) and not base.flags.writeable)
+    return owner_is_fixed and not array.flags.writeable
+
+
 def frozen(values: Any, dtype: DTypeLike | None = None) -> NDArray[Any]:
     """A read-only array, of this dtype if one is named; no copy where it is one already."""
     array = np.asarray(values, dtype=dtype)

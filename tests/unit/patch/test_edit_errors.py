@@ -208,8 +208,8 @@ def test_modify_cannot_renumber_a_call():
         ({"off": 1 << 15}, "off holds -32768 to 32767"),
         ({"off": -(1 << 15) - 1}, "off holds -32768 to 32767"),
         ({"imm": 1 << 31}, "imm holds -2147483648 to 2147483647"),
-        ({"imm": 1.5}, "imm takes one whole number, or 1, one a site"),
-        ({"imm": np.array([1, 2])}, "imm takes one whole number, or 1, one a site"),
+        ({"imm": 1.5}, "imm takes one whole number, or one a site"),
+        ({"imm": np.array([1, 2])}, "imm takes one whole number, or one a site"),
         ({"code": 0xFF}, "opcode"),
     ],
 )
