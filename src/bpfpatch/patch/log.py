@@ -69,6 +69,23 @@ class Edits:
     def _each(self, found: Mask) -> Mask:
         return np.broadcast_to(found, self.site.shape)
 
+    def growth(self) -> int:
+        """By how many nodes all of them make a list longer."""
+        counts = (self.n_pre, self.n_post, self.keeps)
+        return sum(int(np.sum(count, dtype=np.int64)) for count in counts) - len(self)
+
+    def rows(self, which: NDArray[np.intp]) -> Edits:
+        """These edits, in this order."""
+        return Edits(
+            self.verb[which],
+            self.site[which],
+            self.body[which],
+            self.first[which],
+            self.n_pre[which],
+            self.n_post[which],
+            self.keeps[which],
+        )
+
     def part(self, start: int, stop: int) -> Edits:
         """The edits from ``start`` up to ``stop``."""
         if start == 0 and stop == len(self):

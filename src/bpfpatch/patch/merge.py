@@ -8,7 +8,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bpfpatch.program.types import LOST, Mask, Slots, ascends, gather, scatter
+from bpfpatch import isa
+from bpfpatch.program.types import LOST, Mask, Slots, ascends, compress, gather, scatter
 
 from .body import Body, To
 from .log import Edits, Verb, is_uniform
@@ -39,13 +40,11 @@ def merge_run(state: ListState, edits: Edits, bodies: list[Body], n_pool: int) -
     heads = _Heads(state, edits, at, position)
     moved_land = np.arange(state.n_pool, dtype=np.int32)
     captures = edits.captures()
-    if captures.all():
-        scatter(moved_land, edits.site, edits.first)
-    elif captures.any():
-        moved_land[edits.site[captures]] = edits.first[captures]
+    if captures.any():
+        scatter(moved_land, compress(edits.site, captures), compress(edits.first, captures))
     slides = edits.slides()
     if slides.any():
-        moved_land[edits.site[slides]] = heads.after(at[slides])
+        scatter(moved_land, compress(edits.site, slides), heads.after(compress(at, slides)))
     prologues = edits.is_prologue()
     moved_entry = moved_land
     if prologues.any():
@@ -77,6 +76,9 @@ def merge_run(state: ListState, edits: Edits, bodies: list[Body], n_pool: int) -
     state.n_pool = n_pool
 
 
+_PORTION: Final = 1 << 14
+
+
 class _Heads:
     """Where what falls or slides to a position of the old order arrives after the run."""
 
@@ -95,23 +97,35 @@ class _Heads:
             self._prepare()
         assert self._next is not None
         n_order = self._state.order.size
-        later = self._next[at + 1]
         starts = self._position[self._state.subprog_heads()]
-        is_same = np.searchsorted(starts, at, "right") == np.searchsorted(starts, later, "right")
-        is_same &= later < n_order
-        return np.where(is_same, self._head[np.minimum(later, n_order - 1)], LOST)
+        out = np.empty(at.size, np.int32)
+        for part in isa.portions(at.size):
+            here = at[part]
+            later = self._next[here + 1]
+            is_same = np.searchsorted(starts, here, "right") == (
+                np.searchsorted(starts, later, "right")
+            )
+            is_same &= later < n_order
+            out[part] = np.where(is_same, self._head[np.minimum(later, n_order - 1)], LOST)
+        return out
 
     def _prepare(self) -> None:
         """Compute each position's head, and the next position that has one."""
         edits, order = self._edits, self._state.order
         head = order.copy()
-        head[self._at[~edits.keeps]] = LOST
-        has_pre = edits.n_pre > 0
-        # Prologues are no matter here: a run with one lets nothing slide.
-        head[self._at[has_pre]] = edits.first[has_pre]
-        where = np.where(head != LOST, np.arange(order.size, dtype=np.int32), order.size)
+        following = np.arange(order.size + 1, dtype=np.int32)
+        for part in isa.portions(len(edits)):
+            at = self._at[part]
+            gone = at[~edits.keeps[part] & (edits.n_pre[part] == 0)]
+            head[gone] = LOST
+            following[gone] = order.size
+            # Prologues are no matter here: a run with one lets nothing slide.
+            has_pre = edits.n_pre[part] > 0
+            head[at[has_pre]] = edits.first[part][has_pre]
+        backward = following[::-1]
+        np.minimum.accumulate(backward, out=backward)
         self._head = head
-        self._next = np.append(np.minimum.accumulate(where[::-1])[::-1], np.int32(order.size))
+        self._next = following
 
 
 def _fresh_targets(
@@ -135,33 +149,61 @@ def _fresh_targets(
 
 
 def _spread(order: Slots, edits: Edits, bodies: list[Body], at: Slots) -> Slots:
-    """The new order: the old one with the edits' nodes spread into it."""
-    if is_uniform(edits):
-        body = bodies[int(edits.body[0])]
-        if _is_range(at):
-            return _spread_range(order, edits, body, int(at[0]))
-        if at.size * _DENSE >= order.size:
-            return _spread_dense(order, edits, body, at)
-    grown = np.ones(order.size, np.int32)
-    grown[at] = edits.keeps + edits.n_pre + edits.n_post
-    start = np.cumsum(grown, dtype=np.intp)
-    total = int(start[-1]) if order.size else 0
-    start -= grown
-    del grown
-    out = np.empty(total, np.int32)
-    base = start[at]
-    start[at] += edits.n_pre
-    if edits.keeps.all():
-        out[start] = order
-    else:
-        is_kept = np.ones(order.size, bool)
-        is_kept[at] = edits.keeps
-        out[start[is_kept]] = order[is_kept]
-    del start
-    if is_uniform(edits):
-        _spread_one_body(out, edits, bodies[int(edits.body[0])], base)
-    else:
-        _spread_bodies(out, edits, bodies, base)
+    """The new order: the old one with the edits' nodes spread into it.
+
+    In portions of the old order: then nothing but the result leaves the cache.
+    """
+    is_one = is_uniform(edits)
+    if is_one and _is_range(at):
+        return _spread_range(order, edits, bodies[int(edits.body[0])], int(at[0]))
+    if edits.growth() == -at.size:
+        return _without(order, at)
+    if not ascends(at):
+        by_place = np.argsort(at)
+        at, edits = at[by_place], edits.rows(by_place)
+    out = np.empty(order.size + edits.growth(), np.int32)
+    table = None if is_one else _node_table(bodies)
+    begins = np.arange(0, order.size, _PORTION, dtype=at.dtype)
+    bounds = pairwise([*np.searchsorted(at, begins).tolist(), at.size])
+    done = 0
+    for begin, (low, high) in zip(begins.tolist(), bounds, strict=True):
+        part, some = order[begin : begin + _PORTION], edits.part(low, high)
+        here = at[low:high].astype(np.intp) - begin
+        grown = np.ones(part.size, np.intp)
+        grown[here] = some.n_pre + some.n_post + some.keeps
+        place = np.cumsum(grown)
+        end = done + int(place[-1])
+        place -= grown
+        base = place.take(here)
+        block = out[done:end]
+        done = end
+        if some.keeps.all():
+            place[here] += some.n_pre
+            block[place] = part
+        elif grown.all() and not some.keeps.any():
+            block[place] = part  # at the sites, too: there the bodies' first nodes will be
+        else:
+            place[here] += some.n_pre
+            grown[here] = some.keeps
+            stays = np.flatnonzero(grown)
+            block[place.take(stays)] = part.take(stays)
+        if table is None:
+            _spread_one_body(block, some, bodies[int(edits.body[0])], base)
+        else:
+            _spread_bodies(block, some, table, base)
+    return out
+
+
+def _without(order: Slots, at: Slots) -> Slots:
+    """What is left of an order without these positions."""
+    stays = np.ones(order.size, bool)
+    stays[at] = False
+    out = np.empty(order.size - at.size, np.int32)
+    done = 0
+    for part in isa.portions(order.size):
+        left = np.flatnonzero(stays[part])
+        np.take(order[part], left, out=out[done : done + left.size], mode="clip")
+        done += left.size
     return out
 
 
@@ -186,55 +228,10 @@ def _spread_range(order: Slots, edits: Edits, body: Body, begin: int) -> Slots:
     return out
 
 
-_DENSE: Final = 4
-"""One body at a quarter of all positions or more is spread as a table with holes."""
-_CHUNK: Final = 1 << 15
-
-
-def _spread_dense(order: Slots, edits: Edits, body: Body, at: Slots) -> Slots:
-    """One body at many positions: a table as for all of them, and what is there of it.
-
-    Reading through a mask is several times faster than looking up each place, and
-    in portions nothing but the result leaves the cache.
-    """
-    first = edits.first
-    if not ascends(at):
-        by_place = np.argsort(at)
-        at, first = at[by_place], first[by_place]
-    n_pre, keeps = int(edits.n_pre[0]), bool(edits.keeps[0])
-    nodes: list[int] = body.nodes.tolist()
-    home = n_pre if keeps else 0
-    width = max(len(nodes) + keeps, 1)
-    out = np.empty(order.size + at.size * (len(nodes) + keeps - 1), np.int32)
-    done = 0
-    begins = np.arange(0, order.size, _CHUNK, dtype=at.dtype)
-    bounds = [*np.searchsorted(at, begins).tolist(), at.size]
-    for begin, (low, high) in zip(begins.tolist(), pairwise(bounds), strict=True):
-        part = order[begin : begin + _CHUNK]
-        is_site = np.zeros(part.size, bool)
-        base = np.zeros(part.size, np.int32)
-        here = at[low:high] - np.int32(begin)
-        is_site[here] = True
-        base[here] = first[low:high]
-        block = np.empty((part.size, width), np.int32)
-        is_there = np.empty((part.size, width), bool)
-        is_there[:] = is_site[:, None]
-        is_there[:, home] = ~is_site if not (nodes or keeps) else True
-        for column in range(width):
-            if column != home:
-                node = nodes[column - (keeps and column > n_pre)]
-                np.add(base, np.int32(node), out=block[:, column])
-        block[:, home] = part
-        if nodes and not keeps:
-            block[:, home][is_site] = first[low:high] + np.int32(nodes[0])
-        found = block[is_there]
-        out[done : done + found.size] = found
-        done += found.size
-    return out
-
-
 def _spread_one_body(out: Slots, edits: Edits, body: Body, place: NDArray[np.intp]) -> None:
     """Put the nodes of one body at many places; ``place`` is used up."""
+    if not len(edits):
+        return
     n_pre, at_node = int(edits.n_pre[0]), 0
     for index, slot in enumerate(body.nodes.tolist()):
         if index == n_pre:
@@ -244,9 +241,11 @@ def _spread_one_body(out: Slots, edits: Edits, body: Body, place: NDArray[np.int
         out[place] = edits.first + np.int32(slot)
 
 
-def _spread_bodies(out: Slots, edits: Edits, bodies: list[Body], base: NDArray[np.intp]) -> None:
-    """Put the nodes of any bodies at their places."""
-    nodes, body_start = _node_table(bodies)
+def _spread_bodies(
+    out: Slots, edits: Edits, table: tuple[Slots, Slots], base: NDArray[np.intp]
+) -> None:
+    """Put the nodes of any bodies at their places; ``table`` is that of `_node_table`."""
+    nodes, body_start = table
     count = edits.n_pre + edits.n_post
     edit = np.repeat(np.arange(len(edits), dtype=np.int32), count)
     within = np.arange(edit.size, dtype=np.int32) - np.repeat(np.cumsum(count) - count, count)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bpfpatch.errors import OptionError
 from bpfpatch.program import Anchor, Column, Program, check_references
-from bpfpatch.program.types import LOST, Insns, Mask, Slots, frozen
+from bpfpatch.program.types import LOST, Insns, Mask, Slots, compress, frozen
 
 from .attached import AttachedRows
 from .body import EMPTY, Body, bodies_of
@@ -393,10 +393,8 @@ class PatchList:
         self._provenance.record(edits)
         state.has_wide |= any(body.n_slots > body.nodes.size for body in bodies)
         is_replaced = edits.is_replaced()
-        if is_replaced.all():
-            self._replaced.append(edits.site)
-        elif is_replaced.any():
-            self._replaced.append(edits.site[is_replaced])
+        if is_replaced.any():
+            self._replaced.append(compress(edits.site, is_replaced))
         previous = previous_touch(edits, bodies, self._pool.size)
         start = 0
         for _ in range(MAX_RUNS):

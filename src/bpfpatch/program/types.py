@@ -54,6 +54,11 @@ def scatter(values: NDArray[Any], index: NDArray[Any], given: NDArray[Any]) -> N
         values[index[part]] = given[part]
 
 
+def compress(values: NDArray[Any], mask: Mask) -> NDArray[Any]:
+    """``values[mask]``, or the very array where the mask is set everywhere."""
+    return values if mask.all() else values[mask]
+
+
 def ascends(values: NDArray[Any]) -> bool:
     """Whether each value is greater than the one before it."""
     for start in range(0, values.size - 1, _CHUNK):
