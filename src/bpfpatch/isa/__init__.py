@@ -38,7 +38,16 @@ from bpfpatch.isa.build import (
     nop,
     store,
 )
-from bpfpatch.isa.decode import SECOND, UNKNOWN, Mask, alone, portions, rows, second_slots
+from bpfpatch.isa.decode import (
+    SECOND,
+    UNKNOWN,
+    Mask,
+    alone,
+    opcode_of,
+    portions,
+    rows,
+    second_slots,
+)
 from bpfpatch.isa.encoding import (
     INSN,
     INSN_SIZE,
@@ -185,6 +194,7 @@ __all__ = [
     "movsx",
     "neg",
     "nop",
+    "opcode_of",
     "portions",
     "reads",
     "ref_kinds",

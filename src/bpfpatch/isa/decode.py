@@ -145,6 +145,26 @@ def rows(insns: Insns) -> Rows:
     return out
 
 
+def opcode_of(word: int) -> Opcode | None:
+    """The opcode of one instruction; None where the table lacks it.
+
+    Args:
+        word: its eight bytes as one little-endian number, of its first slot.
+    """
+    found = None
+    for row in _ROWS_BY_CODE[word & 0xFF]:
+        opcode = OPCODES[row]
+        if opcode.src is not None and opcode.src != word >> 12 & 0xF:
+            continue
+        if opcode.off is not None and opcode.off & 0xFFFF != word >> 16 & 0xFFFF:
+            continue
+        if opcode.imm is None:
+            found = found or opcode
+        elif opcode.imm & 0xFFFFFFFF == word >> 32:
+            return opcode  # what imm sets apart is the narrower meaning
+    return found
+
+
 def rows_at(insns: Insns, slots: npt.NDArray[np.int64]) -> Rows:
     """The same as ``rows(insns)[slots]``, for a few of many slots.
 

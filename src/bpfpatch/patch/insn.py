@@ -76,6 +76,13 @@ class Insn:
         return np.array(words, np.uint64).view(isa.INSN)
 
     @property
+    def _opcode(self) -> isa.Opcode:
+        """Its row of the opcode table, which every instruction of a list has."""
+        opcode = isa.opcode_of(self.word)
+        assert opcode is not None
+        return opcode
+
+    @property
     def is_ld_imm64(self) -> bool:
         """Whether it takes two slots."""
         return self.code == isa.LD_IMM64
@@ -83,42 +90,42 @@ class Insn:
     @property
     def is_exit(self) -> bool:
         """Whether it returns from its subprog."""
-        return bool(isa.is_exit(self.insns)[0])
+        return self._opcode.kind is isa.Kind.EXIT
 
     @property
     def is_jump(self) -> bool:
         """Whether it is any jump: always, conditionally, may_goto, gotox."""
-        return bool(isa.is_jump(self.insns)[0])
+        return self._opcode.kind in {isa.Kind.JUMP, isa.Kind.COND_JUMP}
 
     @property
     def is_cond_jump(self) -> bool:
         """Whether it jumps or falls through."""
-        return bool(isa.is_cond_jump(self.insns)[0])
+        return self._opcode.kind is isa.Kind.COND_JUMP
 
     @property
     def is_call(self) -> bool:
         """Whether it calls a helper, kfunc or subprog."""
-        return bool(isa.is_call(self.insns)[0])
+        return self._opcode.kind is isa.Kind.CALL
 
     @property
     def is_helper_call(self) -> bool:
         """Whether it calls a helper."""
-        return bool(isa.is_helper_call(self.insns)[0])
+        return self._opcode.name == "call_helper"
 
     @property
     def is_subprog_call(self) -> bool:
         """Whether it calls a function of the program."""
-        return bool(isa.is_subprog_call(self.insns)[0])
+        return self._opcode.name == "call_subprog"
 
     @property
     def is_load(self) -> bool:
         """Whether it loads from memory."""
-        return bool(isa.is_load(self.insns)[0])
+        return self._opcode.kind is isa.Kind.LOAD
 
     @property
     def is_store(self) -> bool:
         """Whether it stores to memory."""
-        return bool(isa.is_store(self.insns)[0])
+        return self._opcode.kind is isa.Kind.STORE
 
     @property
     def is_deleted(self) -> bool:

@@ -289,7 +289,7 @@ class PatchList:
         """
         if not 0 <= node < self._pool.size:
             raise self._checks.never(node)
-        return int(self._pool.words[node])
+        return self._pool.word(node)
 
     def target_of(self, node: int) -> int | None:
         """The node that a node refers to, or None where it holds no live reference."""

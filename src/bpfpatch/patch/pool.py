@@ -46,6 +46,11 @@ class Pool:
         self._settle()
         return self._words
 
+    def word(self, node: int) -> int:
+        """One instruction as a word, wherever it is kept."""
+        settled = self.size - len(self.tail)
+        return int(self._words[node]) if node < settled else self.tail[node - settled]
+
     def insns(self, nodes: Slots) -> Insns:
         """(n,) first slots of nodes, a copy; see `isa.alone` for what that means."""
         return self.words[nodes].view(isa.INSN)

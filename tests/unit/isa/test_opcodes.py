@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bpfpatch import isa
 
@@ -131,3 +134,19 @@ def test_unknown(fields: tuple[int, int, int, int]) -> None:
     assert isa.reads(insn)[0] == isa.writes(insn)[0] == 0
     assert isa.min_cpu(insn)[0] == isa.CPU_INTERNAL
     assert isa.ref_kinds(insn)[0] == isa.RefKind.NONE
+
+
+@given(st.integers(0, 2**64 - 1))
+def test_opcode_of_one_is_that_of_many(word: int) -> None:
+    """One instruction at a time and all at once, the same row is found."""
+    row = int(isa.rows(np.array([word], np.uint64).view(isa.INSN))[0])
+    assert isa.opcode_of(word) == (None if row < 0 else isa.OPCODES[row])
+
+
+def test_opcode_of_each_selected_form() -> None:
+    """Every row is found by its own selectors."""
+    for opcode in isa.OPCODES:
+        off, imm = (opcode.off or 0) & 0xFFFF, (opcode.imm or 0) & 0xFFFFFFFF
+        word = opcode.code | (opcode.src or 0) << 12 | off << 16 | imm << 32
+        assert isa.opcode_of(word) is opcode
+        assert isa.OPCODES[isa.rows(np.array([word], np.uint64).view(isa.INSN))[0]] is opcode
