@@ -21,14 +21,14 @@ from bpfpatch.program import (
     Subprogs,
 )
 from bpfpatch.program.anchors import lost_row
-from bpfpatch.program.refs import References, write_distances
+from bpfpatch.program.refs import References, write_targets
 from bpfpatch.program.types import DELETED, INSERTED, LOST, REPLACED, Insns, Slots, gather
 from bpfpatch.program.validate import bad_references
 
 from .attached import Attached
 from .provenance import Provenance
 from .state import ListState
-from .view import Layout
+from .view import Layout, in_order
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -190,10 +190,7 @@ def _bounds(entry: Slots, n_new: int) -> Slots:
 
 def _write_references(draft: _Draft, state: ListState, layout: Layout) -> References:
     """Turn references to nodes into distances, and put them into their fields."""
-    slot = layout.slots(state.ref_node)
-    alive = np.flatnonzero(slot >= 0)
-    alive = alive[np.argsort(slot[alive], kind="stable")]
-    slot, target = slot[alive], state.ref_target[alive]
+    slot, target = in_order(layout.slots(state.ref_node), state.ref_target)
     lost = slot[target == LOST]
     if lost.size:
         _raise_first(
@@ -207,17 +204,14 @@ def _write_references(draft: _Draft, state: ListState, layout: Layout) -> Refere
             ],
             lost.size,
         )
-    target = layout.slots(target)
-    kind = isa.alone(isa.ref_kinds, draft.insns[slot])
-    distance = target.astype(np.int64) - slot - 1
-    is_far = np.zeros(slot.size, bool)
-    for of_kind, (least, most) in FIELD_LIMITS.items():
-        is_far |= (kind == of_kind) & ((distance < least) | (distance > most))
-    if is_far.any():
-        rows = np.flatnonzero(is_far)
-        _raise_far(draft, slot[rows], target[rows], kind[rows])
-    write_distances(draft.insns, slot, kind, distance.astype(np.int32))
-    return References(slot, kind, target)
+    kind = np.empty(slot.size, np.uint8)
+    for part in isa.portions(slot.size):
+        kind[part] = isa.alone(isa.ref_kinds, draft.insns[slot[part]])
+    refs = References(slot, kind, layout.slots(target))
+    far = write_targets(draft.insns, refs)
+    if far.size:
+        _raise_far(draft, slot[far], refs.target[far], kind[far])
+    return refs
 
 
 def _raise_far(draft: _Draft, slots: Slots, targets: Slots, kinds: NDArray[np.uint8]) -> NoReturn:

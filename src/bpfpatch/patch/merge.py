@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from bpfpatch.program.types import LOST, Mask, Slots, ascends, compress, gather,
 
 from .body import Body, To
 from .log import Edits, Verb, is_uniform
-from .state import ListState, NewRefs, new_refs
+from .state import ListState, NewRefs, RefTable
 
 
 def merge_run(state: ListState, edits: Edits, bodies: list[Body], n_pool: int) -> None:
@@ -51,8 +52,8 @@ def merge_run(state: ListState, edits: Edits, bodies: list[Body], n_pool: int) -
         moved_entry = moved_land.copy()
         moved_entry[edits.site[prologues]] = edits.first[prologues]
 
-    fresh = new_refs(edits, bodies)
-    fresh_targets = None if fresh is None else _fresh_targets(state, fresh, edits, heads, at)
+    moved = _Moved(moved_land, moved_entry)
+    fresh = _fresh_refs(state, edits, bodies, heads, at, moved)
     order = _spread(state.order, edits, bodies, at)
 
     if state.is_pristine:
@@ -62,16 +63,12 @@ def merge_run(state: ListState, edits: Edits, bodies: list[Body], n_pool: int) -
         state.land = _follow(moved_land, state.land)
         state.entry = state.land if same else _follow(moved_entry, state.entry)
     state.is_pristine = False
-    state.ref_target = _follow_refs(moved_land, moved_entry, state.ref_target, state.ref_is_entry)
-    if fresh is not None and fresh_targets is not None:
-        is_old = np.isin(fresh.to, (To.TARGET, To.NODE))
-        fresh_targets[is_old] = _follow_refs(
-            moved_land, moved_entry, fresh_targets[is_old], fresh.is_entry[is_old]
-        )
-        state.has_foreign_refs |= bool((fresh.to == To.NODE).any())
-        state.ref_node = np.concatenate([state.ref_node, fresh.node])
-        state.ref_target = np.concatenate([state.ref_target, fresh_targets])
-        state.ref_is_entry = np.concatenate([state.ref_is_entry, fresh.is_entry])
+    state.ref_target = moved.follow(state.ref_target, state.ref_is_entry)
+    if fresh is not None:
+        node, target, is_entry = fresh
+        state.ref_node = _joined(state.ref_node, node)
+        state.ref_target = _joined(state.ref_target, target)
+        state.ref_is_entry = _joined(state.ref_is_entry, is_entry)
     state.order = order
     state.n_pool = n_pool
 
@@ -128,6 +125,47 @@ class _Heads:
         self._next = following
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Moved:
+    """Where what referred to each node goes: jumps by ``land``, calls by ``entry``."""
+
+    land: Slots
+    entry: Slots
+
+    def follow(self, target: Slots, is_entry: Mask) -> Slots:
+        """(n,) where these references go now."""
+        out = _follow(self.land, target)
+        if self.entry is not self.land:
+            out[is_entry] = _follow(self.entry, target[is_entry])
+        return out
+
+
+def _fresh_refs(
+    state: ListState, edits: Edits, bodies: list[Body], heads: _Heads, at: Slots, moved: _Moved
+) -> tuple[Slots, Slots, Mask] | None:
+    """The references that the edits bring in: nodes, targets after the run, and which are calls."""
+    if not any(body.has_refs for body in bodies):
+        return None
+    table = RefTable(bodies)
+    assert ascends(state.ref_node)  # later edits have greater nodes
+    n_refs = table.count(edits)
+    node, target = np.empty(n_refs, np.int32), np.empty(n_refs, np.int32)
+    is_entry = np.empty(n_refs, bool)
+    done = 0
+    for first in range(0, len(edits), _PORTION):
+        some = edits.part(first, first + _PORTION)
+        fresh = table.of(some)
+        found = _fresh_targets(state, fresh, some, heads, at[first : first + _PORTION])
+        is_old = (fresh.to == To.TARGET) | (fresh.to == To.NODE)
+        if is_old.any():
+            found[is_old] = moved.follow(found[is_old], fresh.is_entry[is_old])
+            state.has_foreign_refs |= bool((fresh.to == To.NODE).any())
+        rows = slice(done, done + fresh.node.size)
+        node[rows], target[rows], is_entry[rows] = fresh.node, found, fresh.is_entry
+        done += fresh.node.size
+    return node, target, is_entry
+
+
 def _fresh_targets(
     state: ListState, fresh: NewRefs, edits: Edits, heads: _Heads, at: Slots
 ) -> Slots:
@@ -146,6 +184,11 @@ def _fresh_targets(
         ends_after = is_end & ~ends_at_site
         target[ends_after] = heads.after(at[fresh.edit[ends_after]])
     return target
+
+
+def _joined(old: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:
+    """One array behind the other."""
+    return np.concatenate([old, new]) if old.size else new
 
 
 def _spread(order: Slots, edits: Edits, bodies: list[Body], at: Slots) -> Slots:
@@ -167,7 +210,12 @@ def _spread(order: Slots, edits: Edits, bodies: list[Body], at: Slots) -> Slots:
     bounds = pairwise([*np.searchsorted(at, begins).tolist(), at.size])
     done = 0
     for begin, (low, high) in zip(begins.tolist(), bounds, strict=True):
-        part, some = order[begin : begin + _PORTION], edits.part(low, high)
+        part = order[begin : begin + _PORTION]
+        if low == high:
+            out[done : done + part.size] = part
+            done += part.size
+            continue
+        some = edits.part(low, high)
         here = at[low:high].astype(np.intp) - begin
         grown = np.ones(part.size, np.intp)
         grown[here] = some.n_pre + some.n_post + some.keeps
@@ -230,8 +278,6 @@ def _spread_range(order: Slots, edits: Edits, body: Body, begin: int) -> Slots:
 
 def _spread_one_body(out: Slots, edits: Edits, body: Body, place: NDArray[np.intp]) -> None:
     """Put the nodes of one body at many places; ``place`` is used up."""
-    if not len(edits):
-        return
     n_pre, at_node = int(edits.n_pre[0]), 0
     for index, slot in enumerate(body.nodes.tolist()):
         if index == n_pre:
@@ -267,12 +313,4 @@ def _follow(moved: Slots, nodes: Slots) -> Slots:
     is_lost = nodes == LOST
     if is_lost.any():
         out[is_lost] = LOST
-    return out
-
-
-def _follow_refs(land: Slots, entry: Slots, target: Slots, is_entry: Mask) -> Slots:
-    """Move jump targets by ``land`` and call targets by ``entry``."""
-    out = _follow(land, target)
-    if entry is not land:
-        out[is_entry] = _follow(entry, target[is_entry])
     return out

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bpfpatch.program import Program
 from bpfpatch.program.types import LOST, Mask, Slots
@@ -28,7 +29,7 @@ class ListState:
     Attributes:
         n_pool: nodes below this one have been merged.
         order: (k,) live nodes in program order.
-        ref_node: (r,) referring nodes, in no order; dead ones may be among them.
+        ref_node: (r,) referring nodes, ascending; dead ones may be among them.
         ref_target: (r,) nodes that they refer to, or LOST.
         ref_is_entry: (r,) whether the reference is a call, not a jump.
         land: (n_original,) node where a jump to an original slot now arrives, or LOST.
@@ -86,10 +87,7 @@ class ListState:
 
     def targets_of(self, nodes: Slots) -> Slots:
         """(n,) what each of these nodes, which must hold references, refers to."""
-        by_node = np.argsort(self.ref_node, kind="stable")
-        row = np.searchsorted(self.ref_node, nodes, sorter=by_node)
-        targets: Slots = self.ref_target[by_node[row]]
-        return targets
+        return self.ref_target[np.searchsorted(self.ref_node, nodes)]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,43 +99,52 @@ class NewRefs:
         is_entry: (r,) calls, not jumps.
         to: (r,) uint8 of `To`.
         value: (r,) node for LOCAL and NODE; elsewhere 0.
-        edit: (r,) index of the edit in the run.
+        edit: (r,) index of the edit among those that were asked for.
     """
 
     node: Slots
     is_entry: Mask
     to: Slots
     value: Slots
-    edit: Slots
+    edit: NDArray[np.intp]
 
 
-def new_refs(edits: Edits, bodies: list[Body]) -> NewRefs | None:
-    """All references of the edits' bodies, with local ones resolved to nodes."""
-    if not any(body.has_refs for body in bodies):
-        return None
-    count = np.array([len(body.refs) for body in bodies], np.int32)
-    per_edit = count[edits.body]
-    if not per_edit.any():
-        return None
-    listed = [(r.slot, r.to, r.value, r.is_entry) for body in bodies for r in body.refs]
-    slots, tos, values, entries = np.array(listed, np.int32).T.copy()
-    start = np.cumsum(count) - count
-    edit = np.repeat(np.arange(len(edits), dtype=np.int32), per_edit)
-    within = np.arange(edit.size) - np.repeat(np.cumsum(per_edit) - per_edit, per_edit)
-    row = np.repeat(start[edits.body], per_edit) + within
-    first = edits.first[edit]
-    to, value = tos[row], values[row]
-    site = edits.site[edit]
-    is_entry = entries[row] != 0
-    names_site = (to == To.ORIG) | ((to == To.NODE) & (value == site))
-    # A body's jump to its site reaches the instruction, whatever this very edit captures; a
-    # call, which can only go to where a subprog starts, is captured as other calls are.
-    to = np.where(names_site, np.where(is_entry, To.NODE, To.ORIG), to)
-    value = np.where(names_site, site, value)
-    return NewRefs(
-        node=first + slots[row],
-        is_entry=is_entry,
-        to=to,
-        value=np.where(to == To.LOCAL, first + value, value),
-        edit=edit,
-    )
+class RefTable:
+    """The references of some bodies, by body, to be given to any portion of a run's edits."""
+
+    __slots__ = ("_count", "_entries", "_slots", "_start", "_tos", "_values")
+
+    def __init__(self, bodies: list[Body]) -> None:
+        self._count = np.array([len(body.refs) for body in bodies], np.intp)
+        listed = [(r.slot, r.to, r.value, r.is_entry) for body in bodies for r in body.refs]
+        rows = np.array(listed, np.int32).reshape(-1, 4)
+        self._slots, self._tos, self._values, entries = rows.T.copy()
+        self._entries = entries != 0
+        self._start = np.cumsum(self._count) - self._count
+
+    def count(self, edits: Edits) -> int:
+        """How many references some edits bring in."""
+        if edits.body.strides == (0,):
+            return len(edits) * int(self._count[edits.body[0]])
+        return int(self._count[edits.body].sum())
+
+    def of(self, edits: Edits) -> NewRefs:
+        """All references of some edits' bodies, with local ones resolved to nodes."""
+        per_edit = self._count[edits.body]
+        edit = np.repeat(np.arange(len(edits)), per_edit)
+        within = np.arange(edit.size) - np.repeat(np.cumsum(per_edit) - per_edit, per_edit)
+        row = within + self._start[edits.body[edit]]
+        first, site = edits.first[edit], edits.site[edit]
+        to, value, is_entry = self._tos[row], self._values[row], self._entries[row]
+        names_site = (to == To.ORIG) | ((to == To.NODE) & (value == site))
+        # A body's jump to its site reaches the instruction, whatever this very edit captures; a
+        # call, which can only go to where a subprog starts, is captured as other calls are.
+        to = np.where(names_site, np.where(is_entry, To.NODE, To.ORIG), to)
+        value = np.where(names_site, site, value)
+        return NewRefs(
+            node=first + self._slots[row],
+            is_entry=is_entry,
+            to=to,
+            value=np.where(to == To.LOCAL, first + value, value),
+            edit=edit,
+        )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bpfpatch import isa
 from bpfpatch.program import Program
-from bpfpatch.program.types import LOST, Insns, Mask, Slots, gather
+from bpfpatch.program.types import LOST, Insns, Mask, Slots, ascends, gather
 
 from .state import ListState
 
@@ -71,7 +71,8 @@ class Layout:
         if nodes.size <= _FEW and "slot_of" not in vars(self):
             return np.array([self._find(node) for node in nodes.tolist()], np.int32)
         out = gather(self.slot_of, nodes)  # LOST, which is -1, is put right below
-        out[nodes == LOST] = LOST
+        if nodes.size and int(nodes.min()) == LOST:
+            out[nodes == LOST] = LOST
         return out
 
     def _find(self, node: int) -> int:
@@ -80,6 +81,17 @@ class Layout:
         if not at.size:
             return LOST
         return int(at[0] if self._start is None else self._start[at[0]])
+
+
+def in_order(slots: Slots, *others: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+    """Arrays without the rows whose slot is negative, by ascending slot."""
+    if slots.size and int(slots.min()) < 0:
+        alive = slots >= 0
+        slots, others = slots[alive], tuple(values[alive] for values in others)
+    if ascends(slots):
+        return slots, *others
+    by_slot = np.argsort(slots, kind="stable")
+    return slots[by_slot], *(values[by_slot] for values in others)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,18 +129,17 @@ class CodeView:
         node = layout.pool_slot
         if second.any():
             node = np.where(second, np.int32(-1), node)
-        slot = layout.slots(state.ref_node)
-        alive = np.flatnonzero(slot >= 0)
-        by_slot = alive[np.argsort(slot[alive], kind="stable")]
-        target = state.ref_target[by_slot]
+        slot, target, is_entry = in_order(
+            layout.slots(state.ref_node), state.ref_target, state.ref_is_entry
+        )
         entry = state.entry[state.starts]
         survives = np.flatnonzero(entry != LOST).astype(np.int32)
         return cls(
             insns=insns,
             node=node,
-            ref_slot=slot[by_slot],
+            ref_slot=slot,
             ref_target=layout.slots(target),
-            ref_is_entry=state.ref_is_entry[by_slot],
+            ref_is_entry=is_entry,
             starts=layout.slots(entry[survives]),
             subprog=survives,
             land=layout.slots(state.land),

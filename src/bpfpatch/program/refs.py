@@ -51,13 +51,41 @@ def read_references(insns: Insns, external: Slots) -> References:
     """
     kinds = isa.ref_kinds(insns)
     kinds[external] = isa.RefKind.NONE
-    slot = np.flatnonzero(kinds).astype(np.int32)
-    kind = kinds[slot]
-    sites = insns[slot]
-    distance = np.where(kind == isa.RefKind.JUMP16, sites["off"].astype(np.int64), sites["imm"])
-    # A distance of 32 bits can name a slot beyond int32: clip, it is out of range anyhow.
-    target = np.clip(slot + 1 + distance, -1, len(insns) + 1).astype(np.int32)
-    return References(slot, kind, target)
+    n_refs = int(np.count_nonzero(kinds))
+    slots, targets = np.empty(n_refs, np.int32), np.empty(n_refs, np.int32)
+    done = 0
+    for part in isa.portions(len(insns)):
+        here = np.flatnonzero(kinds[part])
+        if not here.size:
+            continue
+        rows = slice(done, done + here.size)
+        done += here.size
+        kind, sites = kinds[part][here], insns[part][here]
+        distance = np.where(kind == isa.RefKind.JUMP16, sites["off"].astype(np.int64), sites["imm"])
+        slot = slots[rows] = here + part.start
+        # A distance of 32 bits can name a slot beyond int32: clip, it is out of range anyhow.
+        targets[rows] = np.clip(slot + 1 + distance, -1, len(insns) + 1)
+    return References(slots, kinds[slots], targets)
+
+
+def write_targets(insns: Insns, refs: References) -> NDArray[np.intp]:
+    """Put references as distances into the fields of ``insns``, in place.
+
+    Returns:
+        Rows of references whose distance does not fit; those were not written.
+    """
+    limits = [FIELD_LIMITS.get(kind, (0, 0)) for kind in isa.RefKind]
+    least, most = np.array(limits, np.int64).T
+    far = [np.zeros(0, np.intp)]
+    for part in isa.portions(refs.slot.size):
+        slot, kind = refs.slot[part], refs.kind[part]
+        distance = refs.target[part].astype(np.int64) - slot - 1
+        fits = (distance >= least[kind]) & (distance <= most[kind])
+        if not fits.all():
+            far.append(np.flatnonzero(~fits) + part.start)
+            slot, kind, distance = slot[fits], kind[fits], distance[fits]
+        write_distances(insns, slot, kind, distance.astype(np.int32))
+    return np.concatenate(far)
 
 
 def write_distances(insns: Insns, slot: Slots, kind: NDArray[np.uint8], distance: Slots) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,8 @@ from bpfpatch import isa
 from bpfpatch.errors import OpcodeError, SlotError, ValidationError
 
 from .program import FUNC_INFO, LINE_INFO, Program
+from .refs import References
+from .types import Mask
 
 
 def violations(program: Program, *, allow_internal: bool = False) -> list[SlotError]:
@@ -85,14 +87,22 @@ def _bad_insns(program: Program, *, allow_internal: bool) -> Iterator[SlotError]
 
 def _dangling_references(program: Program) -> Iterator[SlotError]:
     refs, n_slots = program.refs, len(program)
-    is_outside = (refs.target < 0) | (refs.target >= n_slots)
-    for row in np.flatnonzero(is_outside).tolist():
+
+    def is_outside(part: slice) -> Mask:
+        return ~_is_inside(program, part)
+
+    def is_in_the_middle(part: slice) -> Mask:
+        # What is out of the program has been named already: look at slot 0 instead.
+        target = np.where(is_outside(part), 0, refs.target[part])
+        is_second: Mask = program.second_slots[target]
+        return is_second
+
+    for row in _rows_where(refs, is_outside):
         yield SlotError(
             program.where(int(refs.slot[row])),
             f"refers to a slot outside of the program's {n_slots}",
         )
-    inside = np.flatnonzero(~is_outside)
-    for row in inside[program.second_slots[refs.target[inside]]].tolist():
+    for row in _rows_where(refs, is_in_the_middle):
         yield SlotError(
             program.where(int(refs.slot[row])),
             f"refers to slot {refs.target[row]}, the second one of an ld_imm64",
@@ -103,19 +113,41 @@ def bad_references(program: Program) -> Iterator[SlotError]:
     """References that dangle, jumps that leave their subprog, calls to no subprog's start."""
     yield from _dangling_references(program)
     refs, subprogs = program.refs, program.subprogs
-    inside = (refs.target >= 0) & (refs.target < len(program))
-    leaves = inside & ~refs.is_entry & (subprogs.of(refs.slot) != subprogs.of(refs.target))
-    for row in np.flatnonzero(leaves).tolist():
+
+    def leaves(part: slice) -> Mask:
+        slot, target = refs.slot[part], refs.target[part]
+        out: Mask = _is_inside(program, part) & (refs.kind[part] < isa.RefKind.CALL)
+        out &= subprogs.of(slot) != subprogs.of(target)
+        return out
+
+    def misses(part: slice) -> Mask:
+        is_call = _is_inside(program, part) & (refs.kind[part] >= isa.RefKind.CALL)
+        is_call[is_call] = ~np.isin(refs.target[part][is_call], subprogs.start)
+        return is_call
+
+    for row in _rows_where(refs, leaves) if len(subprogs) > 1 else ():
         target = program.where(int(refs.target[row]))
         yield SlotError(
             program.where(int(refs.slot[row])), f"jumps out of its subprog, to {target}"
         )
-    misses = inside & refs.is_entry & ~np.isin(refs.target, subprogs.start)
-    for row in np.flatnonzero(misses).tolist():
+    for row in _rows_where(refs, misses):
         target = program.where(int(refs.target[row]))
         yield SlotError(
             program.where(int(refs.slot[row])), f"refers to {target}, where no subprog starts"
         )
+
+
+def _is_inside(program: Program, part: slice) -> Mask:
+    """Whether references of a portion refer to a slot of the program."""
+    target = program.refs.target[part]
+    return (target >= 0) & (target < len(program))
+
+
+def _rows_where(refs: References, test: Callable[[slice], Mask]) -> Iterator[int]:
+    """Rows of references that a test on portions of them finds."""
+    for part in isa.portions(refs.slot.size):
+        found = np.flatnonzero(test(part))
+        yield from (found + part.start).tolist()
 
 
 def _bad_ends(program: Program) -> Iterator[SlotError]:
