@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import IntEnum
 from typing import Final
 
@@ -102,6 +103,13 @@ def is_narrow(forms: Forms) -> Mask:
 def slots_where(mask: Mask) -> Slots:
     """The slots at which a mask of (n,) is set."""
     return np.flatnonzero(mask).astype(np.int32)
+
+
+def by_register(insns: isa.Insns) -> Iterator[tuple[int, NDArray[np.intp]]]:
+    """Each destination register that (k,) instructions have, and the rows that have it."""
+    registers = isa.dst(insns)
+    for register in np.flatnonzero(np.bincount(registers, minlength=1)).tolist():
+        yield register, np.flatnonzero(registers == register)
 
 
 def halves(view: CodeView, slots: Slots) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

@@ -13,7 +13,7 @@ from bpfpatch.passes.fixups.addresses import ADDRESS, Address, addresses
 from bpfpatch.patch import Body, CodeView, PatchList
 from bpfpatch.program.types import Mask, Slots, gather
 
-from .forms import Form, Forms, forms_of, halves, is_narrow, slots_where, with_register
+from .forms import Form, Forms, by_register, forms_of, halves, is_narrow, slots_where, with_register
 from .masks import Masks
 
 _AX: Final = isa.Reg.AX
@@ -130,9 +130,7 @@ def _wide(
     low, high = halves(view, slots)
     high_left, high_right = masks.pair(high)
     low_left, low_right = masks.pair(low)
-    registers = isa.dst(view.insns[slots])
-    for register in np.unique(registers).tolist():
-        rows = np.flatnonzero(registers == register)
+    for register, rows in by_register(view.insns[slots]):
         body = Body.of(
             isa.mov(_AX, 0),
             isa.alu("xor", _AX, 0),

@@ -11,10 +11,10 @@ from bpfpatch.analysis import Blocks
 from bpfpatch.analysis.initialized import initialized
 from bpfpatch.analysis.liveness import Liveness
 from bpfpatch.patch import Body, CodeView, PatchList
-from bpfpatch.program.types import Mask, Slots
+from bpfpatch.program.types import Mask, Slots, gather
 
 from ..sites import indirect_targets, opaque_slots
-from .forms import Form, Forms, forms_of, halves, is_narrow, slots_where, with_register
+from .forms import Form, Forms, by_register, forms_of, halves, is_narrow, slots_where, with_register
 from .masks import Imms, Masks
 from .spills import Crowded, blind_with_spill
 
@@ -68,13 +68,14 @@ def _in_place(view: CodeView, forms: Forms) -> Mask:
 
 def _twice(patches: PatchList, view: CodeView, slots: Slots, masks: Masks, *, width: int) -> None:
     """`r1 = C` becomes `r1 = A; r1 ^= B`, and `r1 ^= C` becomes `r1 ^= A; r1 ^= B`."""
-    left, right = masks.pair(view.insns["imm"][slots])
-    registers = isa.dst(view.insns)[slots]
-    for register in np.unique(registers).tolist():
-        rows = np.flatnonzero(registers == register)
+    if not slots.size:
+        return
+    words, nodes = gather(isa.words(view.insns), slots), gather(view.node, slots)
+    left, right = masks.pair(words.view(np.int32)[1::2])
+    for register, rows in by_register(words.view(isa.INSN)):
         body = Body.of(isa.alu("xor", register, 0, width=width))
-        patches.insert_after(view.node[slots[rows]], body, {0: right[rows]})
-    patches.modify(view.node[slots], imm=left)
+        patches.insert_after(nodes[rows], body, {0: right[rows]})
+    patches.modify(nodes, imm=left)
 
 
 def _wide(patches: PatchList, view: CodeView, slots: Slots, masks: Masks) -> None:
@@ -86,9 +87,7 @@ def _wide(patches: PatchList, view: CodeView, slots: Slots, masks: Masks) -> Non
     low, high = halves(view, slots)
     high = np.where(low < 0, ~high, high)
     pairs = (*masks.pair(high), *masks.pair(low))
-    registers = isa.dst(view.insns)[slots]
-    for register in np.unique(registers).tolist():
-        rows = np.flatnonzero(registers == register)
+    for register, rows in by_register(view.insns[slots]):
         body = Body.of(
             isa.mov(register, 0),
             isa.alu("xor", register, 0),
