@@ -11,6 +11,7 @@ import pytest
 
 from bpfpatch import kernel, runs
 from bpfpatch.coverage import Coverage, collect, cover_map
+from bpfpatch.coverage.pinned import pinned
 from bpfpatch.elf import ElfObject
 from bpfpatch.errors import BpfPatchError, UnsupportedError
 from bpfpatch.facts.kinds import ProgType
@@ -21,6 +22,8 @@ from support import tools
 from support.bpfloads import loaded_bytes
 from support.bpfobjects import FIXTURES, debian_objects, fixture_objects, xdp_tools_objects
 from support.covering import Trace, disagreements
+
+pytestmark = pytest.mark.kernel
 
 HASH_ORDER = {"loops"}
 """Goes through a hash table up to a certain key, in an order that the kernel draws by lot."""
@@ -182,3 +185,9 @@ def test_counters_from_the_kernel(counting: str, tmp_path: Path) -> None:
         ]
     assert any(one.calls == 5 for one in found[0].functions)
     assert len({one.hits for one in found}) == 1
+
+
+def test_nothing_is_pinned_there() -> None:
+    """A path that stands for nothing, or for no map or program, is an error with its name."""
+    with pytest.raises(kernel.KernelError, match="what is pinned at /sys/fs/bpf/no/such"):
+        pinned("/sys/fs/bpf/no/such")

@@ -170,3 +170,14 @@ def test_raw_map_descriptors_work() -> None:
         with kernel.load(asm.assemble(text)) as prog:
             prog.test_run(bytes(64))
         assert cell.get(u32(0)) == struct.pack("=Q", 77)
+
+
+def test_maps_of_an_object_have_libbpfs_names() -> None:
+    """A definition's own name as far as it fits; a data section's with the object's before it."""
+    obj = ElfObject.read(str(fixture_path("globals.clang-19.v3.el.g.o")))
+    with kernel.open_object(obj, name="globals_of_mine") as opened:
+        names = {name: made.info().name for name, made in opened.maps.items()}
+    assert (names[".bss"], names[".data.custom"]) == ("globals_.bss", ".data.custom")
+    obj = ElfObject.read(str(fixture_path("map_in_map.clang-19.v3.el.g.o")))
+    with kernel.open_object(obj) as opened:
+        assert opened.maps["inner_a"].info().name == "inner_a"

@@ -187,6 +187,29 @@ def test_a_large_array_is_read_at_once() -> None:
     assert found == {index.to_bytes(4, "little"): b"\1" * 8 for index in (0, 77, 99_999)}
 
 
+def test_an_array_that_takes_several_calls() -> None:
+    """Each goes on where the one before it stopped, up to the last element."""
+    from bpfpatch.runs.batch import read_array
+
+    with kernel.Map.create("array", 4, 1 << 16, 150) as array:
+        for index in (0, 63, 64, 149):
+            array.update(index.to_bytes(4, "little"), b"\2" * (1 << 16))
+        found = read_array(array)
+    assert list(found) == [index.to_bytes(4, "little") for index in (0, 63, 64, 149)]
+    assert set(found.values()) == {b"\2" * (1 << 16)}
+
+
+def test_a_map_that_cannot_be_read_at_once() -> None:
+    """Of an array of programs the kernel gives no elements together: its own error says so."""
+    from bpfpatch.runs.batch import read_array
+
+    with (
+        kernel.Map.create("prog_array", 4, 4, 8) as jumps,
+        pytest.raises(OSError, match="524"),  # ENOTSUPP
+    ):
+        read_array(jumps)
+
+
 def test_an_input_that_makes_no_sense() -> None:
     """A packet program without a packet, and a program on a context with one, are errors."""
     with (

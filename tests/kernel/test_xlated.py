@@ -7,7 +7,6 @@ import pytest
 
 from bpfpatch import asm, isa, kernel
 from bpfpatch.btf import Kind
-from bpfpatch.errors import LostTargetError
 from bpfpatch.kernel.auxload import with_aux
 from bpfpatch.passes import Pipeline, Target
 from bpfpatch.program import Program, validate
@@ -96,14 +95,19 @@ def test_a_callback_that_is_gone_leaves_its_call_behind() -> None:
     assert not np.isin(read.program.refs.slot, external).any()
 
 
-def test_our_pipeline_refuses_what_leads_nowhere() -> None:
-    """With another subprog behind it the kernel's own call leads into that one."""
+def test_our_pipeline_leaves_nothing_that_leads_nowhere() -> None:
+    """In place of that call, which cannot run, we have ``r0 = 0``, and 0 for the address."""
     program, btf = with_lines(asm.assemble(NO_ROUNDS))
     with kernel.load(program, prog_type="sched_cls", btf=btf, log_level=6, keep_log=True) as loaded:
         given = with_aux(loaded, kernel.submitted(loaded)).submitted
+        read = kernel.read_xlated(loaded)
     target = Target.internal(btf=kernel.vmlinux_btf())
-    with pytest.raises(LostTargetError, match="its target was deleted"):
-        Pipeline.kernel("6.18").run(given.program, target, given.subject)
+    ours = Pipeline.kernel("6.18").run(given.program, target, given.subject).program
+    address, call = read.program.external.tolist()
+    assert (ours.insns[address : address + 2] == isa.ld_imm64(isa.R2, 0)).all()
+    assert (ours.insns[call : call + 1] == isa.mov(isa.R0, 0)).all()
+    rest = np.delete(np.arange(len(ours)), [address, address + 1, call])
+    assert (ours.insns[rest] == read.raw[rest]).all()
 
 
 @pytest.mark.parametrize(

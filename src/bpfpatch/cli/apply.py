@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -38,7 +38,7 @@ Examples:
   bpfpatch apply -p 'sprinkle{every=2,seed=7}' lb.o -o - | bpfpatch info -
   bpfpatch apply --plugin count.py -p count-calls lb.o -o lb.o
   bpfpatch apply -p dce lb.o --diff
-  bpfpatch apply -p dce,nops lb.o -o lb.small.o --verify
+  bpfpatch apply -p dce,nops lb.o -o lb.small.o --verify --verify-seconds 2
 
 Without a pipeline the object is written as it is. Without -o nothing is
 written. On any error, nothing is written and an existing file stays.
@@ -88,6 +88,18 @@ class Rewrite:
     is_flag=True,
     help="Run each program before and after; write nothing if any differs.",
 )
+@click.option(
+    "--verify-seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    show_default="10",
+    help="Most time for each program, with --verify.",
+)
+@click.option(
+    "--verify-runs",
+    type=click.IntRange(min=1),
+    show_default="100000",
+    help="Most inputs for each program, with --verify.",
+)
 @click.option("--report", "with_report", is_flag=True, help="Report on each pass.")
 @click.option("-q", "--quiet", is_flag=True, help="No report and no notices.")
 @format_option
@@ -106,6 +118,8 @@ def command(
     with_diff: bool,
     with_report: bool,
     with_verify: bool,
+    verify_seconds: float | None,
+    verify_runs: int | None,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -116,6 +130,10 @@ def command(
         raise click.UsageError("-o takes the name of a file, or - for stdout, not nothing")
     if output == "-" and (with_diff or as_json):
         raise click.UsageError("--diff and --json print to stdout, and so does -o -")
+    bounds = {"seconds": verify_seconds, "runs": verify_runs}
+    bounds = {name: bound for name, bound in bounds.items() if bound is not None}
+    if bounds and not with_verify:
+        raise click.UsageError(f"--verify-{next(iter(bounds))} is of --verify: give that, too")
     if output is not None:
         check_terminal(output)
     load_plugins(plugins)
@@ -123,7 +141,7 @@ def command(
     source = read_input(obj, wanted, endian)
     with blame(source.shown), patience("rewriting"):
         done = _rewrite(source, pipeline, Target.loadable(cpu=cpu), dwarf, with_diff=with_diff)
-    verdicts = list(_verified(source, done)) if with_verify else None
+    verdicts = list(_verified(source, done, bounds)) if with_verify else None
     if output is not None:
         with blame("<stdout>" if output == "-" else output):
             write_all(output, done.data)
@@ -165,8 +183,13 @@ def _rewrite(
     return Rewrite(data, notices, result, diff, changed)
 
 
-def _verified(source: Input, done: Rewrite) -> Iterator[Verdict]:
+def _verified(source: Input, done: Rewrite, bounds: Mapping[str, Any]) -> Iterator[Verdict]:
     """What running each program before and after says.
+
+    Args:
+        source: the original.
+        done: what became of it.
+        bounds: of `bpfpatch.verify.verify`, where not its own are wanted.
 
     Raises:
         Failure: one behaves in another way.
@@ -174,11 +197,13 @@ def _verified(source: Input, done: Rewrite) -> Iterator[Verdict]:
     from bpfpatch.verify import verify, verify_objects  # noqa: PLC0415 - few ask for it
 
     if source.obj is None or done.changed is None:
-        verdicts = iter([verify(source.program, done.result.program, provenance=done.result)])
+        verdicts = iter(
+            [verify(source.program, done.result.program, provenance=done.result, **bounds)]
+        )
     elif not source.obj.programs:
         return
     else:
-        verdicts = verify_objects(source.obj, done.changed, provenance=done.result)
+        verdicts = verify_objects(source.obj, done.changed, provenance=done.result, **bounds)
     while True:
         with patience("verifying"):
             verdict = next(verdicts, None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -13,17 +12,16 @@ import click
 
 from bpfpatch.coverage import Coverage, cover_map
 from bpfpatch.coverage.cobertura import to_cobertura
-from bpfpatch.coverage.collect import from_map_id, from_pin, from_program_id, load
 from bpfpatch.coverage.data import to_data
 from bpfpatch.coverage.html import to_html
 from bpfpatch.coverage.lcov import to_lcov
 from bpfpatch.coverage.sources import Sources, write_known_lines
 from bpfpatch.coverage.terminal import file_table, function_table, source_listing
 from bpfpatch.coverage.totals import of_object
-from bpfpatch.elf.files import read_all, write_all
+from bpfpatch.elf.files import write_all
 from bpfpatch.errors import OptionError
-from bpfpatch.passes.cover import CoverMap
 
+from .counters import counter_options, read_counters
 from .cover_show import echo_coverage, echo_listing, echo_notices
 from .failure import Command, Failure, blame
 from .inputs import read_object
@@ -57,12 +55,7 @@ Exit status: 0 done, 1 failed or less than --fail-under, 2 wrong arguments.
 
 @click.command("report", cls=Command, epilog=EPILOG)
 @click.argument("obj", metavar="OBJ")
-@click.argument("counters", metavar="[COUNTERS]...", nargs=-1)
-@click.option("--pin", "pins", metavar="PATH", multiple=True, help="A pinned map or program.")
-@click.option("--id", "map_ids", metavar="N", type=int, multiple=True, help="A map, by its id.")
-@click.option(
-    "--prog-id", "prog_ids", metavar="N", type=int, multiple=True, help="A program, by its id."
-)
+@counter_options
 @click.option("--format", "wanted", type=click.Choice(_FORMATS), help="What to make.")
 @click.option("-o", "--output", metavar="OUT", default="-", help="Where to; - for stdout.")
 @click.option("--lines", is_flag=True, help="Show the source with counts (terminal).")
@@ -111,8 +104,7 @@ def command(
     where, found = read_object(obj)
     with blame(where):
         cover = cover_map(found)
-    first, *others = _given(cover, counters, pins, map_ids, prog_ids)
-    coverage = first.merged(*others)
+    coverage = read_counters(cover, counters, pins, map_ids, prog_ids)
     sources = _sources(coverage, roots, write_sources)
     title = Path(where).name
     echo_notices(where, (*coverage.notices, *sources.notices))
@@ -125,30 +117,6 @@ def command(
             write_all(output, data)
     if fail_under is not None:
         _check(where, coverage, fail_under)
-
-
-def _given(
-    cover: CoverMap,
-    counters: tuple[str, ...],
-    pins: tuple[str, ...],
-    map_ids: tuple[int, ...],
-    prog_ids: tuple[int, ...],
-) -> Iterator[Coverage]:
-    """What ran by each of the counters."""
-    if not (counters or pins or map_ids or prog_ids):
-        raise click.UsageError("which counters? Give files, --pin, --id or --prog-id")
-    for path in counters:
-        with blame("<stdin>" if path == "-" else path):
-            yield load(read_all(path), cover)
-    for pin in pins:
-        with blame(pin):
-            yield from_pin(cover, pin)
-    for map_id in map_ids:
-        with blame(f"map {map_id}"):
-            yield from_map_id(cover, map_id)
-    for prog_id in prog_ids:
-        with blame(f"program {prog_id}"):
-            yield from_program_id(cover, prog_id)
 
 
 def _sources(coverage: Coverage, roots: tuple[str, ...], folder: str | None) -> Sources:

@@ -13,7 +13,7 @@ from bpfpatch.coverage.heat import to_dot, to_svg
 from bpfpatch.coverage.profile import Cost, Profile
 from bpfpatch.elf.files import write_all
 
-from .cover_report import _given
+from .counters import counter_options, read_counters
 from .cover_show import echo_notices
 from .failure import Command, Failure, blame
 from .inputs import read_object
@@ -39,12 +39,7 @@ graphviz is installed.
 
 @click.command("profile", cls=Command, epilog=EPILOG)
 @click.argument("obj", metavar="OBJ")
-@click.argument("counters", metavar="[COUNTERS]...", nargs=-1)
-@click.option("--pin", "pins", metavar="PATH", multiple=True, help="A pinned map or program.")
-@click.option("--id", "map_ids", metavar="N", type=int, multiple=True, help="A map, by its id.")
-@click.option(
-    "--prog-id", "prog_ids", metavar="N", type=int, multiple=True, help="A program, by its id."
-)
+@counter_options
 @click.option(
     "--by", type=click.Choice(_BY), default="function", show_default=True, help="A row for each."
 )
@@ -75,8 +70,7 @@ def command(
     where, found = read_object(obj)
     with blame(where):
         cover = cover_map(found)
-    first, *others = _given(cover, counters, pins, map_ids, prog_ids)
-    coverage = first.merged(*others)
+    coverage = read_counters(cover, counters, pins, map_ids, prog_ids)
     echo_notices(where, coverage.notices)
     profile = Profile.of(coverage)
     if output is not None:

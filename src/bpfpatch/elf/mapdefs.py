@@ -41,10 +41,11 @@ _KNOWN: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class MapDefinition:
-    """A map as its definition has it, with nothing made of it yet.
+    """A map as an object defines it; of a data section, as a loader makes one of it.
 
     Attributes:
-        name: what the code calls it; of an inner map the outer one's with ``.inner``.
+        name: what the code calls it; of an inner map the outer one's with ``.inner``, of a data
+            section the section's.
         type: its kind.
         key_size: bytes.
         value_size: bytes; 4 where it starts with ``values``.
@@ -56,6 +57,10 @@ class MapDefinition:
         value_type_id: the same.
         inner: what a map of maps holds, where the definition says so.
         values: (index, name) of the maps or programs that it starts with.
+        content: what entry 0 of a data section's starts with; zeros follow. None otherwise.
+        is_frozen: whether nobody may change it from outside after that.
+        kernel_name: what the kernel shows in place of the name; "" for the name, as far as it
+            fits.
     """
 
     name: str
@@ -70,6 +75,9 @@ class MapDefinition:
     value_type_id: int = 0
     inner: MapDefinition | None = None
     values: tuple[tuple[int, str], ...] = ()
+    content: bytes | None = None
+    is_frozen: bool = False
+    kernel_name: str = ""
 
 
 def map_definitions(obj: ElfObject) -> Iterator[MapDefinition]:

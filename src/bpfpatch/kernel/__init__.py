@@ -9,6 +9,7 @@
         print(prog.xlated())
 """
 
+from bpfpatch.elf.mapdefs import MapDefinition
 from bpfpatch.facts.kinds import AttachType, MapFlag, MapType, ProgFlag, ProgType
 
 from .auxload import AuxLoad, load_object_with_aux, load_with_aux, with_aux
@@ -25,7 +26,7 @@ from .loaded import LoadedProgram
 from .loadedbtf import LoadedBtf, load_btf, vmlinux_btf
 from .log import LogSummary, summarize
 from .map import Map, MapInfo, possible_cpus
-from .mapspec import MapSpec, map_specs
+from .mapspec import map_specs
 from .object import KernelObject, open_object
 from .origins import Origins, origins, with_slot_lines
 from .preparebtf import prepare_btf
@@ -51,9 +52,9 @@ __all__ = [
     "LoadedProgram",
     "LogSummary",
     "Map",
+    "MapDefinition",
     "MapFlag",
     "MapInfo",
-    "MapSpec",
     "MapType",
     "Mode",
     "Needs",

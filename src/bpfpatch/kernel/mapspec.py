@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Final
 
 from bpfpatch.btf import Btf, Kind
@@ -48,48 +48,9 @@ WITHOUT_BTF: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class MapSpec:
-    """A map as an object describes it.
-
-    Attributes:
-        name: what the code calls it; of a data section the section's name.
-        kernel_name: what the kernel shows, up to 15 characters.
-        type: its kind.
-        key_size: bytes.
-        value_size: bytes.
-        max_entries: how many fit.
-        flags: BPF_F_* bits.
-        extra: map_extra.
-        numa_node: where, with the flag for it.
-        key_type_id: in the object's types, or 0.
-        value_type_id: the same.
-        inner: what a map of maps holds.
-        values: (index, name) of the maps or programs that it starts with.
-        content: what entry 0 of a data section starts with; zeros follow.
-        is_frozen: whether nobody may change it from outside after that.
-    """
-
-    name: str
-    kernel_name: str
-    type: MapType
-    key_size: int = 0
-    value_size: int = 0
-    max_entries: int = 0
-    flags: int = 0
-    extra: int = 0
-    numa_node: int = 0
-    key_type_id: int = 0
-    value_type_id: int = 0
-    inner: MapSpec | None = None
-    values: tuple[tuple[int, str], ...] = ()
-    content: bytes | None = None
-    is_frozen: bool = False
-
-
 def map_specs(
     obj: ElfObject, name: str = "", kconfig: Mapping[str, str | int] | None = None
-) -> tuple[MapSpec, ...]:
+) -> tuple[MapDefinition, ...]:
     """All maps that an object asks for, in the order that libbpf makes them.
 
     Args:
@@ -117,26 +78,13 @@ def weak_names(obj: ElfObject) -> frozenset[str]:
     )
 
 
-def _made(found: MapDefinition) -> MapSpec:
+def _made(found: MapDefinition) -> MapDefinition:
     """What the kernel is asked for."""
     entries = found.max_entries
     if found.type in (MapType.RINGBUF, MapType.USER_RINGBUF):
         entries = _ring_size(entries)
-    return MapSpec(
-        name=found.name,
-        kernel_name=found.name[:NAME_LEN],
-        type=found.type,
-        key_size=found.key_size,
-        value_size=found.value_size,
-        max_entries=entries,
-        flags=found.flags,
-        extra=found.extra,
-        numa_node=found.numa_node,
-        key_type_id=found.key_type_id,
-        value_type_id=found.value_type_id,
-        inner=None if found.inner is None else _made(found.inner),
-        values=found.values,
-    )
+    inner = None if found.inner is None else _made(found.inner)
+    return replace(found, max_entries=entries, inner=inner)
 
 
 def _ring_size(size: int) -> int:
@@ -153,7 +101,7 @@ def _ring_size(size: int) -> int:
 # Data sections: arrays of one entry.
 
 
-def _data(obj: ElfObject, name: str) -> Iterator[MapSpec]:
+def _data(obj: ElfObject, name: str) -> Iterator[MapDefinition]:
     for section in obj.sections:
         base = "." + section.name.split(".")[1] if section.name.startswith(".") else ""
         if base not in (".data", ".rodata", ".bss") or not section.size:
@@ -166,9 +114,8 @@ def _data(obj: ElfObject, name: str) -> Iterator[MapSpec]:
                 f"a map's value at most {_MAX_SIZE}"
             )
         is_const = base == ".rodata"
-        yield MapSpec(
+        yield MapDefinition(
             section.name,
-            kernel_name(section.name, name),
             MapType.ARRAY,
             _WORD,
             section.size,
@@ -177,6 +124,7 @@ def _data(obj: ElfObject, name: str) -> Iterator[MapSpec]:
             value_type_id=_data_type(obj.btf, section),
             content=bytes(section.data) if section.has_bytes else b"",
             is_frozen=is_const,
+            kernel_name=kernel_name(section.name, name),
         )
 
 
@@ -197,14 +145,15 @@ def kernel_name(section: str, name: str) -> str:
     return (name[:room] + section)[:NAME_LEN]
 
 
-def _kconfig(obj: ElfObject, name: str, given: Mapping[str, str | int] | None) -> Iterator[MapSpec]:
+def _kconfig(
+    obj: ElfObject, name: str, given: Mapping[str, str | int] | None
+) -> Iterator[MapDefinition]:
     btf = obj.btf
     if btf is None or not btf.find(KCONFIG, Kind.DATASEC):
         return
     content = kconfig_content(btf, weak_names(obj), given)
-    yield MapSpec(
+    yield MapDefinition(
         KCONFIG,
-        kernel_name(KCONFIG, name),
         MapType.ARRAY,
         _WORD,
         len(content),
@@ -213,4 +162,5 @@ def _kconfig(obj: ElfObject, name: str, given: Mapping[str, str | int] | None) -
         value_type_id=btf.find_one(KCONFIG, Kind.DATASEC) or 0,
         content=content,
         is_frozen=True,
+        kernel_name=kernel_name(KCONFIG, name),
     )

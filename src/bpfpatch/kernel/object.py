@@ -11,6 +11,7 @@ from types import MappingProxyType, TracebackType
 from typing import Final, Self
 
 from bpfpatch.elf import ElfObject, LinkedProgram
+from bpfpatch.elf.mapdefs import MapDefinition
 from bpfpatch.errors import BpfPatchError, OptionError, UnsupportedError
 from bpfpatch.facts.kinds import AttachType, MapType, ProgType
 
@@ -21,7 +22,7 @@ from .load import load
 from .loaded import LoadedProgram
 from .loadedbtf import LoadedBtf, load_btf
 from .map import OF_MAPS, Map, possible_cpus
-from .mapspec import WITHOUT_BTF, MapSpec, map_specs, weak_names
+from .mapspec import WITHOUT_BTF, map_specs, weak_names
 from .preparebtf import prepare_btf
 from .sections import section_kind
 from .structops import struct_ops_places
@@ -183,7 +184,7 @@ class KernelObject:
             # Most programs load without; the verifier says so where one does not.
             self.notices += (f"loaded without its types: {error}",)
 
-    def _make_map(self, spec: MapSpec) -> Map:
+    def _make_map(self, spec: MapDefinition) -> Map:
         if spec.type is MapType.STRUCT_OPS:
             raise UnsupportedError(f"map {spec.name!r} is of struct_ops, which is not loaded yet")
         inner = self._make_map(spec.inner) if spec.inner is not None else None
@@ -204,7 +205,7 @@ class KernelObject:
                 inner.close()
 
     def _create(
-        self, spec: MapSpec, entries: int, inner: Map | None, types: tuple[int, int, int]
+        self, spec: MapDefinition, entries: int, inner: Map | None, types: tuple[int, int, int]
     ) -> Map:
         btf_fd, key_type_id, value_type_id = types
         made = Map.create(
@@ -213,7 +214,7 @@ class KernelObject:
             spec.value_size,
             entries,
             flags=spec.flags,
-            name=spec.kernel_name,
+            name=spec.kernel_name or spec.name,
             inner=inner,
             extra=spec.extra,
             numa_node=spec.numa_node,
@@ -226,7 +227,7 @@ class KernelObject:
             self._map_arena(made, spec)
         return made
 
-    def _map_arena(self, made: Map, spec: MapSpec) -> None:
+    def _map_arena(self, made: Map, spec: MapDefinition) -> None:
         """Give an arena its addresses, which it has once it is mapped, and its first content."""
         section = self.obj.raw.find(ARENA_SECTION)
         content = b"" if section is None else bytes(self.obj.raw.contents[section])
@@ -243,7 +244,7 @@ class KernelObject:
         if content:
             pages[: len(content)] = content
 
-    def _fill_map(self, spec: MapSpec) -> None:
+    def _fill_map(self, spec: MapDefinition) -> None:
         made = self._maps[spec.name]
         if spec.content is not None:
             if any(spec.content):

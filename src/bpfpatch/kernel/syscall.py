@@ -46,6 +46,7 @@ class Cmd(IntEnum):
     MAP_DELETE_ELEM = 3
     MAP_GET_NEXT_KEY = 4
     PROG_LOAD = 5
+    OBJ_GET = 7
     PROG_TEST_RUN = 10
     PROG_GET_FD_BY_ID = 13
     MAP_GET_FD_BY_ID = 14
@@ -53,6 +54,7 @@ class Cmd(IntEnum):
     BTF_LOAD = 18
     BTF_GET_FD_BY_ID = 19
     MAP_FREEZE = 22
+    MAP_LOOKUP_BATCH = 24
     ENABLE_STATS = 32
     PROG_BIND_MAP = 35
 
@@ -122,6 +124,7 @@ ATTRS: Final[dict[Cmd, np.dtype[Any]]] = {
         ("cpu", "u4"),
         ("batch_size", "u4"),
     ),
+    Cmd.OBJ_GET: _attr(("pathname", "u8"), ("bpf_fd", "u4"), ("file_flags", "u4")),
     Cmd.OBJ_GET_INFO_BY_FD: _attr(("bpf_fd", "u4"), ("info_len", "u4"), ("info", "u8")),
     Cmd.BTF_LOAD: _attr(
         ("btf", "u8"),
@@ -129,6 +132,16 @@ ATTRS: Final[dict[Cmd, np.dtype[Any]]] = {
         ("btf_size", "u4"),
         ("btf_log_size", "u4"),
         ("btf_log_level", "u4"),
+    ),
+    Cmd.MAP_LOOKUP_BATCH: _attr(
+        ("in_batch", "u8"),
+        ("out_batch", "u8"),
+        ("keys", "u8"),
+        ("values", "u8"),
+        ("count", "u4"),
+        ("map_fd", "u4"),
+        ("elem_flags", "u8"),
+        ("flags", "u8"),
     ),
     Cmd.PROG_BIND_MAP: _attr(("prog_fd", "u4"), ("map_fd", "u4"), ("flags", "u4")),
     Cmd.ENABLE_STATS: _attr(("type", "u4")),

@@ -15,6 +15,8 @@ subprog call,       index and distance of a subprog       the distance
 PSEUDO_FUNC
 kernel's address    the address                           0: see `addresses`
 probing load        a plain one: bpf(2) shows it so       the probing one
+address of, or call a distance that leads behind the code ``r = 0 ll``, or ``r0 = 0``
+to, what is gone
 =================== ===================================== ================================
 
 Everything else stays as it is, byte for byte.
@@ -37,6 +39,7 @@ from bpfpatch.btf import Func, Kind, Var
 from bpfpatch.facts import LD_MAP, NONE, ProgType, Subject
 from bpfpatch.kernel import XlatedProgram, vmlinux_btf
 from bpfpatch.program import Program
+from bpfpatch.program.types import Slots
 
 from .masks import unmask
 from .names import helpers_of
@@ -119,7 +122,8 @@ def normal_theirs(xlated: XlatedProgram, subject: Subject, map_ids: NDArray[np.i
     indices = np.array([index_of.get(i, NONE) for i in xlated.map_ids[maps].tolist()], np.int32)
     _set_maps(insns, maps, indices, subject, names)
     _keep_odd_calls(insns, xlated)
-    return Normal(replace(xlated.program, insns=insns), names)
+    dangling = _without_gone(insns, xlated.program.external)
+    return Normal(replace(xlated.program, insns=insns, external=dangling), names)
 
 
 def _set_maps(
@@ -167,6 +171,24 @@ def _keep_odd_calls(insns: NDArray[Any], xlated: XlatedProgram) -> None:
     low = insns["imm"][calls].astype(np.int16)
     odd = calls[low != raw["off"][calls]]
     insns["off"][odd] = raw["off"][odd]
+
+
+def _without_gone(insns: NDArray[Any], external: Slots) -> Slots:
+    """Show what refers to a removed function, where none is left, as the pass `dce` does.
+
+    The kernel lets such a call or address lead behind the code's end. Neither is ever used.
+
+    Returns:
+        Those of the slots that lead elsewhere, and stay as they are.
+    """
+    is_behind = insns["imm"][external] >= len(insns) - external - 1
+    for slot in external[is_behind].tolist():
+        is_call = bool(isa.is_call(insns[slot : slot + 1])[0])
+        dst = int(insns["regs"][slot] & 0xF)
+        shown = isa.mov(isa.R0, 0) if is_call else isa.ld_imm64(dst, 0)
+        insns[slot : slot + len(shown)] = shown
+    kept: Slots = external[~is_behind]
+    return kept
 
 
 def _type_name(type_id: int) -> str:

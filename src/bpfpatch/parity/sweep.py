@@ -8,21 +8,13 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, Literal
 
-import numpy as np
-
-from bpfpatch.analysis import Blocks
 from bpfpatch.analysis.auxdata import aux_data
-from bpfpatch.analysis.liveness import upper_halves_read
 from bpfpatch.elf import ElfObject
 from bpfpatch.errors import BpfPatchError
-from bpfpatch.facts import SEEN, ZEXT_DST, ProgFlag, column
 from bpfpatch.kernel import KernelObject, LoadedProgram, Submitted, submitted_of, vmlinux_btf
 from bpfpatch.kernel.auxload import LOG_LEVEL, with_aux
 from bpfpatch.kernel.harden import SETTING
-from bpfpatch.kernel.kernelzext import kernel_zext
 from bpfpatch.passes import Pipeline
-from bpfpatch.patch import CodeView
-from bpfpatch.program import Anchor, Program
 
 from .compare import Parity, compare
 
@@ -92,18 +84,11 @@ class Tally:
         return cls(source, len(mine) - refused, equal, refused, tuple(causes.most_common()))
 
 
-# Source: RFC 9669, section 5.3.
-_ATOMIC32: Final = 0xC3
-_CMPXCHG: Final = 0xF1
-
 _COUNTED: Final = (Status.DIFFERENT, Status.FAILED)
 
 
 def with_columns(loaded: LoadedProgram, given: Submitted, source: Source) -> Submitted:
     """What was submitted, with all columns that passes need.
-
-    The log does not show which upper halves are read: see `kernel_zext` for how the kernel is
-    asked, where that makes a difference.
 
     Args:
         loaded: the program in the kernel; for the source "kernel" with its log.
@@ -113,12 +98,9 @@ def with_columns(loaded: LoadedProgram, given: Submitted, source: Source) -> Sub
     Raises:
         FormatError: the log is of another program.
     """
-    given = replace(given, program=_without_relocations(given.program))
-    if source == "offline":
-        program = aux_data(given.program, given.subject, vmlinux_btf())
-        return replace(given, program=program)
-    found = with_aux(loaded, given).submitted
-    return replace(found, program=_with_zext(loaded, found.program, given.subject.flags))
+    if source == "kernel":
+        return with_aux(loaded, given).submitted
+    return replace(given, program=aux_data(given.program, given.subject, vmlinux_btf()))
 
 
 def _blinds_all() -> bool:
@@ -127,30 +109,6 @@ def _blinds_all() -> bool:
         return SETTING.read_text().strip() == "2"
     except OSError:
         return False
-
-
-def _without_relocations(program: Program) -> Program:
-    """The program without the records that are applied: their instructions may change now."""
-    tables = {
-        name: table for name, table in program.tables.items() if table.anchor is not Anchor.OWN
-    }
-    return replace(program, tables=tables)
-
-
-def _with_zext(loaded: LoadedProgram, program: Program, flags: int) -> Program:
-    """Add the column ``zext_dst``, which no log shows.
-
-    Where it counts, the kernel is asked by another load. Elsewhere it is by liveness in what the
-    verifier saw.
-    """
-    insns = program.insns
-    is_cmpxchg = (insns["code"] == _ATOMIC32) & (insns["imm"] == _CMPXCHG)
-    if flags & ProgFlag.TEST_RND_HI32 or is_cmpxchg.any():
-        return kernel_zext(loaded, program)
-    view = CodeView.of_program(program)
-    blocks = Blocks.of(view, np.zeros(0, np.int32))
-    halves = upper_halves_read(view, blocks, program.columns[SEEN].values)
-    return program.with_columns(**{ZEXT_DST: column(ZEXT_DST, halves)})
 
 
 def compare_object(

@@ -32,7 +32,8 @@ class Dce(Pass):
     With ``aux=true`` it decides nothing itself: what the column ``seen`` does
     not call reachable goes, as the kernel does it. A branch one of whose ways
     cannot be taken then becomes a `goto`, of no distance where it never jumps:
-    one for `nops` to take out.
+    one for `nops` to take out. The address of a callback that goes, which code
+    that stays may still load, becomes that of the next function, or 0.
 
     Attributes:
         branches: whether to decide branches on constants.

@@ -285,10 +285,9 @@ def _check_result(before: Program, done: Linearized, target: Target) -> None:
     if target.is_loadable:
         _check_loadable(done, needed)
     try:
-        # Whether the kernel's own form may be there has been decided above.
-        validate(done.program, allow_internal=True)
+        validate(done.program, allow_internal=not target.is_loadable)
     except ValidationError as error:
-        new = _new_violations(before, error)
+        new = _new_violations(before, error, allow_internal=not target.is_loadable)
         if new:
             raise ValidationError(new) from None
 
@@ -319,9 +318,11 @@ def _check_loadable(done: Linearized, needed: NDArray[np.uint8]) -> None:
         )
 
 
-def _new_violations(before: Program, error: ValidationError) -> list[SlotError]:
+def _new_violations(
+    before: Program, error: ValidationError, *, allow_internal: bool
+) -> list[SlotError]:
     """What is wrong now, of kinds of which less was wrong in the input."""
-    old = Counter(violation.what for violation in violations(before, allow_internal=True))
+    old = Counter(violation.what for violation in violations(before, allow_internal=allow_internal))
     new = Counter(violation.what for violation in error.violations)
     return [one for one in error.violations if new[one.what] > old[one.what]]
 

@@ -34,7 +34,7 @@ def violations(program: Program, *, allow_internal: bool = False) -> list[SlotEr
     found = [
         *_bad_insns(program, allow_internal=allow_internal),
         *bad_references(program),
-        *_bad_ends(program),
+        *_bad_ends(program, allow_internal=allow_internal),
         *_bad_rows(program),
         *_stray_func_info(program),
     ]
@@ -150,7 +150,7 @@ def _rows_where(refs: References, test: Callable[[slice], Mask]) -> Iterator[int
         yield from (found + part.start).tolist()
 
 
-def _bad_ends(program: Program) -> Iterator[SlotError]:
+def _bad_ends(program: Program, *, allow_internal: bool) -> Iterator[SlotError]:
     if not len(program):
         return
     last = program.subprogs.ends(len(program)) - 1
@@ -158,8 +158,11 @@ def _bad_ends(program: Program) -> Iterator[SlotError]:
     ends = program.insns[last]
     falls = isa.alone(isa.falls_through, ends)
     # What does not return (bpf_throw, for one) ends a subprog as well, and is a kfunc.
-    is_kfunc = isa.alone(isa.is_kfunc_call, ends) | np.isin(last, program.external)
-    for slot in last[falls & ~is_kfunc].tolist():
+    is_good = isa.alone(isa.is_kfunc_call, ends) | np.isin(last, program.external)
+    if allow_internal:
+        # So does a call of what always throws: the kernel removes what is behind it.
+        is_good |= isa.alone(isa.is_subprog_call, ends)
+    for slot in last[falls & ~is_good].tolist():
         yield SlotError(
             program.where(slot),
             "the last instruction of its subprog is no exit and no unconditional jump",

@@ -1,36 +1,21 @@
 """All elements of a kernel's array at once: one call where two for each element would be needed.
 
-Source: linux v6.18, include/uapi/linux/bpf.h, BPF_MAP_LOOKUP_BATCH and the ``batch`` part
-of union bpf_attr; kernel/bpf/syscall.c, generic_map_lookup_batch().
+Source: linux v6.18, kernel/bpf/syscall.c, generic_map_lookup_batch().
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bpfpatch.kernel import Map
-from bpfpatch.kernel.syscall import _entry
+from bpfpatch.kernel.syscall import Cmd, Value, bpf
 
-_LOOKUP_BATCH: Final = 24
 _AT_ONCE: Final = 1 << 22
 """Bytes of values that one call asks for."""
-_ATTR: Final = np.dtype(
-    [
-        ("in_batch", "u8"),
-        ("out_batch", "u8"),
-        ("keys", "u8"),
-        ("values", "u8"),
-        ("count", "u4"),
-        ("map_fd", "u4"),
-        ("elem_flags", "u8"),
-        ("flags", "u8"),
-    ]
-)
 
 
 def read_array(array: Map) -> dict[bytes, bytes]:
@@ -63,19 +48,20 @@ def _lookup(
     is_first: bool,
 ) -> tuple[int, bool]:
     """How many rows were read, and whether these were the last."""
-    attr: NDArray[Any] = np.zeros(1, _ATTR)
-    attr["in_batch"] = 0 if is_first else batch.ctypes.data
-    attr["out_batch"] = batch.ctypes.data
-    attr["keys"], attr["values"] = keys.ctypes.data, values.ctypes.data
-    attr["count"], attr["map_fd"] = len(keys), fd
-    number, call = _entry()
-    done = call(
-        ctypes.c_long(number),
-        ctypes.c_long(_LOOKUP_BATCH),
-        ctypes.c_void_p(attr.ctypes.data),
-        ctypes.c_size_t(_ATTR.itemsize),
-    )
-    number = ctypes.get_errno()
-    if done < 0 and number != errno.ENOENT:
-        raise OSError(number, "reading many elements of a map")
-    return int(attr["count"][0]), done < 0
+    start: dict[str, Value] = {} if is_first else {"in_batch": batch}
+    try:
+        _, attr = bpf(
+            Cmd.MAP_LOOKUP_BATCH,
+            **start,
+            out_batch=batch,
+            keys=keys,
+            values=values,
+            count=len(keys),
+            map_fd=fd,
+        )
+    except OSError as error:
+        # There are no more, and those that there were have been read.
+        if error.errno != errno.ENOENT:
+            raise
+        return int(error.attr["count"]), True  # type: ignore[attr-defined]  # `bpf` puts it there
+    return int(attr["count"]), False

@@ -75,6 +75,7 @@ def test_brief(run: Any, demo: Path, broken: Path) -> None:
     assert line.startswith("balancer: DIFFERENT")
 
 
+@pytest.mark.kernel
 def test_brief_names_modes_that_were_not_checked(run: Any, tmp_path: Path) -> None:
     """With -q, too, a mode in which nothing could be compared is named."""
     (tmp_path / "a.s").write_text("r0 = 0; exit\n")
@@ -143,10 +144,13 @@ def test_nothing_checked_exits_2(run: Any, tmp_path: Path) -> None:
     assert result.stdout.startswith("program: not checked\n  not checked: the original took more")
 
 
+QUICKLY = ("--verify", "--verify-seconds", "1")
+
+
 def test_apply_writes_what_is_the_same(run: Any, demo: Path, tmp_path: Path) -> None:
     """With --verify a correct rewriting is written, and the verdict is told."""
     out = tmp_path / "out.o"
-    result = run("apply", "-p", "sprinkle{every=9}", "--verify", demo, "-o", out)
+    result = run("apply", "-p", "sprinkle{every=9}", *QUICKLY, demo, "-o", out)
     assert f"{demo}: balancer: same (" in result.stderr
     assert ElfObject.read(out).programs
 
@@ -167,7 +171,7 @@ def test_apply_refuses_what_differs(run: Any, demo: Path, tmp_path: Path) -> Non
 
 def test_apply_json_has_verdicts(run_json: Any, demo: Path) -> None:
     """The JSON report has a verdict for each program."""
-    value = run_json("apply", "-p", "nops", "--verify", demo)
+    value = run_json("apply", "-p", "nops", *QUICKLY, demo)
     assert [one["verdict"] for one in value["verify"]] == ["same"]
 
 
@@ -180,3 +184,41 @@ def test_apply_verifies_assembly(run: Any, tmp_path: Path) -> None:
     args = ("--plugin", plugin, "-p", "breaks", "--verify", "-o", tmp_path / "c.s")
     run("apply", source, *args, status=1)
     assert not (tmp_path / "c.s").exists()
+
+
+HARD = """
+    r2 = *(u32 *)(r1 + 0)
+    r3 = *(u32 *)(r1 + 4)
+    r2 *= r3
+    r0 = 1
+    r4 = 0x3fffffff00000123 ll
+    if r2 != r4 goto out
+    r0 = 2
+    out: exit
+"""
+"""A branch that no search turns: on a product of two fields."""
+
+
+@pytest.mark.parametrize(
+    ("options", "bound"),
+    [(("--verify-runs", "300"), "runs"), (("--verify-seconds", "0.5"), "seconds")],
+)
+def test_apply_verifies_no_longer_than_it_may(
+    run_json: Any, tmp_path: Path, options: tuple[str, str], bound: str
+) -> None:
+    """A branch that cannot be turned costs what the option says, not half of ten seconds."""
+    source = tmp_path / "a.s"
+    source.write_text(HARD)
+    value = run_json("apply", "-p", "sprinkle", "--verify", *options, source)
+    (verdict,) = value["verify"]
+    assert verdict["verdict"] == "same"
+    assert verdict["coverage"]["before"] == {"taken": 1, "edges": 2}
+    assert verdict["seconds"] < 5
+    if bound == "runs":
+        assert verdict["runs"] == {"interp": 300}
+
+
+def test_apply_bounds_only_what_it_verifies(run: Any, demo: Path) -> None:
+    """A bound without --verify is a mistake, and said."""
+    result = run("apply", "--verify-seconds", "1", demo, "--json", status=2)
+    assert "--verify-seconds is of --verify: give that, too" in result.stderr

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bpfpatch import facts
+from bpfpatch import facts, isa
 from bpfpatch.asm import assemble
-from bpfpatch.errors import OptionError
+from bpfpatch.errors import LostTargetError, OptionError
 from bpfpatch.passes import Dce
 from bpfpatch.patch import Body, PatchList
 from bpfpatch.program import Anchor, AnchoredTable, Program
@@ -52,6 +52,57 @@ def test_unseen_function_goes() -> None:
     before = with_seen("goto on; call f; on: exit; f: r0 = 1; exit", 1, 3, 4)
     result = run("dce{aux=true}", before)
     assert result.program.subprogs.names == ("",)
+
+
+CALLBACK = "r2 = func f ll; goto on; call 181; on: r0 = 0; exit; f: r0 = 1; exit"
+"""The callback's only use is dead: slots 3, and 6 and 7."""
+
+
+def test_address_of_an_unseen_callback_is_the_next_functions() -> None:
+    """The load stays, as in the kernel, and has the address of what now is in that place."""
+    text = CALLBACK.replace("r0 = 0", "call g") + "; g: r0 = 2; exit"
+    after = "r2 = func g ll; goto on; on: call g; exit; g: r0 = 2; exit"
+    assert_rewrite(with_seen(text, 3, 6, 7), "dce{aux=true}", after)
+
+
+def test_address_of_an_unseen_callback_is_0_where_none_follows() -> None:
+    """The kernel leaves a number of no meaning there, if no function is left at all."""
+    after = "r2 = 0 ll; goto on; on: r0 = 0; exit"
+    assert_rewrite(with_seen(CALLBACK, 3, 6, 7), "dce{aux=true}", after)
+
+
+def test_owned_address_of_an_unseen_callback_is_replaced() -> None:
+    """What a relocation belongs to may not change: another load comes in its place."""
+    row = AnchoredTable(np.array([0], np.int32), np.array([7]), Anchor.OWN)
+    before = with_seen(CALLBACK, 3, 6, 7).with_tables(core_relo=row)
+    result = assert_rewrite(before, "dce{aux=true}", "r2 = 0 ll; goto on; on: r0 = 0; exit")
+    assert len(result.program.tables["core_relo"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "after"),
+    [
+        (
+            "goto on; call f; on: call g; exit; f: r0 = 1; exit; g: r0 = 2; exit",
+            "call g; goto on; on: call g; exit; g: r0 = 2; exit",
+        ),
+        ("goto on; call f; on: r0 = 0; exit; f: r0 = 1; exit", "r0 = 0; goto +0; r0 = 0; exit"),
+    ],
+)
+def test_inserted_call_of_an_unseen_function(text: str, after: str) -> None:
+    """What a pass wrote out of a loop of no rounds calls what the kernel lets it call, or none."""
+    patches = PatchList(with_seen(text, 1, 4, 5))
+    patches.insert_before(0, Body(isa.call_subprog(0), labels={0: 4}))
+    Dce(aux=True).run(patches)
+    assert patches.linearize().program.to_bytes() == assemble(after).to_bytes()
+
+
+def test_call_of_an_unseen_function_is_an_error() -> None:
+    """A column that calls a call reachable and its function not contradicts itself."""
+    before = with_seen("call f; call g; exit; f: r0 = 1; exit; g: r0 = 2; exit", 3, 4)
+    with pytest.raises(LostTargetError, match="its target was deleted") as caught:
+        run("dce{aux=true}", before)
+    assert caught.value.slot == 0
 
 
 def test_inserted_code_is_seen() -> None:

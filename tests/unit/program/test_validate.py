@@ -140,6 +140,14 @@ def test_one_alone():
         validate(Program(mov(0, 0)))
 
 
+def test_call_ends_a_subprog_in_the_kernels_own_form():
+    """What follows a call of a function that always throws is gone there, and only there."""
+    given = Program.from_bytes(concat([call_subprog(1), exit_(), call_subprog(-1)]).tobytes())
+    validate(given, allow_internal=True)
+    with pytest.raises(ValidationError, match="no exit and no unconditional jump"):
+        validate(given)
+
+
 def test_check_references_asks_for_less():
     """To be edited, a program need not be fit to load: it may end anywhere and jump anywhere."""
     check_references(Program(concat([mov(0, 0), ja(0), mov(10, 0)]), subprogs=TWO))
