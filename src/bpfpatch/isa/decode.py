@@ -241,7 +241,7 @@ class Column:
         is_mixed: (256,) where they do not.
     """
 
-    __slots__ = ("_second", "by_code", "by_row", "is_mixed")
+    __slots__ = ("_bytes", "_mixed", "_second", "by_code", "by_row", "is_mixed")
 
     def __init__(
         self, value: Callable[[Opcode], Any], dtype: npt.DTypeLike, second: Any, unknown: Any
@@ -258,6 +258,8 @@ class Column:
                 self.is_mixed[code] = True
             elif values:
                 self.by_code[code] = values.pop()
+        self._bytes = self.by_code.tobytes() if self.by_code.itemsize == 1 else b""
+        self._mixed = self.is_mixed.tobytes()
 
     def __call__(self, insns: Insns) -> npt.NDArray[Any]:
         """Look up (n,) `INSN`, giving (n,) values."""
@@ -265,9 +267,13 @@ class Column:
         out = np.empty(len(insns), self.by_code.dtype)
         for part in portions(len(insns)):
             here, codes_here = out[part], codes[part]
-            # "clip" also lets NumPy write into the result, without a buffer between.
-            self.by_code.take(codes_here, mode="clip", out=here)
-            mixed = np.flatnonzero(self.is_mixed.take(codes_here, mode="clip"))
+            as_bytes = codes_here.tobytes()
+            if self._bytes:  # of one byte a value, this is the fastest table there is
+                here[:] = np.frombuffer(as_bytes.translate(self._bytes), out.dtype)
+            else:
+                # "clip" also lets NumPy write into the result, without a buffer between.
+                self.by_code.take(codes_here, mode="clip", out=here)
+            mixed = np.flatnonzero(np.frombuffer(as_bytes.translate(self._mixed), np.bool_))
             if mixed.size:
                 here[mixed] = self.by_row.take(_refined(some[part][mixed], codes_here[mixed]))
         out[_seconds(codes)] = self._second

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bpfpatch.isa.decode import portions, second_slots
-from bpfpatch.isa.encoding import Insns, words
+from bpfpatch.isa.encoding import INSN, Insns, words
 from bpfpatch.isa.opcodes import AX, LD_IMM64, OPCODES, Opcode
 
 FP: Final = 10
@@ -18,6 +18,10 @@ FP: Final = 10
 _ALL: Final = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 _OFF: Final = np.uint64(0xFFFF_0000)
 _IMM: Final = np.uint64(0xFFFF_FFFF_0000_0000)
+_BUT_IMM: Final = np.uint64(0xFFFF_FFFF)
+_CODE: Final = np.uint64(0xFF)
+_SRC: Final = np.uint64(0xF000)
+_MAP_FD, _MAP_IDX = np.uint64(1 << 12), np.uint64(5 << 12)
 
 
 def may_hold(opcode: Opcode, field: str) -> bool:
@@ -29,9 +33,9 @@ def suspects(insns: Insns, *, allow_internal: bool = False) -> npt.NDArray[np.in
     """Find the slots at which something might be wrong.
 
     All others hold an opcode that the table has, with registers that exist, a
-    target that may be written, and zeros where they belong. Every ld_imm64 is a
-    suspect with its second slot, and what ``off`` or ``imm`` make a rarer form
-    of its opcode: those take a closer look.
+    target that may be written, and zeros where they belong. What ``off`` or
+    ``imm`` make a rarer form of its opcode takes a closer look, and so does the
+    second slot of an ld_imm64 of a map.
 
     Args:
         insns: (n,) `INSN`.
@@ -52,9 +56,23 @@ def suspects(insns: Insns, *, allow_internal: bool = False) -> npt.NDArray[np.in
         np.not_equal(here, 0, out=is_suspect[part])
         # No mask finds a word of zeros.
         is_suspect[part] |= word == 0
-    if is_suspect.any():
-        is_suspect |= second_slots(insns)
+    _look_at_pairs(some, is_suspect)
     return np.flatnonzero(is_suspect)
+
+
+def _look_at_pairs(some: npt.NDArray[np.uint64], is_suspect: npt.NDArray[np.bool_]) -> None:
+    """Clear second slots of which the first and the slot itself are whole, and no others."""
+    if not some.size:
+        return
+    is_second = second_slots(some.view(INSN))
+    if some[-1] & _CODE == LD_IMM64 and not is_second[-1]:
+        is_suspect[-1] = True  # it is cut off
+    seconds = np.flatnonzero(is_second)
+    for part in portions(seconds.size):
+        slots = seconds[part]
+        first = some[slots - 1]
+        is_low = (first & _SRC == _MAP_FD) | (first & _SRC == _MAP_IDX)
+        is_suspect[slots] = is_suspect[slots - 1] | is_low | (some[slots] & _BUT_IMM != 0)
 
 
 @cache
@@ -67,7 +85,7 @@ def _masks(highest: int) -> npt.NDArray[np.uint64]:
     masks = np.full((16, 16, 256), _ALL)  # by src, dst and code
     for opcode in OPCODES:
         is_plain = not opcode.off and not opcode.imm
-        if opcode.code == LD_IMM64 or not is_plain:
+        if not is_plain:
             continue
         mask = np.uint64(0)
         if opcode.off == 0 or not may_hold(opcode, "off"):

@@ -124,8 +124,7 @@ def _second_slots(
     is_bad = (some["code"] != 0) | (some["regs"] != 0) | (some["off"] != 0)
     for slot in seconds[is_bad].tolist():
         out.append((slot, "the second slot of ld_imm64 must be 0 in all but imm"))
-    # The first of two is a suspect as well, and so stands in front.
-    firsts = found[rows - 1]
+    firsts = rows_at(insns, seconds - 1)
     is_full = _LOW_HALF_ONLY[firsts] & (some["imm"] != 0)
     for slot, row in zip(seconds[is_full].tolist(), firsts[is_full].tolist(), strict=True):
         name = OPCODES[row].name

@@ -295,16 +295,19 @@ def _with_attached(
 def _column(
     column: Column, by_node: NDArray[Any] | None, layout: Layout, insns: Insns, n_old: int
 ) -> Column:
-    if by_node is not None:
-        return Column(by_node[layout.pool_slot], column.fill)
-    fresh = None
-    if callable(column.fill) and (layout.pool_slot >= n_old).any():
-        fresh = column.fill_for(insns)
-    out = np.empty((layout.pool_slot.size, *column.values.shape[1:]), column.values.dtype)
-    for part in isa.portions(layout.pool_slot.size):
+    n_slots, shape = layout.pool_slot.size, column.values.shape[1:]
+    values = column.values if by_node is None else by_node
+    fill: Any = column.fill
+    if by_node is None and callable(fill):
+        # Only instructions that came in are filled; without any, nobody need be asked.
+        has_new = n_slots and int(layout.pool_slot.max()) >= n_old
+        fill = column.fill_for(insns) if has_new else 0
+    out = np.empty((n_slots, *shape), values.dtype)
+    for part in isa.portions(n_slots):
         pool_slot, here = layout.pool_slot[part], out[part]
-        is_new = pool_slot >= n_old
-        here[~is_new] = column.values[pool_slot[~is_new]]
-        if is_new.any():
-            here[is_new] = column.fill if fresh is None else fresh[part][is_new]
+        values.take(pool_slot, axis=0, mode="clip", out=here)
+        if by_node is None:
+            is_new = (pool_slot >= n_old).reshape(-1, *(1 for _ in shape))
+            given = fill[part] if isinstance(fill, np.ndarray) else fill
+            np.copyto(here, given, where=is_new, casting="unsafe")
     return Column(out, column.fill)

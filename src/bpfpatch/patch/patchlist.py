@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bpfpatch.errors import OptionError
 from bpfpatch.program import Anchor, Column, Program, check_references
-from bpfpatch.program.types import LOST, Insns, Mask, Slots, compress, frozen
+from bpfpatch.program.types import LOST, Insns, Mask, Slots, compress, frozen, gather
 
 from .attached import AttachedRows
 from .body import EMPTY, Body, bodies_of
@@ -176,9 +176,10 @@ class PatchList:
         """
         sites = self._sites(site)
         self.flush()
-        for name, column in self._fills.items():
-            if callable(column.fill):  # it sees an instruction as it was when it came in
-                self.aux(name)
+        if int(sites.max(initial=0)) >= len(self.program):
+            for name, column in self._fills.items():
+                if callable(column.fill):  # it sees an instruction as it was when it came in
+                    self.aux(name)
         self._pool.write(sites, self._checks.changed(sites, Change.of(fields, sites.size)))
         self._modified.append(sites)
 
@@ -309,19 +310,30 @@ class PatchList:
             OptionError: no such column.
         """
         if name not in self._fills:
-            known = ", ".join(sorted(self._fills)) or "none"
-            raise OptionError(f"no column {name!r}; there are: {known}")
+            names = ", ".join(sorted(self._fills)) or "none"
+            raise OptionError(f"no column {name!r}; there are: {names}")
         self.flush()
         column = self._fills[name]
-        values = self._columns.get(name)
-        if values is None:
-            values = column.values.copy()
-        n_known = len(values)
-        if n_known < self._pool.size:
-            fresh = column.fill_for(self._pool.span(n_known))
-            values = np.concatenate([values, fresh])
+        known = self._columns.get(name, column.values)
+        if name in self._columns and len(known) == self._pool.size:
+            return known
+        values = np.empty((self._pool.size, *known.shape[1:]), known.dtype)
+        values[: len(known)] = known
+        if len(known) < len(values):
+            values[len(known) :] = column.fill_for(self._pool.span(len(known)))
         self._columns[name] = values
         return values
+
+    def aux_at(self, name: str, nodes: Slots) -> NDArray[Any]:
+        """A column at (n,) nodes, to read: ``aux(name)[nodes]`` without a copy of the column.
+
+        Raises:
+            OptionError: no such column.
+        """
+        is_given = name in self._fills and name not in self._columns
+        if is_given and int(nodes.max(initial=0)) < len(self.program):
+            return gather(self._fills[name].values, nodes)
+        return gather(self.aux(name), nodes)
 
     def add_column(self, name: str, column: Column) -> None:
         """Add a column, or put it in place of one; ``values`` are the original program's.

@@ -41,10 +41,19 @@ class Layout:
             return
         is_wide = pool[: state.n_pool].view(isa.INSN)["code"] == isa.LD_IMM64
         is_wide = gather(is_wide, state.order)
-        width = is_wide + np.int32(1)
-        self._start = np.cumsum(width, dtype=np.int32) - width
-        self.pool_slot = np.repeat(state.order, width)
-        self.pool_slot[self._start[is_wide] + 1] += 1
+        self._start = np.empty(state.order.size, np.int32)
+        n_slots = state.order.size + int(np.count_nonzero(is_wide))
+        self.pool_slot = np.empty(n_slots, np.int32)
+        first = 0
+        # In portions: NumPy makes eight bytes of each width.
+        for part in isa.portions(state.order.size):
+            width = is_wide[part] + np.int32(1)
+            start = np.cumsum(width, dtype=np.int32) - width
+            here = np.repeat(state.order[part], width)
+            here[start[is_wide[part]] + 1] += 1
+            self.pool_slot[first : first + here.size] = here
+            self._start[part] = start + np.int32(first)
+            first += here.size
 
     def insns(self, pool: NDArray[np.uint64]) -> Insns:
         """(n,) the instructions; they stay as they are, whatever becomes of the pool."""

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from bpfpatch import isa
+from bpfpatch.errors import OptionError
 from bpfpatch.isa import R1, R2, concat
 from bpfpatch.patch import Body, CodeView, Insn, PatchList
-from bpfpatch.program import INSERTED, LOST, Program
+from bpfpatch.program import INSERTED, LOST, Column, Program
 from support.rewrite import program
 
 TEXT = """
@@ -280,3 +281,18 @@ def test_view_of_a_short_program(n_exits):
     assert patches.view().land.tolist()[:3] == [0, LOST, 2]
     assert patches.linearize().remap.land.tolist()[:3] == [0, LOST, 2]
     assert patches.linearize().remap.entry.tolist()[:3] == [0, LOST, 2]
+
+
+def test_column_at_nodes() -> None:
+    """It is what the whole column says at them, before and after somebody writes to it."""
+    column = Column(np.array([[1, 2], [3, 4]], np.int16), fill=7)
+    given = Program(np.concatenate([isa.mov(isa.R0, 0), isa.exit_()]), columns={"pair": column})
+    patches = PatchList(given)
+    assert patches.aux_at("pair", np.array([1, 0, 1])).tolist() == [[3, 4], [1, 2], [3, 4]]
+    new = patches.insert_before(0, Body.of(isa.mov(isa.R1, 0)))
+    assert patches.aux_at("pair", np.array([new, 0])).tolist() == [[7, 7], [1, 2]]
+    patches.aux("pair")[0] = 9
+    assert patches.aux_at("pair", np.array([0])).tolist() == [[9, 9]]
+    assert patches.linearize().program.columns["pair"].values.tolist() == [[7, 7], [9, 9], [3, 4]]
+    with pytest.raises(OptionError, match="no column 'other'; there are: pair"):
+        patches.aux_at("other", np.array([0]))
