@@ -1,20 +1,39 @@
 """Rewriting passes, and pipelines of them."""
 
+from typing import TYPE_CHECKING, Any
+
 from .base import Pass, register, registered
-from .blind import Blind
-from .cover import Cover
-from .ctx_access import CtxAccess
-from .dce import Dce
-from .fastcall import Fastcall
-from .fixup_calls import FixupCalls
-from .inline_loop import InlineLoop
-from .nops import Nops
+from .builtin import CLASSES, built_in
 from .pipeline import PassReport, Pipeline, Report, Result
 from .setting import ObjectEdit, Setting
-from .sprinkle import Sprinkle
 from .target import ARCHES, Arch, Target
-from .trace import Trace
-from .zext import Zext
+
+if TYPE_CHECKING:
+    from .blind import Blind
+    from .cover import Cover
+    from .ctx_access import CtxAccess
+    from .dce import Dce
+    from .fastcall import Fastcall
+    from .fixup_calls import FixupCalls
+    from .inline_loop import InlineLoop
+    from .nops import Nops
+    from .sprinkle import Sprinkle
+    from .trace import Trace
+    from .zext import Zext
+
+_NAMES = {cls: name for name, cls in CLASSES.items()}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a pass's class when it is first used."""
+    if name not in _NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return built_in(_NAMES[name])
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
 
 __all__ = [
     "ARCHES",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Final, Self, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Final, Self, TypeVar, Union, get_args, get_ori
 from bpfpatch.errors import OptionError
 from bpfpatch.patch import PatchList
 
+from .builtin import CLASSES, built_in
 from .setting import Setting
 
 
@@ -147,6 +148,8 @@ def register(cls: PassType) -> PassType:
                 f"or one of them | None, not {types[option.name]}"
             )
     known = _REGISTRY.get(name)
+    if known is None and name in CLASSES and not _is_built_in(cls):
+        known = built_in(name)
     if known is not None and _home(known) != _home(cls):
         raise OptionError(f"two passes are called {name!r}: {known!r} and {cls!r}")
     _REGISTRY[name] = cls
@@ -159,9 +162,29 @@ def _home(cls: type[Pass]) -> tuple[str, str]:
     return getattr(module, "__file__", None) or cls.__module__, cls.__qualname__
 
 
-def registered() -> dict[str, type[Pass]]:
+def _is_built_in(cls: type[Pass]) -> bool:
+    return cls.__module__.startswith(f"{__package__}.")
+
+
+class _Passes(Mapping[str, type[Pass]]):
+    """Passes by name, in order of names; those that come with the package are imported late."""
+
+    def __init__(self, loaded: Mapping[str, type[Pass]]) -> None:
+        self._loaded = dict(loaded)
+
+    def __getitem__(self, name: str) -> type[Pass]:
+        return self._loaded[name] if name in self._loaded else built_in(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._loaded.keys() | CLASSES.keys()))
+
+    def __len__(self) -> int:
+        return len(self._loaded.keys() | CLASSES.keys())
+
+
+def registered() -> Mapping[str, type[Pass]]:
     """All registered passes by name, in order of names."""
-    return dict(sorted(_REGISTRY.items()))
+    return _Passes(_REGISTRY)
 
 
 def _is_required(option: dataclasses.Field[Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -15,7 +16,7 @@ from bpfpatch.errors import OptionError, UnsupportedError, Where
 from bpfpatch.facts import MEM_TYPE, MemType, ProgType
 from bpfpatch.facts.layouts import Layouts
 from bpfpatch.patch import Body, CodeView, PatchList
-from bpfpatch.program.types import Mask, Slots
+from bpfpatch.program.types import Mask, Slots, gather
 
 from .base import Pass, register
 from .ctx import Context, Converter, context_of
@@ -24,6 +25,7 @@ from .ctx.access import LDX, MEM, MEMSX, MODE, ST, STX, Access, with_registers
 from .ctx.form import Scene, make
 from .ctx.sock import SOCK, TCP_SOCK
 from .ctx.xdp import XDP_SOCK
+from .search import CodeIndex, groups
 from .setting import Setting
 from .target import Target
 
@@ -78,12 +80,14 @@ class CtxAccess(Pass):
         if is_internal:
             tables |= _POINTED
         sites = _Sites.of(code, [int(kind) for kind in tables])
+        equal = sites.groups()
         converters = [Converter(table, layouts, constants) for table in tables.values()]
-        converters = [_aware(one, row, sites, layouts) for row, one in enumerate(converters)]
-        work = [_group(patches, converters, sites, rows) for rows in sites.groups()]
+        converters = [_aware(one, row, sites, equal, layouts) for row, one in enumerate(converters)]
+        work = [_group(patches, converters, sites, rows) for rows in equal]
         if own and own.prologue and _writes_packets(code, setting.target.btf):
             patches.prepend(int(code.view.node[0]), _prologue(own, layouts))
-        _replace(patches, [part for parts in work for part in parts])
+        for edit in (part for parts in work for part in parts):
+            patches.replace(edit.nodes, edit.body, edit.imms)
 
     def _context(self, code: _Code, setting: Setting) -> Context | None:
         """The table for the program's own context; None for none."""
@@ -125,32 +129,41 @@ class _Code:
 
     Attributes:
         view: the code.
-        code: (n,) opcodes.
+        index: its opcodes.
         mem: (n,) `MemType` numbers; 0 at second slots of ld_imm64.
     """
 
     view: CodeView
-    code: NDArray[np.uint8]
+    index: CodeIndex
     mem: NDArray[np.uint8]
 
     @classmethod
     def of(cls, patches: PatchList) -> _Code:
         view = patches.view()
-        mem = patches.aux(MEM_TYPE)[view.node]
+        mem = patches.aux_at(MEM_TYPE, view.node)
         mem[view.node < 0] = 0
-        return cls(view, view.insns["code"].copy(), mem)
+        return cls(view, CodeIndex(view), mem)
 
-    def loads(self) -> Mask:
-        """(n,) plain and sign-extending loads."""
-        mode = self.code & MODE
-        found: Mask = (self.code & 7 == LDX) & ((mode == MEM) | (mode == MEMSX))
-        return found
+    def through(self, kinds: Iterable[int]) -> Slots:
+        """(k,) slots of what goes through pointers of some kinds, ascending."""
+        found = np.zeros(self.mem.size, bool)
+        for kind in kinds:
+            found |= self.mem == kind
+        return np.flatnonzero(found).astype(np.int32)
 
-    def stores(self) -> Mask:
-        """(n,) plain stores."""
-        kind = self.code & 7
-        found: Mask = ((kind == ST) | (kind == STX)) & (self.code & MODE == MEM)
-        return found
+
+def _is_load(codes: NDArray[np.uint8]) -> Mask:
+    """(k,) plain and sign-extending loads."""
+    mode = codes & MODE
+    found: Mask = (codes & 7 == LDX) & ((mode == MEM) | (mode == MEMSX))
+    return found
+
+
+def _is_store(codes: NDArray[np.uint8]) -> Mask:
+    """(k,) plain stores."""
+    kind = codes & 7
+    found: Mask = ((kind == ST) | (kind == STX)) & (codes & MODE == MEM)
+    return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -165,16 +178,20 @@ class _Sites:
 
     node: Slots
     insn: isa.Insns
-    table: NDArray[np.int64]
+    table: NDArray[np.uint8]
 
     @classmethod
     def of(cls, code: _Code, kinds: list[int]) -> _Sites:
         """All accesses through pointers of some kinds."""
-        row = np.full(256, -1, np.int64)
+        at = code.through(kinds)
+        codes = gather(code.index.codes, at)
+        is_access = _is_load(codes) | _is_store(codes)
+        if not is_access.all():
+            at = at[is_access]
+        row = np.zeros(256, np.uint8)
         row[kinds] = np.arange(len(kinds))
-        table = row[code.mem]
-        at = np.flatnonzero((table >= 0) & (code.loads() | code.stores()))
-        return cls(code.view.node[at], code.view.insns[at], table[at])
+        words = gather(isa.words(code.view.insns), at)
+        return cls(gather(code.view.node, at), words.view(isa.INSN), row[gather(code.mem, at)])
 
     def access(self, row: int) -> Access:
         """The access in a row."""
@@ -182,15 +199,12 @@ class _Sites:
         regs = int(insn["regs"])
         return Access(int(insn["code"]), int(insn["off"]), regs & 0xF == regs >> 4)
 
-    def groups(self) -> list[NDArray[np.int64]]:
+    def groups(self) -> list[NDArray[np.int32]]:
         """Rows of equal accesses: same table, place, opcode and registers."""
-        if not self.node.size:
-            return []
-        words = isa.words(self.insn) & np.uint64(0xFFFFFFFF)  # all but the immediate
-        key = words | self.table.astype(np.uint64) << np.uint64(32)
-        order = np.argsort(key, kind="stable")
-        cuts = np.flatnonzero(np.diff(key[order])) + 1
-        return np.split(order, cuts)
+        keys = isa.words(self.insn) & np.uint64(0xFFFFFFFF)  # all but the immediate
+        if self.table.any():
+            keys |= self.table.astype(np.uint64) << np.uint64(32)
+        return [rows for _, rows in groups(keys, np.arange(self.node.size, dtype=np.int32))]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -200,31 +214,34 @@ class _Edit:
     Attributes:
         nodes: (s,) sites.
         body: what comes in their place.
-        imm_slot: the slot of the body that stores the site's immediate, or -1.
-        imms: (s,) the immediates.
+        imms: by slot of the body, (s,) immediates: of a store, those of the sites.
     """
 
     nodes: Slots
     body: Body
-    imm_slot: int
-    imms: NDArray[np.int32]
+    imms: dict[int, NDArray[np.int32]] | None = None
 
 
-def _aware(one: Converter, table: int, sites: _Sites, layouts: Layouts) -> Converter:
+def _aware(
+    one: Converter,
+    table: int,
+    sites: _Sites,
+    equal: list[NDArray[np.int32]],
+    layouts: Layouts,
+) -> Converter:
     """The same, or the table for programs that know more."""
     known = one.context
     if known.aware is None:
         return one
-    rows = np.flatnonzero(sites.table == table)
-    words = isa.words(sites.insn[rows]) & np.uint64(0xFFFF00FF)  # opcode and place
-    _, first = np.unique(words, return_index=True)
-    if any(one.reads(sites.access(int(rows[at])), known.aware_field) for at in first):
+    firsts = [int(rows[0]) for rows in equal]
+    accesses = [sites.access(row) for row in firsts if sites.table[row] == table]
+    if any(one.reads(access, known.aware_field) for access in accesses):
         return Converter(known.aware, layouts, one.constants)
     return one
 
 
 def _group(
-    patches: PatchList, converters: list[Converter], sites: _Sites, rows: NDArray[np.int64]
+    patches: PatchList, converters: list[Converter], sites: _Sites, rows: NDArray[np.int32]
 ) -> list[_Edit]:
     """What becomes of equal accesses."""
     first = int(rows[0])
@@ -237,31 +254,20 @@ def _group(
         raise UnsupportedError(f"{_where(patches, int(sites.node[first]))}: {error}") from error
     regs = int(sites.insn["regs"][first])
     body = Body(with_registers(insns, regs & 0xF, regs >> 4))
-    nodes, imms = sites.node[rows], sites.insn["imm"][rows]
+    nodes = sites.node if rows.size == sites.node.size else sites.node[rows]
     if not access.is_imm:
-        return [_Edit(nodes, body, -1, imms)]
-    # The immediate is put in afterwards: sites with different ones share a body.
+        return [_Edit(nodes, body)]
+    # The immediate comes with the edit: sites with different ones share a body.
     (at,) = np.flatnonzero((insns["code"] & 7 == ST) & (insns["code"] & MODE == MEM)).tolist()
+    imms = sites.insn["imm"][rows]
     if span.field.store_below is None:
-        return [_Edit(nodes, body, at, imms)]
+        return [_Edit(nodes, body, {at: imms})]
     skips = imms >= span.field.store_below
     parts = [
-        _Edit(nodes[~skips], body, at, imms[~skips]),
-        _Edit(nodes[skips], Body.of(isa.nop()), -1, imms[skips]),
+        _Edit(nodes[~skips], body, {at: imms[~skips]}),
+        _Edit(nodes[skips], Body.of(isa.nop())),
     ]
     return [part for part in parts if part.nodes.size]
-
-
-def _replace(patches: PatchList, work: list[_Edit]) -> None:
-    """Make all edits, then put all immediates in at once."""
-    nodes, imms = [], []
-    for edit in work:
-        first = patches.replace(edit.nodes, edit.body)
-        if edit.imm_slot >= 0:
-            nodes.append(first + edit.imm_slot)
-            imms.append(edit.imms)
-    if nodes:
-        patches.modify(np.concatenate(nodes), imm=np.concatenate(imms))
 
 
 def _where(patches: PatchList, node: int) -> Where:
@@ -275,20 +281,24 @@ def _probe(patches: PatchList, code: _Code) -> None:
 
     Source: linux v6.18, kernel/bpf/verifier.c, convert_ctx_accesses().
     """
-    is_load, is_store = code.loads(), code.stores()
-    mode = code.code & MODE
+    at = code.through((MemType.BTF_ID_PROBE, MemType.ARENA))
+    if not at.size:
+        return
+    codes, is_arena = code.index.codes[at], code.mem[at] == MemType.ARENA
+    is_load, is_store = _is_load(codes), _is_store(codes)
+    mode = codes & MODE
     signed = is_load & (mode == MEMSX)
-    gone, arena = code.mem == MemType.BTF_ID_PROBE, code.mem == MemType.ARENA
-    is_atomic = (code.code & 7 == STX) & (mode == _ATOMIC)
+    is_atomic = (codes & 7 == STX) & (mode == _ATOMIC)
     new = mode.copy()
-    new[gone & is_load] = _PROBE_MEM
-    new[gone & signed] = _PROBE_MEMSX
-    new[arena & (is_load | is_store)] = _PROBE_MEM32
-    new[arena & signed] = _PROBE_MEM32SX
-    new[arena & is_atomic] = _PROBE_ATOMIC
-    at = np.flatnonzero(new != mode)
-    if at.size:
-        patches.modify(code.view.node[at], code=(code.code & ~np.uint8(MODE) | new)[at])
+    new[~is_arena & is_load] = _PROBE_MEM
+    new[~is_arena & signed] = _PROBE_MEMSX
+    new[is_arena & (is_load | is_store)] = _PROBE_MEM32
+    new[is_arena & signed] = _PROBE_MEM32SX
+    new[is_arena & is_atomic] = _PROBE_ATOMIC
+    changes = new != mode
+    if changes.any():
+        wanted = (codes & ~np.uint8(MODE) | new)[changes]
+        patches.modify(code.view.node[at[changes]], code=wanted)
 
 
 def _writes_packets(code: _Code, btf: Btf | None) -> bool:
@@ -296,11 +306,11 @@ def _writes_packets(code: _Code, btf: Btf | None) -> bool:
 
     Source: linux v6.18, kernel/bpf/verifier.c, may_access_direct_pkt_data() and its callers.
     """
-    is_packet = (code.mem == MemType.PACKET) | (code.mem == MemType.PACKET_META)
-    if (code.stores() & is_packet).any():
+    at = code.through((MemType.PACKET, MemType.PACKET_META))
+    if _is_store(code.index.codes[at]).any():
         return True
-    calls = isa.is_kfunc_call(code.view.insns)
-    if btf is None or not calls.any():
+    calls = code.index.kfunc_calls
+    if btf is None or not calls.size:
         return False
     wanted = btf.find(_SLICE_RDWR, Kind.FUNC)
     return bool(np.isin(code.view.insns["imm"][calls], wanted).any())

@@ -21,6 +21,7 @@ from bpfpatch.program.types import Insns, Mask, Slots
 
 from .base import Pass, register
 from .fixups.depths import set_stack_depths, stack_depths
+from .search import CodeIndex
 from .setting import Setting
 from .sites import indirect_targets
 
@@ -111,9 +112,8 @@ class _Calls:
     @classmethod
     def of(cls, view: CodeView, setting: Setting) -> _Calls:
         """All helper and kfunc calls of a view."""
-        insns = view.insns
-        helpers = np.flatnonzero(isa.is_helper_call(insns)).astype(np.int32)
-        kfuncs = np.flatnonzero(isa.is_kfunc_call(insns) & (insns["off"] == 0)).astype(np.int32)
+        insns, code = view.insns, CodeIndex(view)
+        helpers, kfuncs = code.helper_calls, code.kfunc_calls
         clobbers, is_fast = _of_helpers(insns[helpers], setting)
         if not kfuncs.size:
             return cls(helpers, clobbers, is_fast)

@@ -15,6 +15,7 @@ from bpfpatch.program.types import LOST, Mask
 
 from .base import Pass, register
 from .fixups.depths import set_stack_depths, stack_depths
+from .search import CodeIndex
 
 MAX_LOOPS: Final = 8 * 1024 * 1024
 _LOOP: Final = isa.HELPER_IDS["loop"]
@@ -44,12 +45,18 @@ class InlineLoop(Pass):
     def run(self, patches: PatchList) -> None:
         """Replace the calls that the column ``callback`` names."""
         view = patches.view()
-        callback = np.where(view.node >= 0, patches.aux(CALLBACK)[view.node], NONE)
-        is_call = isa.is_helper_call(view.insns) & (view.insns["imm"] == _LOOP)
-        sites = np.flatnonzero(is_call & (callback != NONE)).astype(np.int32)
+        calls = CodeIndex(view).helper_calls
+        calls = calls[view.insns["imm"][calls] == _LOOP]
+        if not calls.size:
+            return
+        callback = patches.aux_at(CALLBACK, view.node)
+        callback[view.node < 0] = NONE
+        sites = calls[callback[calls] != NONE]
         if not sites.size:
             return
-        heads = _heads(view, callback, ~is_call & (callback != NONE))
+        is_load = callback != NONE
+        is_load[calls] = False
+        heads = _heads(view, callback, is_load)
         depths = stack_depths(patches)
         row = view.subprog[view.subprog_of(sites)]
         depths[np.unique(row)] += _SAVED

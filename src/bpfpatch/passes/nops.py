@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from bpfpatch import isa
 from bpfpatch.patch import CodeView, PatchList
-from bpfpatch.program.types import Mask, Slots
+from bpfpatch.program.types import Mask, Slots, gather
 
 from .base import Pass, register
+
+_MAY_GOTO: Final = next(one.code for one in isa.OPCODES if one.name == "may_goto")
 
 
 @register
@@ -38,7 +41,7 @@ class Nops(Pass):
     def run(self, patches: PatchList) -> None:
         """Delete them all."""
         view = patches.view()
-        patches.delete(view.node[nop_slots(view, once=self.once)])
+        patches.delete(gather(view.node, nop_slots(view, once=self.once)))
 
 
 def nop_slots(view: CodeView, *, once: bool = False) -> Slots:
@@ -48,26 +51,38 @@ def nop_slots(view: CodeView, *, once: bool = False) -> Slots:
         view: the code.
         once: whether to find what the kernel finds in its one pass, see `Nops`.
     """
-    is_jump = ~view.ref_is_entry
-    slot, target = view.ref_slot[is_jump], view.ref_target[is_jump]
-    is_may = isa.is_may_goto(view.insns)
-    plain = isa.is_uncond_jump(view.insns) | is_may
-    if once:
-        plain &= view.insns["code"] != isa.GOTOL
-    # One that leaves its subprog is a mistake, and the subprog's end: not ours to hide.
-    ahead = plain[slot] & (target > slot) & (view.subprog_of(slot) == view.subprog_of(target))
-    slot, target = slot[ahead], target[ahead]
+    slot, target, is_may = _candidates(view, once=once)
+    is_near = target == slot + 1
+    if is_near.all():
+        return slot
     # Only a jump over other candidates, and nothing else, can be one.
-    others = np.ones(len(view) + 1, np.int32)
-    others[slot] = 0
-    others_before = np.cumsum(others) - others
-    near = others_before[target] == others_before[slot + 1]
+    far = np.flatnonzero(~is_near)
+    n_between = np.searchsorted(slot, target[far]) - far - 1
+    is_near[far] = n_between == target[far] - slot[far] - 1
     if once:
-        return _sweep(slot[near], target[near], is_may[slot[near]], len(view))
-    return _settle(slot[near], target[near], len(view))
+        slot, target, is_may = slot[is_near], target[is_near], is_may[is_near]
+        found: Slots = slot[_sweep(slot, target, is_may)]
+    else:
+        found = slot[_settle(slot, target, is_near)]
+    return found
 
 
-def _sweep(slot: Slots, target: Slots, is_may: Mask, n_slots: int) -> Slots:
+def _candidates(view: CodeView, *, once: bool) -> tuple[Slots, Slots, Mask]:
+    """Unconditional jumps ahead, in order: their slots, their targets, which are `may_goto`."""
+    is_ahead = ~view.ref_is_entry & (view.ref_target > view.ref_slot)
+    slot, target = view.ref_slot[is_ahead], view.ref_target[is_ahead]
+    codes = view.insns["code"][slot]
+    is_may = codes == _MAY_GOTO
+    fits = (codes == isa.JA) | is_may
+    if not once:
+        fits |= codes == isa.GOTOL
+    # One that leaves its subprog is a mistake, and the subprog's end: not ours to hide.
+    if len(view.starts) > 1:
+        fits &= view.subprog_of(slot) == view.subprog_of(target)
+    return slot[fits], target[fits], is_may[fits]
+
+
+def _sweep(slot: Slots, target: Slots, is_may: Mask) -> Mask:
     """What one pass from front to back finds that looks back behind each `may_goto +0`.
 
     In plain Python, on code that shrinks meanwhile::
@@ -79,43 +94,49 @@ def _sweep(slot: Slots, target: Slots, is_may: Mask, n_slots: int) -> Slots:
             was_may = is_may_goto(code.pop(at))
             if was_may and at > 0:
                 at -= 1
+
+    What it comes to for the first time is a nop if it leads to the next slot: all that is
+    behind is still there. The looks back are for jumps that stayed, and end at what is no jump.
+
+    Args:
+        slot: (k,) candidates over nothing but candidates, ascending.
+        target: (k,) where they go.
+        is_may: (k,) which are `may_goto`.
     """
-    next_kept = list(range(n_slots + 1))
-    rows = zip(slot.tolist(), target.tolist(), is_may.tolist(), strict=True)
-    passed: list[tuple[int, int, bool]] = []  # those that stayed so far, the latest last
-    found: list[int] = []
-    for row in rows:
-        if _ahead(next_kept, row[0]) < row[1]:
-            passed.append(row)
+    is_gone: Mask = target == slot + 1
+    run = np.cumsum(np.append(False, slot[1:] != slot[:-1] + 1), dtype=np.int32)
+    has_stayed = np.zeros(run.size, bool)
+    has_stayed[run[~is_gone]] = True
+    rows = np.flatnonzero((~is_gone | is_may) & has_stayed[run])
+    stayed: list[int] = []  # the latest last
+    for row, was_gone in zip(rows.tolist(), is_gone[rows].tolist(), strict=True):
+        if not was_gone:
+            stayed.append(row)
             continue
-        next_kept[row[0]] = row[0] + 1
-        found.append(row[0])
-        was_may, ahead = row[2], _ahead(next_kept, row[0])
-        # The very one in front may now lead to the next instruction.
-        while was_may and passed and passed[-1][1] <= ahead == _ahead(next_kept, passed[-1][0]):
-            at, _, was_may = passed.pop()
-            next_kept[at] = at + 1
-            found.append(at)
-    return np.array(sorted(found), np.int32)
+        was_may = True
+        while was_may and stayed and run[stayed[-1]] == run[row]:
+            if target[stayed[-1]] > slot[row] + 1:
+                break
+            back = stayed.pop()
+            is_gone[back], was_may = True, is_may[back]
+    return is_gone
 
 
-def _ahead(next_kept: list[int], at: int) -> int:
-    """The first slot behind one that is still there."""
-    ahead = at + 1
-    while next_kept[ahead] != ahead:
-        next_kept[ahead] = next_kept[next_kept[ahead]]
-        ahead = next_kept[ahead]
-    return ahead
+def _settle(slot: Slots, target: Slots, is_near: Mask) -> Mask:
+    """Those between which and their target all goes: in the end nothing is.
 
-
-def _settle(slot: Slots, target: Slots, n_slots: int) -> Slots:
-    """Of forward jumps, those between which and their target all goes: in the end nothing is."""
-    next_kept = list(range(n_slots + 1))
-    found: list[int] = []
-    rows = zip(slot[::-1].tolist(), target[::-1].tolist(), strict=True)
-    for at, goal in rows:  # backwards: what lies ahead is settled
-        ahead = _ahead(next_kept, at)
-        if ahead >= goal:
-            next_kept[at] = ahead
-            found.append(at)
-    return np.array(found[::-1], np.int32)
+    Args:
+        slot: (k,) candidates, ascending.
+        target: (k,) where they go.
+        is_near: (k,) those over nothing but candidates.
+    """
+    is_gone = is_near.copy()
+    far = np.flatnonzero(target > slot + 1)[::-1]  # backwards: what lies ahead is settled
+    rows = zip(far.tolist(), slot[far].tolist(), target[far].tolist(), strict=True)
+    next_kept = int(target[far].max())
+    for row, at, goal in rows:
+        if is_near[row] and next_kept >= goal:
+            continue
+        is_gone[row] = False
+        next_kept = at
+    return is_gone

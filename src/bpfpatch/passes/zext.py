@@ -14,9 +14,10 @@ from bpfpatch.analysis.liveness import defined_registers, upper_halves_read
 from bpfpatch.errors import OptionError
 from bpfpatch.facts import MEM_TYPE, ZEXT_DST, MemType
 from bpfpatch.patch import Body, CodeView, PatchList
-from bpfpatch.program.types import Mask, Slots
+from bpfpatch.program.types import Mask, Slots, gather
 
 from .base import Pass, register
+from .search import CodeIndex, Opcodes, groups
 from .setting import Setting
 from .sites import indirect_targets
 
@@ -26,6 +27,8 @@ _LOAD32: Final = 0x61
 _CMPXCHG: Final = 0xF1
 _MARK: Final = 1
 """The imm of a `w1 = w1` that a JIT which extends by itself may leave out."""
+
+_NARROW: Final = Opcodes(lambda opcode: opcode.defines_32)
 
 
 @register
@@ -70,98 +73,109 @@ class Zext(Pass):
                 "pass zext: random=true makes the kernel's own form, which bpf(2) refuses; "
                 "ask for it with Target.internal()"
             )
+        # For what it is to load, such a kernel takes care of cmpxchg by itself.
+        is_free = not (self.force or target.arch.needs_zext)
+        if is_free and target.is_loadable:
+            return
         view = patches.view()
+        code = CodeIndex(view)
+        sites = _cmpxchg(view, code) if is_free else code.find(_NARROW)
+        if not (sites.size or self.random):
+            return
         is_read = _upper_half_is_read(patches, view)
-        wanted = is_read & ~_is_extended(view, None if target.is_loadable else _MARK)
+        extended = _extended(view, code, None if target.is_loadable else _MARK)
+        wanted = sites[is_read[sites] & ~extended[sites]]
         if target.is_loadable:
-            wanted &= ~_may_be_address(patches, view)
-        if not (self.force or target.arch.needs_zext):
-            # For what it is to load, such a kernel takes care of that one by itself.
-            wanted &= _is_cmpxchg(view) if not target.is_loadable else False
-        others = isa.defines_32(view.insns) & ~is_read & _may_be_spoilt(patches, view)
+            wanted = wanted[~_may_be_address(patches, view, wanted)]
         for number, slots in _by_register(view, wanted):
             mark = 0 if target.is_loadable else _MARK
             body = Body.of(isa.make(_MOV32_REG, number, number, imm=mark))
-            patches.insert_after(view.node[slots], body)
+            patches.insert_after(gather(view.node, slots), body)
         if self.random:
+            others = code.find(_NARROW)
+            others = others[~is_read[others] & _may_be_spoilt(patches, view, others)]
             _spoil(patches, view, others, np.random.default_rng(self.seed))
 
 
-def _is_cmpxchg(view: CodeView) -> Mask:
-    """(n,) 32-bit cmpxchg, but for those in an arena."""
-    insns = view.insns
-    is_it: Mask = (insns["code"] == _ATOMIC32) & (insns["imm"] == _CMPXCHG) & (view.node >= 0)
-    return is_it
-
-
-def _upper_half_is_read(patches: PatchList, view: CodeView) -> Mask:
-    """(n,) whether the upper half of the 32 bits that each defines is read."""
-    if ZEXT_DST not in patches.program.columns:
-        blocks = Blocks.of(view, indirect_targets(patches.program, view))
-        return upper_halves_read(view, blocks)
-    out: Mask = patches.aux(ZEXT_DST)[view.node] & isa.defines_32(view.insns)
-    return out
-
-
-def _is_extended(view: CodeView, imm: int | None) -> Mask:
-    """(n,) whether a zero extension of the very register is, or follows, an instruction.
-
-    Args:
-        view: the code.
-        imm: what the extension's imm has to be; None for anything.
-    """
-    insns = view.insns
-    number = isa.dst(insns)
-    is_zext = (insns["code"] == _MOV32_REG) & (number == isa.src(insns)) & (insns["off"] == 0)
-    is_zext &= view.node >= 0
-    if imm is not None:
-        is_zext &= insns["imm"] == imm
-    extended = np.where(is_zext, np.uint16(1) << number, np.uint16(0)).astype(np.uint16)
-    following = np.append(extended[1:], np.uint16(0))[: len(view)]
-    out: Mask = is_zext | ((following & defined_registers(insns)) != 0)
-    return out
-
-
-def _may_be_address(patches: PatchList, view: CodeView) -> Mask:
-    """(n,) 32-bit loads that may be of a context's field, which may be an address for all that.
-
-    The verifier would take what comes out of an extension for a number.
-    """
-    insns = view.insns
-    is_load = (insns["code"] == _LOAD32) & (view.node >= 0)
-    if MEM_TYPE not in patches.program.columns:
-        stays: Mask = is_load & (isa.src(insns) != isa.R10)
-        return stays
-    kind = patches.aux(MEM_TYPE)[view.node]
-    found: Mask = is_load & ((kind == MemType.CTX) | (kind == MemType.UNKNOWN))
-    found &= isa.src(insns) != isa.R10
+def _cmpxchg(view: CodeView, code: CodeIndex) -> Slots:
+    """(k,) 32-bit cmpxchg, but for those in an arena."""
+    sites = np.flatnonzero(code.codes == _ATOMIC32).astype(np.int32)
+    found: Slots = sites[view.insns["imm"][sites] == _CMPXCHG]
     return found
 
 
-def _may_be_spoilt(patches: PatchList, view: CodeView) -> Mask:
-    """(n,) all but loads from a context, which the kernel may have made wider."""
-    if MEM_TYPE not in patches.program.columns:
-        return np.ones(len(view), bool)
-    is_ctx = patches.aux(MEM_TYPE)[view.node] == MemType.CTX
-    out: Mask = ~(is_ctx & isa.is_load(view.insns))
+def _upper_half_is_read(patches: PatchList, view: CodeView) -> Mask:
+    """(n,) whether the upper half of what defines 32 bits is read; anything elsewhere."""
+    if ZEXT_DST not in patches.program.columns:
+        blocks = Blocks.of(view, indirect_targets(patches.program, view))
+        return upper_halves_read(view, blocks)
+    return patches.aux_at(ZEXT_DST, view.node)
+
+
+def _extended(view: CodeView, code: CodeIndex, imm: int | None) -> Mask:
+    """(n,) what is, or is followed by, a zero extension of the very register that it defines.
+
+    Args:
+        view: the code.
+        code: its opcodes.
+        imm: what the extension's imm has to be; None for anything.
+    """
+    moves = np.flatnonzero(code.codes == _MOV32_REG).astype(np.int32)
+    some = view.insns[moves]
+    number = isa.dst(some)
+    is_zext = (number == isa.src(some)) & (some["off"] == 0)
+    if imm is not None:
+        is_zext &= some["imm"] == imm
+    moves, number = moves[is_zext], number[is_zext]
+    before = moves - 1
+    # In front of each is no ld_imm64's first slot, and a second one is no instruction.
+    has_one = (moves > 0) & (view.node[before] >= 0)
+    before, number = before[has_one], number[has_one]
+    fits = defined_registers(view.insns[before]) & (np.uint16(1) << number) != 0
+    out = np.zeros(len(view), bool)
+    out[moves] = True
+    out[before[fits]] = True
     return out
 
 
-def _by_register(view: CodeView, wanted: Mask) -> Iterator[tuple[int, Slots]]:
-    """The wanted slots, by the register that they define."""
-    slots = np.flatnonzero(wanted)
-    defined = defined_registers(view.insns[slots]) if slots.size else np.zeros(0, np.uint16)
-    for bit in np.unique(defined).tolist():
-        yield bit.bit_length() - 1, slots[defined == bit]
+def _may_be_address(patches: PatchList, view: CodeView, slots: Slots) -> Mask:
+    """(k,) 32-bit loads that may be of a context's field, which may be an address for all that.
+
+    The verifier would take what comes out of an extension for a number.
+    """
+    some = view.insns[slots]
+    found: Mask = (some["code"] == _LOAD32) & (isa.src(some) != isa.R10)
+    if MEM_TYPE in patches.program.columns:
+        kind = patches.aux_at(MEM_TYPE, view.node[slots])
+        found &= (kind == MemType.CTX) | (kind == MemType.UNKNOWN)
+    return found
 
 
-def _spoil(patches: PatchList, view: CodeView, wanted: Mask, rng: np.random.Generator) -> None:
+def _may_be_spoilt(patches: PatchList, view: CodeView, slots: Slots) -> Mask:
+    """(k,) all but loads from a context, which the kernel may have made wider."""
+    if MEM_TYPE not in patches.program.columns:
+        return np.ones(slots.size, bool)
+    is_ctx = patches.aux_at(MEM_TYPE, view.node[slots]) == MemType.CTX
+    out: Mask = ~(is_ctx & isa.is_load(view.insns[slots]))
+    return out
+
+
+def _by_register(view: CodeView, slots: Slots) -> Iterator[tuple[int, Slots]]:
+    """Slots of instructions that define 32 bits, by the register that they define."""
+    if not slots.size:
+        return
+    defined = defined_registers(gather(isa.words(view.insns), slots).view(isa.INSN))
+    for bit, some in groups(defined, slots):
+        yield int(bit).bit_length() - 1, some
+
+
+def _spoil(patches: PatchList, view: CodeView, slots: Slots, rng: np.random.Generator) -> None:
     """Put random upper halves behind instructions."""
     masks = rng.integers(-(1 << 31), 1 << 31, len(view), np.int64)
-    for number, slots in _by_register(view, wanted):
+    for number, some in _by_register(view, slots):
         body = Body.of(
             isa.mov(isa.AX, 0),
             isa.alu("lsh", isa.AX, 32),
             isa.alu("or", number, isa.Reg.AX),
         )
-        patches.insert_after(view.node[slots], body, {0: masks[slots]})
+        patches.insert_after(view.node[some], body, {0: masks[some]})

@@ -416,7 +416,7 @@ def test_many_accesses() -> None:
     insns[-1] = isa.exit_()[0]
     program = marked(Program(insns))
     subject = Subject(ProgType.SOCK_OPS, int(AttachType.CGROUP_SOCK_OPS))
-    began = time.perf_counter()
+    began = time.process_time()
     done = Pipeline((CtxAccess(context="request"),)).run(program, Target.loadable(), subject)
-    assert time.perf_counter() - began < 1.0
+    assert time.process_time() - began < 1.0
     assert len(done.program) > n_sites

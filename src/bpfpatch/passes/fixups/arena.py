@@ -16,6 +16,7 @@ import numpy as np
 
 from bpfpatch import isa
 from bpfpatch.facts import MapType
+from bpfpatch.passes.search import Opcodes
 
 from .job import Job
 
@@ -34,6 +35,15 @@ _CLASS_MASK: Final = 0x07
 _OP_MASK: Final = 0xF0
 _MOV: Final = 0xB0
 
+_MOVES: Final = Opcodes(lambda opcode: opcode.code == _MOV_64_REG)
+_ARITHMETIC: Final = Opcodes(
+    lambda opcode: (
+        opcode.kind is isa.Kind.ALU
+        and opcode.code & _CLASS_MASK == _ALU_64
+        and opcode.code & _OP_MASK != _MOV
+    )
+)
+
 
 def cast_arena_pointers(job: Job) -> None:
     """Make casts and arithmetic those of 32 bits that they are.
@@ -42,14 +52,14 @@ def cast_arena_pointers(job: Job) -> None:
         UnsupportedError: it is not known which arithmetic is on such pointers.
     """
     insns = job.insns
-    is_cast = (insns["code"] == _MOV_64_REG) & (insns["off"] == _CAST) & (insns["imm"] != 0)
-    casts = np.flatnonzero(is_cast)
+    casts = job.code.find(_MOVES)
+    casts = casts[(insns["off"][casts] == _CAST) & (insns["imm"][casts] != 0)]
     arenas = _arenas(job)
     if not casts.size and not arenas:
         return
     _narrow_arithmetic(job)
     has_no_user_side = any(flags & NO_USER_CONV for flags in arenas)
-    plain = casts[(insns["imm"][casts] == _TO_KERNEL) | has_no_user_side].astype(np.int32)
+    plain = casts[(insns["imm"][casts] == _TO_KERNEL) | has_no_user_side]
     if plain.size:
         job.modify(plain, code=_MOV_32_REG, off=0, imm=0)
 
@@ -62,9 +72,7 @@ def _arenas(job: Job) -> list[int]:
 
 def _narrow_arithmetic(job: Job) -> None:
     insns = job.insns
-    is_alu_64 = isa.is_alu(insns) & (insns["code"] & _CLASS_MASK == _ALU_64)
-    is_alu_64 &= insns["code"] & _OP_MASK != _MOV
-    sites = np.flatnonzero(is_alu_64).astype(np.int32)
+    sites = job.code.find(_ARITHMETIC)
     if not sites.size:
         return
     if NEEDS_ZEXT not in job.patches.program.columns:

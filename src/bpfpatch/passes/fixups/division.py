@@ -15,12 +15,11 @@ from __future__ import annotations
 
 from typing import Final
 
-import numpy as np
-
 from bpfpatch import isa
 from bpfpatch.isa import Reg
+from bpfpatch.passes.search import Opcodes
 from bpfpatch.patch import Body
-from bpfpatch.program.types import Insns, Mask
+from bpfpatch.program.types import Insns, Slots
 
 from .job import ORIG, Job, body
 
@@ -28,55 +27,55 @@ _CLASS_64: Final = 0x07
 _CLASS_MASK: Final = 0x07
 _OP_MASK: Final = 0xF0
 _DIV: Final = 0x30
-_MOD: Final = 0x90
-_BY_REG: Final = 0x08
 
 _NEG_64: Final = 0x87
 _NEG_32: Final = 0x84
 _MOV_32: Final = 0xB4
 
 
+def _divisions(operand: str) -> Opcodes:
+    names = {f"{op}{width}_{operand}" for op in _OPS for width in (64, 32)}
+    return Opcodes(lambda opcode: opcode.name in names)
+
+
+_OPS: Final = ("div", "mod", "sdiv", "smod")
+_BY_REGISTER: Final = _divisions("reg")
+_BY_CONSTANT: Final = _divisions("imm")
+
+
 def guard_divisions(job: Job) -> None:
     """Guard all divisions by registers, and replace those by minus one."""
     is_loadable = job.setting.target.is_loadable
-    by_reg, by_imm = _divisions(job.insns)
-    for insn, sites in job.groups(by_reg):
+    for insn, sites in job.groups(job.code.find(_BY_REGISTER)):
         job.replace(sites, _guard(insn, is_loadable=is_loadable))
-    _replace_by_minus_one(job, by_imm)
+    by_constant = job.code.find(_BY_CONSTANT)
+    if not by_constant.size:
+        return
+    _replace_by_minus_one(job, by_constant)
     if is_loadable:
-        _replace_by_zero(job, by_imm)
+        _replace_by_zero(job, by_constant)
 
 
-def _divisions(insns: Insns) -> tuple[Mask, Mask]:
-    """Divisions and remainders by registers, and those by constants."""
-    code = insns["code"]
-    # The classes ALU (4) and ALU64 (7) differ in two bits; others in more than these.
-    is_alu = isa.is_alu(insns)
-    found = is_alu & np.isin(code & _OP_MASK, (_DIV, _MOD))
-    is_by_reg = code & _BY_REG != 0
-    return found & is_by_reg, found & ~is_by_reg
-
-
-def _replace_by_minus_one(job: Job, by_imm: Mask) -> None:
+def _replace_by_minus_one(job: Job, by_constant: Slots) -> None:
     """A quotient by minus one is the negative, a remainder 0."""
-    insns = job.insns
-    signed = by_imm & (insns["off"] == 1) & (insns["imm"] == -1)
-    is_div = insns["code"] & _OP_MASK == _DIV
-    is_64 = insns["code"] & _CLASS_MASK == _CLASS_64
+    some = job.insns[by_constant]
+    signed = (some["off"] == 1) & (some["imm"] == -1)
+    is_div = some["code"] & _OP_MASK == _DIV
+    is_64 = some["code"] & _CLASS_MASK == _CLASS_64
     for which, code in (
         (signed & is_div & is_64, _NEG_64),
         (signed & is_div & ~is_64, _NEG_32),
         (signed & ~is_div, _MOV_32),
     ):
-        sites = np.flatnonzero(which).astype(np.int32)
+        sites = by_constant[which]
         if sites.size:
             job.modify(sites, code=code, off=0, imm=0)
-            job.note_patched(sites, np.full(sites.size, code != _NEG_64))
+            job.note_patched(sites, defines_32=code != _NEG_64)
 
 
-def _replace_by_zero(job: Job, by_imm: Mask) -> None:
+def _replace_by_zero(job: Job, by_constant: Slots) -> None:
     """What no kernel accepts, and others may trap on."""
-    for insn, sites in job.groups(by_imm & (job.insns["imm"] == 0)):
+    for insn, sites in job.groups(by_constant[job.insns["imm"][by_constant] == 0]):
         reg = Reg(int(isa.dst(insn)[0]))
         is_div, is_64 = _kind(insn)
         if is_div:

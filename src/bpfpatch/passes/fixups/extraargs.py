@@ -15,14 +15,16 @@ from bpfpatch.btf import Kind
 from bpfpatch.facts import MemType, ProgFlag
 from bpfpatch.facts.columns import MEM_TYPE
 from bpfpatch.isa import R1, R3, R5
+from bpfpatch.passes.search import Opcodes
 
 from .addresses import Address
 from .atomicparts import atomic_parts
 from .job import ORIG, Job, body
 from .kfuncnames import kfunc_calls
-from .symbols import BTF_ID
+from .symbols import BTF_ID, LD_IMM64
 
 _ID: Final = isa.HELPER_IDS
+_LOADS: Final = Opcodes(lambda opcode: opcode.kind is isa.Kind.LOAD)
 
 _STORAGES: Final = tuple(_ID[f"{owner}_storage_get"] for owner in ("sk", "task", "inode", "cgrp"))
 GFP_ATOMIC: Final = 0x820
@@ -33,6 +35,8 @@ _PER_CPU: Final = (_ID["per_cpu_ptr"], _ID["this_cpu_ptr"])
 _PER_CPU_NEW: Final = "bpf_percpu_obj_new_impl"
 _PER_CPU_TAG: Final = "percpu_kptr"
 
+TIMER: Final = body(isa.ld_imm64(R3, 0), ORIG)
+
 
 def add_arguments(job: Job) -> None:
     """Set the arguments that programs do not know of.
@@ -40,8 +44,7 @@ def add_arguments(job: Job) -> None:
     Raises:
         UnsupportedError: which one depends on what is not known of the program.
     """
-    sites = job.calls_of(_ID["timer_set_callback"])
-    first = job.replace(sites, body(isa.ld_imm64(R3, 0), ORIG))
+    first = job.replace(job.calls_of(_ID["timer_set_callback"]), TIMER)
     job.note_address(first, Address.PROG_AUX)
     _add_memory_flags(job)
     _load_percpu_pointers(job)
@@ -88,8 +91,9 @@ def _allocates(job: Job) -> bool:
 def _has_kernel_pointers(job: Job) -> bool:
     """Whether a program gets pointers from the kernel's variables or objects."""
     insns = job.insns
-    if (isa.is_ld_imm64(insns) & (isa.src(insns) == BTF_ID)).any():
+    addresses = job.code.find(LD_IMM64)
+    if (isa.src(insns[addresses]) == BTF_ID).any():
         return True
-    loads = np.flatnonzero(isa.is_load(insns)).astype(np.int32)
+    loads = job.code.find(_LOADS)
     through = job.column(MEM_TYPE, loads)
     return bool(np.isin(through, (MemType.BTF_ID, MemType.BTF_ID_PROBE)).any())

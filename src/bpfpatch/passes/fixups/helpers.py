@@ -39,26 +39,14 @@ def inline_helpers(job: Job) -> None:
     arch = job.setting.target.arch
     if arch.word_bits != 64:
         return
-    _inline_jiffies(job)
+    job.note_address(job.replace(job.calls_of(_ID["jiffies64"]), JIFFIES), Address.JIFFIES)
     if arch.name == "x86_64":
-        _inline_cpu_number(job)
+        first = job.replace(job.calls_of(_ID["get_smp_processor_id"]), CPU_NUMBER)
+        job.note_address(first, Address.CPU_NUMBER)
     if arch.name in _XCHG_ARCHES:
         job.replace(job.calls_of(_ID["kptr_xchg"]), KPTR_XCHG)
     job.replace(job.calls_of(_ID["get_branch_snapshot"]), BRANCH_SNAPSHOT)
     _inline_trampoline_helpers(job)
-
-
-def _inline_jiffies(job: Job) -> None:
-    sites = job.calls_of(_ID["jiffies64"])
-    first = job.replace(sites, body(isa.ld_imm64(R0, 0), isa.load("u64", R0, R0, 0)))
-    job.note_address(first, Address.JIFFIES)
-
-
-def _inline_cpu_number(job: Job) -> None:
-    sites = job.calls_of(_ID["get_smp_processor_id"])
-    # A per-CPU symbol's address fits 32 bits, signed.
-    new = body(isa.mov(R0, 0), this_cpu(R0), isa.load("u32", R0, R0, 0))
-    job.note_address(job.replace(sites, new), Address.CPU_NUMBER)
 
 
 def _inline_trampoline_helpers(job: Job) -> None:
@@ -73,6 +61,11 @@ def _inline_trampoline_helpers(job: Job) -> None:
     job.replace(job.calls_of(_ID["get_func_arg_cnt"]), FUNC_ARG_CNT)
     job.replace(job.calls_of(_ID["get_func_ip"]), FUNC_IP)
 
+
+JIFFIES: Final = body(isa.ld_imm64(R0, 0), isa.load("u64", R0, R0, 0))
+
+# A per-CPU symbol's address fits 32 bits, signed.
+CPU_NUMBER: Final = body(isa.mov(R0, 0), this_cpu(R0), isa.load("u32", R0, R0, 0))
 
 KPTR_XCHG: Final = body(isa.mov(R0, R2), isa.atomic("xchg", "u64", R1, 0, R0))
 

@@ -15,10 +15,11 @@ from bpfpatch.btf import Btf
 from bpfpatch.errors import OptionError, UnsupportedError
 from bpfpatch.facts import Subject
 from bpfpatch.facts.columns import ZEXT_DST
+from bpfpatch.passes.search import CodeIndex, groups
 from bpfpatch.passes.setting import Setting
 from bpfpatch.passes.sites import place_of
 from bpfpatch.patch import Body, PatchList
-from bpfpatch.program.types import Insns, Mask, Slots
+from bpfpatch.program.types import Insns, Mask, Slots, gather
 
 from .addresses import Address, addresses
 
@@ -46,7 +47,7 @@ class _Notes:
         entries: by subprog of the original program, what is to run first in it.
     """
 
-    kept: list[tuple[Slots, Mask]] = field(default_factory=list)
+    kept: list[tuple[Slots, Mask | bool]] = field(default_factory=list)
     addresses: list[tuple[Slots, Address]] = field(default_factory=list)
     entries: dict[int, Body] = field(default_factory=dict)
 
@@ -60,12 +61,14 @@ class Job:
     Attributes:
         patches: the list.
         view: its code when the pass began.
+        code: where which opcodes are in it.
         setting: for whom.
     """
 
     def __init__(self, patches: PatchList, setting: Setting) -> None:
         self.patches = patches
         self.view = patches.view()
+        self.code = CodeIndex(self.view)
         self.setting = setting
         self._notes = _Notes()
 
@@ -102,16 +105,28 @@ class Job:
         return self.setting.target.btf
 
     @cached_property
-    def helper_calls(self) -> Slots:
-        """(k,) slots of helper calls that a program made itself, ascending."""
-        calls = np.flatnonzero(isa.is_helper_call(self.insns))
-        number: NDArray[np.int32] = self.insns["imm"][calls]
-        return calls[(number > 0) & (number < 1 << 16)].astype(np.int32)
+    def kfunc_calls(self) -> dict[int, Slots]:
+        """By type id, (k,) slots of calls of the kernel's own functions, ascending.
+
+        Calls of modules' functions are not among them.
+        """
+        calls = self.code.kfunc_calls
+        return {int(number): of for number, of in groups(self.insns["imm"][calls], calls)}
+
+    @cached_property
+    def _helper_calls(self) -> dict[int, Slots]:
+        """By number of the helper, (k,) slots of calls that a program made itself, ascending."""
+        calls = self.code.helper_calls
+        number = self.insns["imm"][calls]
+        is_own = (number > 0) & (number < 1 << 16)
+        return {int(one): of for one, of in groups(number[is_own], calls[is_own])}
 
     def calls_of(self, *helpers: int) -> Slots:
         """(k,) slots of calls of these helpers, ascending."""
-        calls = self.helper_calls
-        return calls[np.isin(self.insns["imm"][calls], helpers)]
+        parts = [self._helper_calls[one] for one in helpers if one in self._helper_calls]
+        if not parts:
+            return np.zeros(0, np.int32)
+        return parts[0] if len(parts) == 1 else np.sort(np.concatenate(parts))
 
     def column(self, name: str, slots: Slots) -> NDArray[Any]:
         """(k,) a column's values at slots.
@@ -119,19 +134,11 @@ class Job:
         Raises:
             OptionError: no such column.
         """
-        values: NDArray[Any] = self.patches.aux(name)[self.view.node[slots]]
-        return values
+        return self.patches.aux_at(name, gather(self.view.node, slots))
 
-    def groups(self, which: Mask | Slots) -> Iterator[tuple[Insns, Slots]]:
+    def groups(self, slots: Slots) -> Iterator[tuple[Insns, Slots]]:
         """Slots of equal instructions together: one of them, (1,), and (k,) slots."""
-        slots = np.flatnonzero(which) if which.dtype == np.bool_ else which
-        if not slots.size:
-            return
-        words = isa.words(self.insns)[slots]
-        order = np.argsort(words, kind="stable")
-        starts = np.flatnonzero(np.append(True, np.diff(words[order]) != 0))
-        ordered = slots[order].astype(np.int32)
-        for some in np.split(ordered, starts[1:]):
+        for _, some in groups(gather(isa.words(self.insns), slots), slots):
             yield self.insns[some[:1]], some
 
     def replace(self, slots: Slots, new: Body) -> NDArray[np.int32]:
@@ -140,19 +147,28 @@ class Job:
         Returns:
             (k,) node of each body's first instruction.
         """
-        nodes = self.view.node[slots]
+        if not slots.size:
+            return slots
         if new.keeps:
-            self.note_patched(slots, isa.defines_32(self.insns[slots]))
-        first: NDArray[np.int32] = self.patches.replace(nodes, new)
+            self.note_patched(slots)
+        first: NDArray[np.int32] = self.patches.replace(gather(self.view.node, slots), new)
         return first
 
     def modify(self, slots: Slots, **fields: int | NDArray[Any]) -> None:
         """Change instructions in place."""
-        self.patches.modify(self.view.node[slots], **fields)
+        self.patches.modify(gather(self.view.node, slots), **fields)
 
-    def note_patched(self, slots: Slots, defines_32: Mask) -> None:
-        """Say that an instruction counts as patched, see `finish`, and what it defines now."""
-        self._notes.kept.append((self.view.node[slots], defines_32))
+    def note_patched(self, slots: Slots, *, defines_32: bool | None = None) -> None:
+        """Say that instructions count as patched, see `finish`.
+
+        Args:
+            slots: (k,) of them.
+            defines_32: whether they define 32 bits now; None for those that are as they were.
+        """
+        if ZEXT_DST not in self.patches.program.columns:
+            return
+        now: Mask | bool = isa.defines_32(self.insns[slots]) if defines_32 is None else defines_32
+        self._notes.kept.append((self.view.node[slots], now))
 
     def note_address(self, nodes: NDArray[np.int32], which: Address) -> None:
         """Say that inserted instructions hold an address that only the kernel knows."""
@@ -182,7 +198,7 @@ class Job:
             heads = dict(zip(view.subprog.tolist(), view.node[view.starts].tolist(), strict=True))
             for subprog, prologue in notes.entries.items():
                 patches.prepend(heads[subprog], prologue)
-        if notes.kept and ZEXT_DST in patches.program.columns:
+        if notes.kept:
             zext_dst = patches.aux(ZEXT_DST)
             for nodes, defines_32 in notes.kept:
                 zext_dst[nodes] = defines_32

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
-from bpfpatch import isa
 from bpfpatch.program.types import Slots
 
 from .job import Job
@@ -20,7 +17,5 @@ def kfunc_calls(job: Job) -> Iterator[tuple[Slots, str]]:
     Raises:
         OptionError: there are such calls, and nobody gave the kernel's types.
     """
-    sites = np.flatnonzero(isa.is_kfunc_call(job.insns) & (job.insns["off"] == 0)).astype(np.int32)
-    ids = job.insns["imm"][sites]
-    for type_id in np.unique(ids).tolist():
-        yield sites[ids == type_id], job.btf.name_of(type_id)
+    for type_id, sites in job.kfunc_calls.items():
+        yield sites, job.btf.name_of(type_id)

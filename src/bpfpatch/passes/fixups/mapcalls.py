@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from typing import Final
 
-import numpy as np
-
 from bpfpatch import isa
 from bpfpatch.facts import MapType
 from bpfpatch.facts.columns import CALL_MAP, MANY
 from bpfpatch.facts.functions import function
+from bpfpatch.passes.search import groups
 from bpfpatch.program.types import Slots
 
 from .job import Job
@@ -94,15 +93,16 @@ def resolve_map_calls(job: Job) -> None:
     Raises:
         UnsupportedError: it is not known on which map, or that kind has no such function.
     """
-    sites = job.calls_of(*_HELPERS)
-    if not sites.size or job.setting.target.arch.word_bits != 64:
+    if job.setting.target.arch.word_bits != 64:
         return
-    maps = job.column(CALL_MAP, sites)
-    known, maps = sites[maps != MANY], maps[maps != MANY]
-    for index in np.unique(maps).tolist():
-        on_this = known[maps == index]
-        for insn, some in job.groups(on_this):
-            _resolve(job, index, int(insn["imm"][0]), some)
+    found: list[tuple[int, int, Slots]] = []
+    for helper in _HELPERS:
+        sites = job.calls_of(helper)
+        if sites.size:
+            by_map = groups(job.column(CALL_MAP, sites), sites)
+            found += [(int(index), helper, some) for index, some in by_map if index != MANY]
+    for index, helper, some in sorted(found, key=lambda one: one[:2]):
+        _resolve(job, index, helper, some)
 
 
 def _resolve(job: Job, index: int, helper: int, sites: Slots) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 from bpfpatch import isa
 from bpfpatch.facts.functions import function
 from bpfpatch.isa import R10, Reg
+from bpfpatch.passes.search import Opcodes
 from bpfpatch.passes.target import Target
 from bpfpatch.patch import Body, To
 
@@ -30,6 +31,7 @@ MAX_TIMED_LOOPS: Final = 0xFFFF
 _TIMED_SINCE: Final = {"x86_64": (6, 15), "aarch64": (6, 18)}
 """Source: linux, arch/*/net/bpf_jit_comp*.c, bpf_jit_supports_timed_may_goto()."""
 
+_MAY_GOTO: Final = Opcodes(lambda opcode: opcode.name == "may_goto")
 _AX: Final = Reg.AX
 _SLOT: Final = 8
 
@@ -40,7 +42,7 @@ def count_may_gotos(job: Job) -> None:
     Raises:
         OptionError: no table of stack depths.
     """
-    sites = np.flatnonzero(isa.is_may_goto(job.insns)).astype(np.int32)
+    sites = job.code.find(_MAY_GOTO)
     if not sites.size:
         return
     is_timed = _is_timed(job.setting.target)

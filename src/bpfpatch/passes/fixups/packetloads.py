@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from typing import Final
 
-import numpy as np
-
 from bpfpatch import isa
 from bpfpatch.facts import ProgType
 from bpfpatch.facts.functions import function
 from bpfpatch.isa import R0, R1, R2, R6, Reg
+from bpfpatch.passes.search import Opcodes
 from bpfpatch.patch import Body
 from bpfpatch.program.types import Insns
 
@@ -21,6 +20,7 @@ from .job import Job, body
 
 _HAVE_IT: Final = (ProgType.SOCKET_FILTER, ProgType.SCHED_CLS, ProgType.SCHED_ACT)
 
+_PACKET_LOADS: Final = Opcodes(lambda opcode: opcode.kind is isa.Kind.PACKET_LOAD)
 _IND: Final = 0x40
 _MODE_MASK: Final = 0xE0
 _SIZE_MASK: Final = 0x18
@@ -33,7 +33,7 @@ def expand_packet_loads(job: Job) -> None:
     Raises:
         UnsupportedError: a kind of program that has no such loads.
     """
-    found = np.flatnonzero(isa.is_packet_load(job.insns)).astype(np.int32)
+    found = job.code.find(_PACKET_LOADS)
     if found.size and job.subject.prog_type not in _HAVE_IT:
         kind = job.subject.prog_type.text
         raise job.refuse(int(found[0]), f"a {kind} program has no loads from a packet by position")

@@ -29,7 +29,7 @@ def check_probing_loads(job: Job) -> None:
     arch = job.setting.target.arch
     if arch.name in _NO_LIMIT or arch.word_bits != 64:
         return
-    found = np.flatnonzero(np.isin(job.insns["code"] & _MODE_MASK, _PROBE_MEM))
+    found = np.flatnonzero(np.isin(job.code.codes & _MODE_MASK, _PROBE_MEM))
     if found.size:
         raise job.refuse(
             int(found[0]),

@@ -8,22 +8,21 @@ from __future__ import annotations
 
 from typing import Final
 
-import numpy as np
-
 from bpfpatch import isa
 from bpfpatch.isa import Reg
+from bpfpatch.passes.search import Opcodes, groups
 
 from .addresses import Address
 from .job import Job, body
 
 BTF_ID: Final = 3
+LD_IMM64: Final = Opcodes(lambda opcode: opcode.code == isa.LD_IMM64)
 
 
 def load_symbols(job: Job) -> None:
     """Load an address that only the kernel knows."""
-    named = isa.is_ld_imm64(job.insns) & (isa.src(job.insns) == BTF_ID)
-    dst = isa.dst(job.insns)
-    for reg in np.unique(dst[named]).tolist():
-        sites = np.flatnonzero(named & (dst == reg)).astype(np.int32)
-        first = job.replace(sites, body(isa.ld_imm64(Reg(reg), 0)))
+    loads = job.code.find(LD_IMM64)
+    named = loads[isa.src(job.insns[loads]) == BTF_ID]
+    for reg, sites in groups(isa.dst(job.insns[named]), named):
+        first = job.replace(sites, body(isa.ld_imm64(Reg(int(reg)), 0)))
         job.note_address(first, Address.SYMBOL)
