@@ -7,19 +7,31 @@ from __future__ import annotations
 
 from typing import Final
 
-from bpfpatch import isa
 from bpfpatch.facts.columns import NONE, MemType
 from bpfpatch.facts.kinds import MapType, ProgType
 from bpfpatch.facts.subject import MapFacts, Subject
 from bpfpatch.program import Program
 from bpfpatch.program.types import LOST
 
-from . import decoded
 from .accesses import Accesses
 from .alu import U32
 from .arithmetic import Arithmetic
 from .calls import Calls
 from .contexts import fields
+from .decoded import (
+    ALU,
+    ATOMIC,
+    BRANCH,
+    CALL,
+    EXIT,
+    GOTO,
+    LEGACY_LOAD,
+    LOAD,
+    MOV_IMM,
+    STORE,
+    WIDE,
+    Code,
+)
 from .findings import Findings
 from .globalargs import exception_callback, global_arguments
 from .jumps import Jumps
@@ -29,7 +41,6 @@ from .state import State
 from .values import FUNC, pointer
 from .worklist import Worklist
 
-_MOV_IMM: Final = 0xB7
 _STACK_BYTES: Final = 512
 
 
@@ -50,13 +61,14 @@ class Interpreter:
         findings: what was found so far.
         accesses: what loads and stores do; further arithmetic, jumps and calls.
         roots: where the subprogs start that are verified on their own.
+        push: see `Worklist.push`; further fresh.
     """
 
     def __init__(self, program: Program, subject: Subject, types: KernelTypes) -> None:
         self.program = program
         self.subject = subject
         self.types = types
-        self.code = decoded.Code(program)
+        self.code = Code(program)
         self.context = fields(subject.prog_type) or types.arguments(subject)
         self.findings = Findings(len(program), len(self.code.view.starts))
         self.accesses = Accesses(self)
@@ -64,11 +76,13 @@ class Interpreter:
         self.jumps = Jumps(self)
         self.calls = Calls(self)
         self.roots: set[int] = set()
-        self._worklist = Worklist(self.code, self.run_block)
         self._maps = list(subject.maps)
         self._chains: dict[tuple[int, int, int], int] = {}
         self._outer = [0]
         self._entered = [0]
+        self._is_repeated = [False]
+        worklist = Worklist(self.code, self.run_block, self._is_repeated)
+        self.push, self.fresh, self._go_on = worklist.push, worklist.fresh, worklist.run
 
     def run(self) -> Findings:
         """Analyse the program from its main subprog on."""
@@ -78,7 +92,7 @@ class Interpreter:
         handler = exception_callback(self.program, self.subject)
         if handler is not None:
             self.enter_global(handler)
-        self._worklist.run()
+        self._go_on()
         return self.findings
 
     def enter_root(self, slot: int, regs: list[Value]) -> None:
@@ -101,43 +115,42 @@ class Interpreter:
             self._chains[key] = number
             self._outer.append(outer)
             self._entered.append(self.code.subprog[self.code.block_of[target]])
+            is_again = slot != LOST and self.code.is_in_loop[self.code.block_of[slot]]
+            self._is_repeated.append(is_again or self._is_repeated[outer])
         return self._chains[key]
 
     # A block.
 
-    def run_block(self, block: int, state: State, first: int | None = None) -> None:  # noqa: PLR0912 - one way for each kind
+    def run_block(self, block: int, state: State, first: int | None = None) -> None:
         """Run a block, from its start or from one of its slots on, and go on to where it leads."""
-        start, end = self.code.start[block] if first is None else first, self.code.end[block]
-        kind, opcode = self.code.kind, self.code.opcode
-        dst, imm64 = self.code.dst, self.code.imm64
+        code = self.code
+        start, end = code.start[block] if first is None else first, code.end[block]
+        kind, dst = code.kind, code.dst
         regs = state.regs
-        accesses, arithmetic = self.accesses, self.arithmetic
-        slot = start
         for slot in range(start, end):
             what = kind[slot]
-            if what == decoded.ALU:
-                if opcode[slot] == _MOV_IMM:
-                    regs[dst[slot]] = imm64[slot]
-                else:
-                    arithmetic.run(slot, state)
-            elif what == decoded.LOAD:
-                accesses.load(slot, state)
-            elif what == decoded.STORE:
-                accesses.store(slot, state)
-            elif what == decoded.WIDE:
+            if what == MOV_IMM:
+                regs[dst[slot]] = code.imm64[slot]
+            elif what == ALU:
+                self.arithmetic.run(slot, state)
+            elif what == LOAD:
+                self.accesses.load(slot, state)
+            elif what == STORE:
+                self.accesses.store(slot, state)
+            elif what == WIDE:
                 regs[dst[slot]] = self._wide(slot)
-            elif what == decoded.CALL:
+            elif what == CALL:
                 if not self.calls.call(slot, state):
                     self._mark(start, slot + 1)
                     return
                 regs = state.regs
-            elif what == decoded.ATOMIC:
-                accesses.atomic(slot, state)
-            elif what == decoded.LEGACY_LOAD:
-                accesses.legacy_load(slot, state)
-            elif what == decoded.END:
+            elif what == ATOMIC:
+                self.accesses.atomic(slot, state)
+            elif what == LEGACY_LOAD:
+                self.accesses.legacy_load(slot, state)
+            elif what >= BRANCH:
                 self._mark(start, slot + 1)
-                self._leave(slot, state)
+                self._leave(slot, what, state)
                 return
         self._mark(start, end)
         if end < len(kind):
@@ -146,20 +159,18 @@ class Interpreter:
     def _mark(self, start: int, end: int) -> None:
         self.findings.seen[start:end] = b"\1" * (end - start)
 
-    def _leave(self, slot: int, state: State) -> None:
+    def _leave(self, slot: int, what: int, state: State) -> None:
         """The jump or exit at a block's end."""
-        code = self.code.opcode[slot]
-        target = self.code.target[slot]
-        if code == isa.EXIT:
+        if what == BRANCH:
+            self.jumps.branch(slot, state)
+        elif what == GOTO:
+            self.push(self.code.target[slot], state)
+        elif what == EXIT:
             self.calls.leave(slot, state)
-        elif code in (isa.JA, isa.GOTOL) and target != LOST:
-            self.push(target, state)
-        elif target == LOST:
+        else:
             owner = self.code.subprog[self.code.block_of[slot]]
             for goal in self.code.indirect.get(owner, ()):
                 self.push(goal, state.copy())
-        else:
-            self.jumps.branch(slot, state)
 
     def _wide(self, slot: int) -> Value:  # noqa: PLR0911 - one way out for each kind
         """An ld_imm64."""
@@ -182,14 +193,6 @@ class Interpreter:
         return UNKNOWN
 
     # What the parts of the analysis share.
-
-    def fresh(self) -> int:
-        """An id that no value has."""
-        return self._worklist.fresh()
-
-    def push(self, slot: int, state: State) -> None:
-        """Control comes to a block's start with a state, which is taken over."""
-        self._worklist.push(slot, state)
 
     @property
     def n_chains(self) -> int:
@@ -218,9 +221,8 @@ class Interpreter:
 
     def reach(self, state: State, frame: int, byte_off: int) -> None:
         """A frame's stack is used from this place on."""
-        if not -_STACK_BYTES <= byte_off < 0:
-            return
-        self.findings.reach(self._owner_of(state, frame), byte_off)
+        if -_STACK_BYTES <= byte_off < 0:
+            self.findings.reach(self._owner_of(state, frame), byte_off)
 
     def _owner_of(self, state: State, frame: int) -> int:
         """The subprog that a frame belongs to."""

@@ -26,6 +26,8 @@ _MODE, _MEMSX = 0xE0, 0x80
 _CLASS, _ST = 0x07, 0x02
 _FETCH, _CMPXCHG, _LOAD_ACQUIRE, _STORE_RELEASE = 0x01, 0xF1, 0x100, 0x110
 _STACK_BYTES: Final = 512
+_CTX, _STACK = int(MemType.CTX), int(MemType.STACK)
+_MAP_VALUE, _BTF_ID = int(MemType.MAP_VALUE), int(MemType.BTF_ID)
 
 
 class Accesses:
@@ -55,34 +57,26 @@ class Accesses:
             )
         state.regs[owner.code.dst[slot]] = value
 
-    def _base(self, state: State, register: int) -> Value:
-        if register == FRAME_POINTER:
-            return frame_pointer(state)
-        return state.regs[register]
-
     def _read(self, slot: int, state: State, base: int, byte_off: int, size: int) -> Value:  # noqa: PLR0911 - one way out for each kind
-        at = self._base(state, base)
+        at = state.regs[base] if base != FRAME_POINTER else frame_pointer(state)
         if not is_pointer(at):
             return LOADED[size]
-        kind, ref, low, high = at[:4]
-        self._findings.access(slot, kind, ref, at[7])
+        kind, ref, low, high, _, _, _, trust = at
+        self._findings.access(slot, kind, ref, trust)
         is_fixed = low == high
         low += byte_off
-        if kind == MemType.STACK:
-            self._reach(state, ref, low)
+        if kind == _STACK:
+            self._owner.reach(state, ref, low)
             if not is_fixed or not -_STACK_BYTES <= low < 0:
                 return LOADED[size]
             return read_stack(state.stacks[ref], low, size)
-        if kind == MemType.CTX:
+        if kind == _CTX:
             return self._context(low, size) if is_fixed else LOADED[size]
-        if kind == MemType.MAP_VALUE:
+        if kind == _MAP_VALUE:
             return self._map_value(ref, low, size) if is_fixed else LOADED[size]
-        if kind == MemType.BTF_ID and is_fixed:
+        if kind == _BTF_ID and is_fixed:
             return self._member(at, low, size)
         return LOADED[size]
-
-    def _reach(self, state: State, frame: int, byte_off: int) -> None:
-        self._owner.reach(state, frame, byte_off)
 
     def _context(self, byte_off: int, size: int) -> Value:
         field = self._owner.context.get(byte_off)
@@ -148,15 +142,15 @@ class Accesses:
     def _write(
         self, slot: int, state: State, base: int, size: int, value: Value, *, is_imm: bool
     ) -> None:
-        at = self._base(state, base)
+        at = state.regs[base] if base != FRAME_POINTER else frame_pointer(state)
         if not is_pointer(at):
             return
-        kind, ref, low, high = at[:4]
+        kind, ref, low, high, _, _, _, trust = at
         byte_off = self._owner.code.off[slot]
-        self._findings.access(slot, kind, ref, at[7])
-        if kind != MemType.STACK:
+        self._findings.access(slot, kind, ref, trust)
+        if kind != _STACK:
             return
-        self._reach(state, ref, low + byte_off)
+        self._owner.reach(state, ref, low + byte_off)
         frame = state.stacks[ref]
         if low == high and -_STACK_BYTES <= low + byte_off < 0:
             write_stack(frame, low + byte_off, size, value, is_imm=is_imm)

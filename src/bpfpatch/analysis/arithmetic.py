@@ -38,16 +38,15 @@ class Arithmetic:
 
     def run(self, slot: int, state: State) -> None:
         """An arithmetic instruction, move or byte swap."""
-        regs = state.regs
-        code, dst, src = self._code.opcode[slot], self._code.dst[slot], self._code.src[slot]
-        is_64 = code & CLASS_MASK == ALU64
-        operand = (
-            (regs[src] if src != FRAME_POINTER else frame_pointer(state))
-            if code & SRC_X and code & OP_MASK != END
-            else self._code.imm64[slot]
-        )
-        if code & OP_MASK == MOV:
-            regs[dst] = self._move(slot, operand, src, state, is_64=is_64)
+        regs, fields = state.regs, self._code
+        code, dst, src = fields.opcode[slot], fields.dst[slot], fields.src[slot]
+        operation = code & OP_MASK
+        if not code & SRC_X or operation == END:
+            operand: Value = fields.imm64[slot]
+        else:
+            operand = regs[src] if src != FRAME_POINTER else frame_pointer(state)
+        if operation == MOV:
+            regs[dst] = self._move(slot, operand, src, state, is_64=code & CLASS_MASK == ALU64)
             return
         left = regs[dst]
         if type(left) is int and type(operand) is int:
@@ -56,7 +55,7 @@ class Arithmetic:
         if is_pointer(left) or is_pointer(operand) or left is None or operand is None:
             regs[dst] = pointer_alu(code, left, operand)
             return
-        if code & OP_MASK in (AND, OR) and type(operand) is int and type(left) is tuple:
+        if type(operand) is int and type(left) is tuple and operation in (AND, OR):
             left = self._fork(slot, dst, left, state)
         result = scalarops.arithmetic(code, scalars.without_id(left), scalars.without_id(operand))
         if type(left) is tuple and left[1] and not left[2] and type(result) is tuple:

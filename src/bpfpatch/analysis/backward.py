@@ -84,15 +84,14 @@ def solve(
 
 
 def _events(touched: Masks, last: Slots) -> list[tuple[int, Slots]]:
-    """For each register that occurs, the slots at which something happens to it, and all last."""
+    """For each register that occurs, the slots at which something happens to it, and all last.
+
+    ``touched`` is used up.
+    """
     seen = int(np.bitwise_or.reduce(touched)) if touched.size else 0
-    is_last = np.zeros(touched.size, bool)
-    is_last[last] = True
+    touched[last] = seen
     return [
-        (
-            register,
-            np.flatnonzero((touched >> register & 1).astype(bool) | is_last).astype(np.int32),
-        )
+        (register, np.flatnonzero(touched & np.uint16(1 << register) != 0).astype(np.int32))
         for register in range(_N_REGS)
         if seen >> register & 1
     ]
@@ -160,64 +159,95 @@ class _Flow:
     ) -> None:
         self.segments = segments
         self.gen, self.kill = gen, kill
-        self.last_gen, self.last_kill = uses.tolist(), defines.tolist()
+        self.last_gen: list[int] = uses.tolist()
+        self.last_kill: list[int] = defines.tolist()
+        self.owner: list[int] = segments.subprog.tolist()
+        self.callee: list[int] = segments.callee.tolist()
+        self.is_gotox: list[bool] = segments.is_gotox.tolist()
+        self.falls: list[int] = segments.falls.tolist()
+        self.jump: list[int] = segments.jump.tolist()
+        is_odd = (segments.callee != NOWHERE) | segments.is_exit | segments.is_gotox
+        self.is_odd: list[bool] = is_odd.tolist()
         self.into = [0] * len(segments)
         self.after = [0] * len(segments)
         self.before = [0] * len(segments)
         self.hub = [0] * len(segments.entry)  # wanted where a gotox of the subprog may go
-        owner = np.array(segments.subprog, np.int32)
-        self.callers = _by_value(np.array(segments.callee, np.int32))
-        self.exits = _by_value(np.where(segments.is_exit, owner, NOWHERE))
-        self.gotoxs = _by_value(np.where(segments.is_gotox, owner, NOWHERE))
+        self.callers = _by_value(segments.callee)
+        self.exits = _by_value(np.where(segments.is_exit, segments.subprog, NOWHERE))
+        self.gotoxs = _by_value(np.where(segments.is_gotox, segments.subprog, NOWHERE))
         self.entered = {segment: subprog for subprog, segment in enumerate(segments.entry)}
         self.hub_of = {one: m for m, numbers in segments.indirect.items() for one in numbers}
         if roots is None:
             is_taken = segments.is_pointed_at
             roots = {m for m, taken in enumerate(is_taken) if taken or m not in self.callers}
         self.returned = [not follows_returns or m in roots for m in range(len(segments.entry))]
-        self.todo = list(range(len(segments)))
-        self.is_queued = bytearray(b"\1" * len(segments))
+        # What the first look at all segments does not settle: those that leave their subprog, and
+        # those that jump back.
+        jumps_back = (segments.jump >= 0) & (segments.jump <= np.arange(len(segments)))
+        self.todo: list[int] = np.flatnonzero(is_odd | jumps_back).tolist()
+        self.is_queued = bytearray((is_odd | jumps_back).tobytes())
 
     def run(self) -> None:
-        segments, into = self.segments, self.into
-        falls, jump = segments.falls, segments.jump
-        jumper, jumpers = segments.jumper, segments.jumpers
-        last_gen, last_kill, gen, kill = self.last_gen, self.last_kill, self.gen, self.kill
-        is_odd = [
-            call != NOWHERE or is_exit or is_gotox
-            for call, is_exit, is_gotox in zip(
-                segments.callee, segments.is_exit, segments.is_gotox, strict=True
-            )
-        ]
+        self._look_at_all()
+        into, jumper, jumpers = self.into, self.segments.jumper, self.segments.jumpers
+        for segment, owner in self.hub_of.items():
+            self.hub[owner] |= into[segment]
         todo, is_queued = self.todo, self.is_queued
         while todo:
             at = todo.pop()
             is_queued[at] = 0
-            out = into[falls[at]] if falls[at] >= 0 else 0
-            if jump[at] >= 0:
-                out |= into[jump[at]]
-            need = last_gen[at]
-            if is_odd[at]:
-                out, need = self._leave(at, out, need)
-            self.after[at] = out
-            self.before[at] = (out & ~last_kill[at]) | need
-            want = (self.before[at] & ~kill[at]) | gen[at]
+            want = self._look_at(at)
             if want == into[at]:
                 continue
             into[at] = want
-            if at and falls[at - 1] == at:
+            if at and self.falls[at - 1] == at:
                 self._push((at - 1,))
             self._push(jumper[jumpers[at] : jumpers[at + 1]])
             self._tell(at, want)
 
+    def _look_at(self, at: int) -> int:
+        """What is wanted in front of a segment, if what follows it wants what is known so far."""
+        into, falls, jump = self.into, self.falls[at], self.jump[at]
+        out = into[falls] if falls >= 0 else 0
+        if jump >= 0:
+            out |= into[jump]
+        need = self.last_gen[at]
+        if self.is_odd[at]:
+            out, need = self._leave(at, out, need)
+        self.after[at] = out
+        self.before[at] = before = (out & ~self.last_kill[at]) | need
+        return (before & ~self.kill[at]) | self.gen[at]
+
+    def _look_at_all(self) -> None:
+        """Look at each segment once, from the last on, so that most are settled.
+
+        This is `_look_at` again, for those that stay in their subprog.
+        """
+        into, after, before = self.into, self.after, self.before
+        columns = (
+            range(len(into)), self.falls, self.jump, self.is_odd, self.last_gen, self.last_kill,
+            self.gen, self.kill,
+        )  # fmt: skip
+        for at, falls, jump, is_odd, last_gen, last_kill, gen, kill in zip(
+            *map(reversed, columns), strict=True
+        ):
+            if is_odd:
+                into[at] = self._look_at(at)
+                continue
+            out = into[falls] if falls >= 0 else 0
+            if jump >= 0:
+                out |= into[jump]
+            after[at] = out
+            before[at] = want = (out & ~last_kill) | last_gen
+            into[at] = (want & ~kill) | gen
+
     def _leave(self, at: int, out: int, need: int) -> tuple[int, int]:
         """What is wanted behind, and by, a last instruction that leaves its subprog, or a gotox."""
-        owner = self.segments.subprog[at]
-        if self.segments.is_gotox[at]:
+        owner, callee = self.owner[at], self.callee[at]
+        if self.is_gotox[at]:
             return out | self.hub[owner], need
-        if self.segments.is_exit[at]:
+        if callee == NOWHERE:
             return out, need if self.returned[owner] else need & ~_R0
-        callee = self.segments.callee[at]
         self.last_kill[at] = isa.CALLER_SAVED
         if out & _R0 and not self.returned[callee]:
             self.returned[callee] = True

@@ -18,14 +18,14 @@ from .findings import MAP_REG
 from .globalargs import argument_sizes, is_global
 from .kernelcalls import KernelCalls
 from .scalars import UNKNOWN, Value
-from .state import State, forget_stack, spilled_constant
+from .state import MOST_FRAMES, State, forget_stack, spilled_constant
 from .values import FUNC, PACKET_END, TRUSTED, Pointer, is_pointer, pointer
 
 if TYPE_CHECKING:
     from .absint import Interpreter
 
-_MOST_FRAMES: Final = 8
 _KEY_BYTES: Final = 4
+_STACK: Final = int(MemType.STACK)
 _MOST_CHAINS: Final = 4000
 _ARRAYS: Final = (MapType.ARRAY, MapType.PERCPU_ARRAY)
 _PACKET: Final = (MemType.PACKET, MemType.PACKET_META, PACKET_END)
@@ -48,14 +48,15 @@ class Calls:
 
     def call(self, slot: int, state: State) -> bool:
         """A call; False where control does not go on right behind it."""
-        owner = self._owner
-        src = owner.code.src[slot]
-        if owner.code.opcode[slot] == isa.CALL and src == 0:
-            return self._helper(slot, owner.code.imm[slot], state)
-        if owner.code.opcode[slot] == isa.CALL and src == 1:
-            return self._subprog(slot, owner.code.target[slot], state)
-        if owner.code.opcode[slot] == isa.CALL and src == 2:
-            return self._kernel.call(slot, state)
+        code = self._owner.code
+        if code.opcode[slot] == isa.CALL:
+            src = code.src[slot]
+            if src == 0:
+                return self._helper(slot, code.imm[slot], state)
+            if src == 1:
+                return self._subprog(slot, code.target[slot], state)
+            if src == 2:
+                return self._kernel.call(slot, state)
         self.clear(state)
         return True
 
@@ -72,7 +73,7 @@ class Calls:
         if self._is_global[target]:
             self._call_global(target, state)
             return True
-        if len(state.stacks) >= _MOST_FRAMES or owner.n_chains > _MOST_CHAINS:
+        if len(state.stacks) >= MOST_FRAMES or owner.n_chains > _MOST_CHAINS:
             self._give_up(target, state)
             return True
         self.enter(slot, target, state, state.regs[:6], slot + 1, is_callback=False)
@@ -112,7 +113,7 @@ class Calls:
         owner = self._owner
         owner.enter_global(target)
         for register, size in argument_sizes(owner.program, owner.subject, target).items():
-            self.touch(state, state.regs[register], size, is_write=True)
+            self.overwrite(state, state.regs[register], size)
         if owner.changes_packet(target):
             self.forget_packets(state)
         self.clear(state, UNKNOWN)
@@ -198,10 +199,10 @@ class Calls:
 
     def _memory(self, helper: int, state: State, map_index: int | None) -> None:
         regs = state.regs
-        for table, is_write in ((facts.READS, False), (facts.WRITES, True)):
-            for register, by, size in table.get(helper, ()):
-                value = regs[by] if by else self._size(size, map_index)
-                self.touch(state, regs[register], value, is_write=is_write)
+        for register, _, _ in facts.READS.get(helper, ()):
+            self.touch(state, regs[register])
+        for register, by, size in facts.WRITES.get(helper, ()):
+            self.overwrite(state, regs[register], regs[by] if by else self._size(size, map_index))
 
     def _size(self, size: int, map_index: int | None) -> Value:
         if size >= 0:
@@ -211,15 +212,21 @@ class Calls:
             return None
         return found.key_size if size == facts.KEY_SIZE else found.value_size
 
-    def touch(self, state: State, at: Value, size: Value, *, is_write: bool) -> None:
-        """A helper accesses this many bytes from here on; None for nobody knows how many."""
-        if not is_pointer(at) or at[0] != MemType.STACK:
+    def touch(self, state: State, at: Value) -> bool:
+        """A helper accesses bytes from here on; whether they are on a stack."""
+        if type(at) is not tuple or at[0] != _STACK:
+            return False
+        self._owner.reach(state, at[1], at[2])
+        return True
+
+    def overwrite(self, state: State, at: Value, size: Value) -> None:
+        """A helper writes this many bytes from here on; None for nobody knows how many."""
+        if not self.touch(state, at):
             return
         low, high = at[2], at[3]
         is_known = size is not None and not is_pointer(size)
         end = min(high + scalars.parts(size)[3], 0) if is_known else 0
-        self._owner.reach(state, at[1], low)
-        if is_write and low < end:
+        if low < end:
             forget_stack(state.stacks[at[1]], max(low, -512), end)
 
     def forget_packets(self, state: State) -> None:
@@ -319,7 +326,7 @@ class Calls:
     def _synchronous(self, slot: int, helper: int, state: State, index: int | None) -> None:
         regs = state.regs
         at = regs[3] if helper == facts.FIND_VMA else regs[2]
-        if not is_pointer(at) or at[0] != FUNC or len(state.stacks) >= _MOST_FRAMES:
+        if not is_pointer(at) or at[0] != FUNC or len(state.stacks) >= MOST_FRAMES:
             return
         ref = -1 if index is None else index
         args: list[Value] = [None] * 6

@@ -36,18 +36,26 @@ class Constants:
             relocation or a CO-RE record fills it in.
     """
 
-    __slots__ = ("_behind", "_flags", "_insns", "_needed", "_start")
+    __slots__ = ("_behind", "_columns", "_flags", "_is_needed", "_makes", "_start")
 
     def __init__(self, view: CodeView, blocks: Blocks, opaque: Mask) -> None:
-        insns = view.insns
-        flags = isa.writes(insns)
-        self._needed = _compares(view, blocks).tolist()
+        flags = isa.writes(view.insns)
         flags[opaque] |= _OPAQUE
         flags[view.node < 0] |= _SECOND
-        self._flags = flags
-        self._insns = insns
-        self._start = blocks.start.tolist()
-        self._behind = np.append(blocks.start[1:], len(view)).tolist()
+        is_needed = _compares(view, blocks)
+        insns = view.insns if is_needed.any() else view.insns[:0]
+        self._columns: tuple[list[int], ...] = (
+            insns["code"].tolist(),
+            isa.dst(insns).tolist(),
+            isa.src(insns).tolist(),
+            insns["off"].tolist(),
+            insns["imm"].tolist(),
+        )
+        self._flags: list[int] = flags[: len(insns)].tolist()
+        self._is_needed: list[bool] = is_needed.tolist()
+        self._makes: list[bool] = _makes_constants(view, blocks).tolist() if len(insns) else []
+        self._start: list[int] = blocks.start.tolist()
+        self._behind: list[int] = np.append(blocks.start[1:], len(view)).tolist()
 
     def run(self, block: int, known: Known) -> tuple[Known, bool | None]:
         """Run one block.
@@ -60,27 +68,25 @@ class Constants:
             What is known at its end, and whether its last instruction, if that
             is a branch, is taken: None where nobody can tell.
         """
-        if not self._needed[block]:
+        if not self._is_needed[block] or not (known or self._makes[block]):
             return {}, None
         known = known.copy()
         verdict = None
-        first, behind = self._start[block], self._behind[block]
-        rows = self._insns[first : behind + 1].tolist()  # one more: an ld_imm64's upper half
-        flags = self._flags[first:behind].tolist()
-        for at, flag in enumerate(flags):
+        codes, dsts, srcs, offs, imms = self._columns
+        for slot in range(self._start[block], self._behind[block]):
+            code, dst, flag = codes[slot], dsts[slot], self._flags[slot]
             if flag & _SECOND:
                 continue
-            code, regs, slot_off, imm = rows[at]
-            dst, src = regs & 0xF, regs >> 4
+            src, imm = srcs[slot], imms[slot]
             kind = code & CLASS_MASK
             operand = known.get(src) if code & SRC_X else imm & U64
             if kind in (ALU, ALU64):
                 value = None
                 if not flag & _OPAQUE:
-                    value = _result(known.get(dst), operand, code, slot_off, imm)
+                    value = _result(known.get(dst), operand, code, offs[slot], imm)
                 _set(known, dst, value)
             elif code == isa.LD_IMM64 and src == 0 and not flag & _OPAQUE:
-                known[dst] = (rows[at + 1][3] << 32 | imm & 0xFFFFFFFF) & U64
+                known[dst] = (imms[slot + 1] << 32 | imm & 0xFFFFFFFF) & U64
             elif flag & ~_OPAQUE:
                 for register in [r for r in known if flag >> r & 1]:
                     del known[register]
@@ -110,8 +116,19 @@ def _set(known: Known, register: int, value: int | None) -> None:
         known[register] = value
 
 
+def _makes_constants(view: CodeView, blocks: Blocks) -> Mask:
+    """(b,) blocks behind which something may be known though nothing was before.
+
+    Anything but a load or move of a constant needs a register that is known already.
+    """
+    code = view.insns["code"]
+    kind = code & CLASS_MASK
+    is_move = ((kind == ALU) | (kind == ALU64)) & (code & OP_MASK == _MOV) & (code & SRC_X == 0)
+    return np.logical_or.reduceat(is_move | (code == isa.LD_IMM64), blocks.start)
+
+
 def _compares(view: CodeView, blocks: Blocks) -> Mask:
     """(b,) blocks of functions in which a branch compares at all."""
-    last = view.insns[blocks.last]
-    is_branch = isa.is_cond_jump(last) & ~isa.is_may_goto(last)
-    return np.isin(blocks.subprog, blocks.subprog[is_branch])
+    # Of the whole code: between instructions of other blocks an ld_imm64 would have no second half.
+    is_branch = isa.is_cond_jump(view.insns) & ~isa.is_may_goto(view.insns)
+    return np.isin(blocks.subprog, blocks.subprog[is_branch[blocks.last]])

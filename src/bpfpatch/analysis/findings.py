@@ -15,8 +15,10 @@ from .values import LEGACY, UNTRUSTED
 _OPEN: Final = -3
 """No path has come by yet."""
 
-_OBJECTS: Final = (MemType.BTF_ID, MemType.BTF_ID_PROBE)
-_HAS_ID: Final = (*_OBJECTS, MemType.MAP_VALUE, MemType.MAP_KEY)
+_BTF_ID, _PROBE, _MEM = int(MemType.BTF_ID), int(MemType.BTF_ID_PROBE), int(MemType.MEM)
+_LAST: Final = int(max(MemType))
+_OBJECTS: Final = frozenset({_BTF_ID, _PROBE})
+_HAS_ID: Final = _OBJECTS | {int(MemType.MAP_VALUE), int(MemType.MAP_KEY)}
 # Helpers whose map the verifier keeps, and the register that it is in.
 # Source: linux v6.18, kernel/bpf/verifier.c, record_func_map().
 MAP_REG: Final = {
@@ -67,19 +69,19 @@ class Findings:
 
         Source: linux v6.18, kernel/bpf/verifier.c, save_aux_ptr_type().
         """
-        if kind == MemType.BTF_ID and trust in (LEGACY, UNTRUSTED):
-            kind = MemType.BTF_ID_PROBE
-        elif kind == MemType.MEM and trust == UNTRUSTED:
-            kind, ref = MemType.BTF_ID_PROBE, NONE
-        elif kind > MemType.ALLOC:
+        if kind == _BTF_ID and trust in (LEGACY, UNTRUSTED):
+            kind = _PROBE
+        elif kind == _MEM and trust == UNTRUSTED:
+            kind, ref = _PROBE, NONE
+        elif kind > _LAST:
             return
         before = self.mem_type[slot]
         ident = ref if kind in _HAS_ID else NONE
-        if before == MemType.UNKNOWN:
+        if not before:
             self.mem_type[slot], self.mem_id[slot] = kind, ident
             return
         if before != kind and (before in _OBJECTS or kind in _OBJECTS):
-            self.mem_type[slot] = MemType.BTF_ID_PROBE
+            self.mem_type[slot] = _PROBE
         if self.mem_id[slot] != ident:
             self.mem_id[slot] = MANY
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
@@ -96,19 +97,18 @@ def _fixpoint(
         zip(entry, liveness.before[view.starts].tolist(), strict=True)
     ):
         into[block] = int(_R10) | (wanted & isa.ARGS if subprog else _R1)
+    is_indirect = blocks.is_indirect.tolist()
     todo = list(range(n_blocks - 1, -1, -1))
     is_queued = bytearray(b"\1" * n_blocks)
     while todo:
         block = todo.pop()
         is_queued[block] = 0
         out = (into[block] & ~kill[block]) | gen[block]
-        goals = [block + 1] if falls[block] and block + 1 < n_blocks else []
-        if jump[block] >= 0:
-            goals.append(jump[block])
-        if blocks.is_indirect[block]:
-            goals += blocks.indirect.get(owner[block], ())
+        goals: Iterable[int] = (block + 1 if falls[block] else n_blocks, jump[block])
+        if is_indirect[block]:
+            goals = (*goals, *blocks.indirect.get(owner[block], ()))
         for goal in goals:
-            if into[goal] & ~out:
+            if 0 <= goal < n_blocks and into[goal] & ~out:
                 into[goal] &= out
                 if not is_queued[goal]:
                     is_queued[goal] = 1
@@ -122,14 +122,17 @@ def _spread(
     """From the blocks' starts to all that comes behind them."""
     out = np.full(len(view), _R10, np.uint16)
     entering = np.array(into, np.uint16)
+    is_start = np.zeros(len(view) + 1, bool)
+    is_start[blocks.start] = True
+    is_place = is_start.copy()
     for register, at in event_at:
         bit = np.uint16(1 << register)
         # An event shows behind its instruction, a block's start at once and before all else.
-        place = np.concatenate([at + 1, blocks.start])
-        value = np.concatenate([sets[at] & bit, entering & bit])
-        order = np.argsort(place, kind="stable")
-        place, value = place[order], value[order]
-        is_in = place < len(view)
-        place, value = place[is_in], value[is_in]
-        out |= np.repeat(value, np.diff(place, append=len(view)))
+        value = np.zeros(len(view) + 1, np.uint16)
+        value[at + 1] = sets[at] & bit
+        value[blocks.start] = entering & bit
+        is_place[:] = is_start
+        is_place[at + 1] = True
+        place = np.flatnonzero(is_place[:-1])
+        out |= np.repeat(value[place], np.diff(place, append=len(view)))
     return out

@@ -106,7 +106,7 @@ class KernelCalls:
                     size = _DYNPTR_BYTES
             elif proto is not None:
                 continue
-            self._calls.touch(state, state.regs[register], size, is_write=True)
+            self._calls.overwrite(state, state.regs[register], size)
 
     def _result(self, name: str, type_id: int, state: State) -> Value:  # noqa: PLR0911 - one way out for each kind
         owner = self._owner

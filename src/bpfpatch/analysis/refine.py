@@ -6,6 +6,7 @@ adjust_ptr_min_max_vals().
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from bpfpatch.facts.columns import MemType
@@ -49,19 +50,20 @@ def set_number(state: State, register: int, old: Value, new: Value) -> None:
         state.regs[register] = new
         return
     ident, link = old[1], old[2]
-    state.own_callers()
     made: dict[int, Value] = {}
 
     def better(value: Value) -> Value:
-        if value[2] not in made:
-            made[value[2]] = _linked_number(new, link, value)
-        found = made[value[2]]
-        return found if type(found) is int else (SCALAR, ident, value[2], *found[3:])
+        delta = value[2]
+        if delta not in made:
+            found = _linked_number(new, link, value)
+            made[delta] = found if type(found) is int else (SCALAR, ident, delta, *found[3:])
+        return made[delta]
 
-    for values in (state.regs, *(regs for _, regs, _ in state.callers)):
-        for index, value in enumerate(values):
-            if type(value) is tuple and value[0] == SCALAR and value[1] == ident:
-                values[index] = better(value)
+    _set_linked(state.regs, ident, better)
+    if state.callers:
+        state.own_callers()
+        for _, regs, _ in state.callers:
+            _set_linked(regs, ident, better)
     for frame in state.stacks:
         for slot, value in frame.items():
             if type(value) is not tuple:
@@ -70,6 +72,12 @@ def set_number(state: State, register: int, old: Value, new: Value) -> None:
                 frame[slot] = better(value)
             elif value[0] == PARTIAL and type(value[1]) is tuple and value[1][1] == ident:
                 frame[slot] = (PARTIAL, better(value[1]), *value[2:])
+
+
+def _set_linked(regs: list[Value], ident: int, better: Callable[[Value], Value]) -> None:
+    for register, value in enumerate(regs):
+        if type(value) is tuple and value[1] == ident and value[0] == SCALAR:
+            regs[register] = better(value)
 
 
 def link_of(code: int, left: Value, operand: Value) -> int:
@@ -111,13 +119,13 @@ def pointer_alu(code: int, left: Value, right: Value) -> Value:
     operation = code & OP_MASK
     if code & CLASS_MASK == ALU:
         return LOADED[4]
-    if operation == ADD and is_pointer(right) and not is_pointer(left):
-        left, right = right, left
-    if operation not in (ADD, SUB) or is_pointer(right):
-        if operation in (ADD, SUB):
-            return UNKNOWN
+    if operation not in (ADD, SUB):
         # A number whatever comes out: the domain of scalars says how large.
         return scalarops.arithmetic(code, as_scalar(left), as_scalar(right))
+    if is_pointer(right):
+        if operation == SUB or is_pointer(left):
+            return UNKNOWN
+        left, right = right, left
     if left is None:
         return None
     if is_pointer(left):

@@ -60,16 +60,23 @@ def parts(value: Value) -> Parts:
     return value, 0, value, value, sval, sval, low, low, slow, slow
 
 
+# Where a range is narrowed below, it is compared in place: min() and max() take as long as all
+# the rest, and each new number of a program goes through here.
+
+
 def _from_tnum(known: Parts) -> Parts:
     """Narrow the ranges to what the bits allow."""
     t, m, umin, umax, smin, smax, ul, uh, sl, sh = known
-    t32, m32 = t & U32, m & U32
-    ul, uh = max(ul, t32), min(uh, t32 | m32)
-    sl = max(sl, as_s32(t32 | (m32 & 0x80000000)))
-    sh = min(sh, as_s32(t32 | (m32 & S32_MAX)))
-    umin, umax = max(umin, t), min(umax, t | m)
-    smin = max(smin, as_s64(t | (m & (1 << 63))))
-    smax = min(smax, as_s64(t | (m & S64_MAX)))
+    if m == U64:  # and so no bit is known
+        return known
+    low, high = t & U32, (t | m) & U32
+    ul, uh = low if low > ul else ul, high if high < uh else uh
+    low, high = as_s32(t | (m & 0x80000000)), as_s32(t | (m & S32_MAX))
+    sl, sh = low if low > sl else sl, high if high < sh else sh
+    low, high = t, t | m
+    umin, umax = low if low > umin else umin, high if high < umax else umax
+    low, high = as_s64(t | (m & (1 << 63))), as_s64(t | (m & S64_MAX))
+    smin, smax = low if low > smin else smin, high if high < smax else smax
     return t, m, umin, umax, smin, smax, ul, uh, sl, sh
 
 
@@ -77,40 +84,45 @@ def _deduce_low(known: Parts) -> Parts:
     """Narrow the lower half's range by the whole's, and its two kinds by each other."""
     t, m, umin, umax, smin, smax, ul, uh, sl, sh = known
     for low, high in ((umin, umax), (smin, smax)):
+        steps = (high >> 32) - (low >> 32)
+        if steps not in (0, 1):
+            continue
         a, b = low & U32, high & U32
-        if low >> 32 == high >> 32:
-            if a <= b:
-                ul, uh = max(ul, a), min(uh, b)
-            if as_s32(a) <= as_s32(b):
-                sl, sh = max(sl, as_s32(a)), min(sh, as_s32(b))
-        elif (low >> 32) + 1 == high >> 32 and as_s32(a) < 0 <= as_s32(b):
-            sl, sh = max(sl, as_s32(a)), min(sh, as_s32(b))
-    if as_s32(ul) <= as_s32(uh):
-        sl, sh = max(sl, as_s32(ul)), min(sh, as_s32(uh))
+        sa, sb = as_s32(a), as_s32(b)
+        if steps == 0 and a <= b:
+            ul, uh = a if a > ul else ul, b if b < uh else uh
+        if (sa <= sb) if steps == 0 else (sa < 0 <= sb):
+            sl, sh = sa if sa > sl else sl, sb if sb < sh else sh
+    sa, sb = as_s32(ul), as_s32(uh)
+    if sa <= sb:
+        sl, sh = sa if sa > sl else sl, sb if sb < sh else sh
     a, b = sl & U32, sh & U32
     if a <= b:
-        ul, uh = max(ul, a), min(uh, b)
+        ul, uh = a if a > ul else ul, b if b < uh else uh
     elif uh < a:
-        sl, uh = 0, min(uh, b)
+        sl, uh = 0, b if b < uh else uh
     elif b < ul:
-        sh, ul = -1, max(ul, a)
+        sh, ul = -1, a if a > ul else ul
     return t, m, umin, umax, smin, smax, ul, uh, sl, sh
 
 
 def _deduce_whole(known: Parts) -> Parts:
     """Narrow signed and unsigned ranges by each other, and both by the lower half's."""
     t, m, umin, umax, smin, smax, ul, uh, sl, sh = known
-    if as_s64(umin) <= as_s64(umax):
-        smin, smax = max(smin, as_s64(umin)), min(smax, as_s64(umax))
+    low, high = as_s64(umin), as_s64(umax)
+    if low <= high:
+        smin, smax = low if low > smin else smin, high if high < smax else smax
     low, high = smin & U64, smax & U64
     if low <= high:
-        umin, umax = max(umin, low), min(umax, high)
+        umin, umax = low if low > umin else umin, high if high < umax else umax
     elif umax < low:
-        smin, umax = 0, min(umax, smax)
+        smin, umax = 0, smax if smax < umax else umax
     elif high < umin:
-        smax, umin = -1, max(umin, low)
-    umin, umax = max(umin, (umin & _HIGH) | ul), min(umax, (umax & _HIGH) | uh)
-    smin, smax = max(smin, (smin & ~U32) | ul), min(smax, (smax & ~U32) | uh)
+        smax, umin = -1, low if low > umin else umin
+    low, high = (umin & _HIGH) | ul, (umax & _HIGH) | uh
+    umin, umax = low if low > umin else umin, high if high < umax else umax
+    low, high = (smin & ~U32) | ul, (smax & ~U32) | uh
+    smin, smax = low if low > smin else smin, high if high < smax else smax
     if sl >= 0 and smin >= S32_MIN and smax <= S32_MAX:
         smin = umin = sl
         smax = umax = sh
@@ -138,7 +150,10 @@ def sync(known: Parts) -> Value:
     """
     known = _from_tnum(known)
     for _ in range(3):
+        before = known
         known = _deduce_whole(_deduce_low(known))
+        if known == before:  # and so it would remain
+            break
     t, m, umin, umax, smin, smax, ul, uh, sl, sh = known
     if umin > umax or smin > smax or ul > uh or sl > sh:
         return UNKNOWN

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bpfpatch import isa
 from bpfpatch.patch import CodeView
@@ -78,17 +79,20 @@ class _Frame:
         return -self.lowest, True
 
     def _decode(self, insns: Insns, is_second: Mask) -> None:
-        """Take the subprog apart, once: blocks are short, and may be run several times."""
+        """Take what matters of the subprog apart, once: a block may be run several times."""
         blocks = self.blocks
-        self.starts = (blocks.start[self.first : self.stop] - blocks.start[self.first]).tolist()
-        self.starts.append(len(insns))
+        writes = np.where(is_second, 0, isa.writes(insns))
+        at = np.flatnonzero(_matters(insns, writes))
+        starts = blocks.start[self.first : self.stop] - blocks.start[self.first]
+        self.starts: list[int] = [*np.searchsorted(at, starts).tolist(), at.size]
+        some = insns[at]
         self.columns = (
-            insns["code"].tolist(),
-            isa.dst(insns).tolist(),
-            isa.src(insns).tolist(),
-            insns["off"].tolist(),
-            insns["imm"].tolist(),
-            np.where(is_second, 0, isa.writes(insns)).tolist(),
+            some["code"].tolist(),
+            isa.dst(some).tolist(),
+            isa.src(some).tolist(),
+            some["off"].tolist(),
+            some["imm"].tolist(),
+            writes[at].tolist(),
         )
         self.after = [
             [goal for goal in (block + 1 if falls else -1, jump) if goal >= 0]
@@ -99,23 +103,23 @@ class _Frame:
                 strict=True,
             )
         ]
+        for block in (np.flatnonzero(blocks.is_indirect[self.first : self.stop])).tolist():
+            self.after[block] += blocks.indirect.get(int(blocks.subprog[self.first]), [])
 
     def _run(self) -> int | None:
         """Follow all blocks to a fixpoint; gives what had been stored when it began."""
         stored = self.stored
-        blocks = self.blocks
         entry = self.first
         into: dict[int, Pointers] = {entry: {_FP: 0}}
         todo = [entry]
         while todo:
             block = todo.pop()
-            out = self._block(block, into[block].copy())
-            goals = self.after[block - self.first]
-            if blocks.is_indirect[block]:
-                goals = goals + blocks.indirect.get(int(blocks.subprog[block]), [])
-            for goal in goals:
+            out = self._block(block, into[block])
+            for goal in self.after[block - self.first]:
                 known = into.get(goal)
-                merged = dict(out) if known is None else _merged(known, out)
+                if known == out:
+                    continue
+                merged = out if known is None else _merged(known, out)
                 if merged != known:
                     into[goal] = merged
                     todo.append(goal)
@@ -124,6 +128,9 @@ class _Frame:
     def _block(self, block: int, pointers: Pointers) -> Pointers:
         at = block - self.first
         begin, end = self.starts[at], self.starts[at + 1]
+        if begin == end:
+            return pointers
+        pointers = pointers.copy()
         for fields in zip(*(column[begin:end] for column in self.columns), strict=True):
             self._step(pointers, *fields)
         return pointers
@@ -183,6 +190,28 @@ class _Frame:
             raise _UnclearError
         self.lowest = min(self.lowest, low)
         return low
+
+
+def _matters(insns: Insns, writes: NDArray[np.uint16]) -> Mask:
+    """(n,) instructions that deal with registers that point into the frame somewhere.
+
+    That is told without regard to order: all registers to which R10 is ever moved, directly or
+    not, and where one of them is ever stored, all that 8 bytes are ever loaded into.
+    """
+    code = np.ascontiguousarray(insns["code"])
+    dst, src = np.uint16(1) << isa.dst(insns), np.uint16(1) << isa.src(insns)
+    is_move, is_store, is_atomic = code == _MOV64_REG, code & 7 == 3, isa.is_atomic(insns)
+    is_load = ((code & 7 == 1) | is_atomic) & (code & _DW == _DW)
+    pointing, before, is_stored = np.uint16(1 << _FP), np.uint16(0), False
+    while pointing != before:
+        before = pointing
+        from_one = src & pointing != 0
+        is_stored = bool((from_one & is_store).any())
+        found = from_one & is_move | is_load if is_stored else from_one & is_move
+        pointing |= np.bitwise_or.reduce(dst[found], initial=np.uint16(0))
+    out: Mask = (writes | dst | src) & pointing != 0
+    # What an atomic operation fetches may be an address that was stored before.
+    return out | is_atomic if is_stored else out
 
 
 def _merged(one: Pointers, other: Pointers) -> Pointers:

@@ -21,6 +21,8 @@ Caller = tuple[int, list[Value], bool]
 
 FRAME_POINTER: Final = 10
 """The number of R10."""
+MOST_FRAMES: Final = 8
+"""How many frames there may be at a time."""
 
 
 class State:
@@ -117,12 +119,16 @@ class State:
 
     def own_callers(self) -> None:
         """Make the callers' registers this state's own, before they are changed."""
-        self.callers = tuple((back, regs[:], kind) for back, regs, kind in self.callers)
+        if self.callers:
+            self.callers = tuple((back, regs[:], kind) for back, regs, kind in self.callers)
+
+
+_FRAME_POINTERS: Final = tuple(pointer(MemType.STACK, frame) for frame in range(MOST_FRAMES))
 
 
 def frame_pointer(state: State) -> Value:
     """The value of R10."""
-    return pointer(MemType.STACK, len(state.stacks) - 1)
+    return _FRAME_POINTERS[len(state.stacks) - 1]
 
 
 def write_stack(frame: Frame, byte_off: int, size: int, value: Value, *, is_imm: bool) -> None:

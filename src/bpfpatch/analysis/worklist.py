@@ -24,31 +24,42 @@ _FEWEST_VISITS, _MOST_VISITS = 2, 300
 _COMPARED: Final = 8
 _WIDEN_AFTER: Final = 3
 
-Key = tuple[int, int]
-"""Chain of calls, and block."""
+_FIELD: Final = 32
+_FIELD_MASK: Final = (1 << _FIELD) - 1
 
 
 class Worklist:
     """States on their way.
 
+    A chain of calls and a block are one number, by which they take turns: callees first, then in
+    the order of the code. So most states that meet have met before a block is run, and where no
+    loop leads back to a block, neither in its subprog nor in those that called that, all of them
+    have: such a block has one turn, and nothing of it is kept.
+
     Args:
         code: the program.
         run_block: runs a block on a state, which it may change.
+        is_repeated: for each chain of calls, whether a loop leads back to one of the calls; more
+            may be appended at any time.
     """
 
-    def __init__(self, code: Code, run_block: Callable[[int, State], None]) -> None:
+    def __init__(
+        self, code: Code, run_block: Callable[[int, State], None], is_repeated: list[bool]
+    ) -> None:
         self._block_of = code.block_of
         self._dead = code.dead
+        self._is_in_loop = code.is_in_loop
+        self._is_repeated = is_repeated
         self._run_block = run_block
         self._most_visits = min(
             max(_BUDGET // max(len(code.kind), 1), _FEWEST_VISITS), _MOST_VISITS
         )
         self._n_ids = 0
-        self._pending: dict[Key, list[State]] = {}
-        self._heap: list[tuple[int, int, int]] = []
-        self._visited: dict[Key, list[State]] = {}
-        self._visits: dict[Key, int] = {}
-        self._merged: dict[Key, State] = {}
+        self._pending: dict[int, list[State]] = {}
+        self._heap: list[int] = []
+        self._visited: dict[int, list[State]] = {}
+        self._visits: dict[int, int] = {}
+        self._merged: dict[int, State] = {}
 
     def fresh(self) -> int:
         """An id that no value has."""
@@ -57,59 +68,76 @@ class Worklist:
 
     def push(self, slot: int, state: State) -> None:
         """Control comes to a block's start with a state, which is taken over."""
-        block = self._block_of[slot]
-        key = (state.chain, block)
-        waiting = self._pending.get(key)
+        depth = len(state.stacks)
+        turn = (-depth << _FIELD | self._block_of[slot]) << _FIELD | state.chain
+        waiting = self._pending.get(turn)
         if waiting is not None:
             waiting.append(state)
             return
-        self._pending[key] = [state]
-        # Callees first, then in the order of the code: so most states that meet have met
-        # before a block is run.
-        heappush(self._heap, (-len(state.stacks), block, state.chain))
+        self._pending[turn] = [state]
+        heappush(self._heap, turn)
 
     def run(self) -> None:
         """Go on until nothing new comes anywhere."""
-        while self._heap:
-            _, block, chain = heappop(self._heap)
-            self._visit((chain, block), self._pending.pop((chain, block)))
-
-    def _visit(self, key: Key, states: list[State]) -> None:
-        block = key[1]
-        for state in states:
-            regs = state.regs
+        heap, pending = self._heap, self._pending
+        while heap:
+            turn = heappop(heap)
+            block, chain = turn >> _FIELD & _FIELD_MASK, turn & _FIELD_MASK
+            states = pending.pop(turn)
             for register in self._dead[block]:
-                regs[register] = None
-        merged = self._merged.get(key)
-        if merged is None and self._visits.get(key, 0) + len(states) <= self._most_visits:
-            visited = self._visited.setdefault(key, [])
+                for state in states:
+                    state.regs[register] = None
+            if self._is_in_loop[block] or self._is_repeated[chain]:
+                self._visit(turn, block, states)
+            else:
+                self._visit_once(block, states)
+
+    def _visit_once(self, block: int, states: list[State]) -> None:
+        """A block's only turn."""
+        if len(states) > self._most_visits:
+            states = [self._gathered(states[0], states[1:], widen=False).copy()]
+        last = states.pop()
+        visited: list[State] = []
+        for state in states:
+            if not _is_covered(state, visited):
+                _keep(state, visited)
+                self._run_block(block, state.copy())
+        if not _is_covered(last, visited):
+            self._run_block(block, last)
+
+    def _visit(self, turn: int, block: int, states: list[State]) -> None:
+        merged = self._merged.get(turn)
+        visits = self._visits.get(turn, 0)
+        if merged is None and visits + len(states) <= self._most_visits:
+            visited = self._visited.setdefault(turn, [])
             for state in states:
-                if not any(old.covers(state) for old in reversed(visited)):
-                    self._keep(key, visited, state)
+                if not _is_covered(state, visited):
+                    _keep(state, visited)
+                    self._visits[turn] = visits = visits + 1
                     self._run_block(block, state.copy())
             return
-        changed = self._merge(key, merged, states)
-        if changed is not None:
+        self._visits[turn] = visits = visits + 1
+        widen = visits > self._most_visits + _WIDEN_AFTER
+        first, *rest = states if merged is None else (merged, *states)
+        self._merged[turn] = changed = self._gathered(first, rest, widen=widen)
+        if changed is not merged:
             self._run_block(block, changed.copy())
 
-    def _keep(self, key: Key, visited: list[State], state: State) -> None:
-        self._visits[key] = self._visits.get(key, 0) + 1
-        visited.append(state)
-        if len(visited) > _COMPARED:
-            del visited[0]
-
-    def _merge(self, key: Key, merged: State | None, states: list[State]) -> State | None:
-        """All states in one; None where that is known already."""
-        self._visits[key] = visits = self._visits.get(key, 0) + 1
+    def _gathered(self, first: State, others: list[State], *, widen: bool) -> State:
+        """All states in one: the first one itself, where that covers the others."""
         ids = Ids(self._n_ids)
-        is_changed = merged is None
-        for state in states:
-            if merged is None:
-                merged = state
-            elif not merged.covers(state):
-                merged = merged.joined(state, ids, widen=visits > self._most_visits + _WIDEN_AFTER)
-                is_changed = True
+        for state in others:
+            if not first.covers(state):
+                first = first.joined(state, ids, widen=widen)
         self._n_ids = ids.n_fresh
-        assert merged is not None
-        self._merged[key] = merged
-        return merged if is_changed else None
+        return first
+
+
+def _is_covered(state: State, visited: list[State]) -> bool:
+    return any(old.covers(state) for old in reversed(visited)) if visited else False
+
+
+def _keep(state: State, visited: list[State]) -> None:
+    visited.append(state)
+    if len(visited) > _COMPARED:
+        del visited[0]

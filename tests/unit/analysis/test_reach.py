@@ -226,6 +226,12 @@ def test_functions_that_compare_nothing_are_not_run() -> None:
     assert constants.run(0, {5: 5}) == ({}, None)
 
 
+def test_branch_behind_a_block_that_ends_in_a_wide_load_is_decided() -> None:
+    """The only branch of a function counts, whatever the block in front of it ends in."""
+    found, _, _ = explore("r1 = 7 ll; b: if r1 == 7 goto out; r0 = 1; out: exit; goto b")
+    assert found.taken.tolist() == [2]
+
+
 @pytest.mark.parametrize(
     "unit",
     [
