@@ -1,4 +1,4 @@
-"""``python -m benchmarks [NAME ...]``: measure, print tables, optionally save them and plots."""
+"""``python -m benchmarks [NAME ...]``: measure, print tables, save them with JSON and plots."""
 
 from __future__ import annotations
 
@@ -27,19 +27,39 @@ NAMES: Final = {
 
 def main() -> None:
     """Run what the command line names, or everything."""
+    arguments = _arguments()
+    if arguments.profile:
+        import_module("benchmarks.limit").profile()
+        return
+    print(_described())
+    names = list(arguments.names or NAMES)
+    if not arguments.no_save:
+        # It is of what is saved, and would be of what was.
+        names = [*(name for name in names if name != "summary"), "summary"]
+    for name in names:
+        print(f"\n{name}: {NAMES[name]}", flush=True)
+        began = time.perf_counter()
+        outcome = import_module(f"benchmarks.{name}").measure(arguments.runs)
+        seconds = time.perf_counter() - began
+        for table in outcome.tables:
+            print("\n" + "\n".join(f"  {line}" for line in table.text()))
+        print(f"  ({seconds:.0f} s)", flush=True)
+        if not arguments.no_save:
+            _save(name, outcome, seconds)
+
+
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measure, and print tables. Every figure is the median of several processes.",
+        description="Measure, print tables, and save them: JSON and plots (SVG and PNG) in\n"
+        "docs/benchmarks, tables in the documents. What is not named stays as it was saved.\n"
+        "A figure with a spread beside it is the median of several processes.",
         epilog="\n".join(f"{name:8}  {what}" for name, what in NAMES.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="what to measure; all by default")
-    parser.add_argument("--runs", type=int, default=3, help="processes a figure (3)")
-    parser.add_argument(
-        "--save",
-        action="store_true",
-        help="write JSON and plots, and the tables into the documents",
-    )
+    parser.add_argument("--runs", type=int, default=3, help="processes a figure, at the most (3)")
+    parser.add_argument("--no-save", action="store_true", help="print only, and write nothing")
     parser.add_argument(
         "--profile", action="store_true", help="limit: show where the blind pass spends its time"
     )
@@ -47,38 +67,28 @@ def main() -> None:
     unknown = [name for name in arguments.names if name not in NAMES]
     if unknown:
         parser.error(f"no measurement {unknown[0]!r}; there are: {', '.join(NAMES)}")
-    if arguments.profile:
-        import_module("benchmarks.limit").profile()
-        return
-    print(_described())
-    for name in arguments.names or NAMES:
-        print(f"\n{name}: {NAMES[name]}", flush=True)
-        began = time.perf_counter()
-        outcome = import_module(f"benchmarks.{name}").measure(arguments.runs)
-        for table in outcome.tables:
-            print("\n" + "\n".join(f"  {line}" for line in table.text()))
-        print(f"  ({time.perf_counter() - began:.0f} s)", flush=True)
-        if arguments.save:
-            _save(name, outcome)
+    if arguments.runs < 1:
+        parser.error("--runs must be 1 at least")
+    return arguments
 
 
-def _save(name: str, outcome: Outcome) -> None:
-    pages.FOLDER.mkdir(exist_ok=True)
-    written = []
+def _save(name: str, outcome: Outcome, seconds: float) -> None:
+    """Write all that belongs to one measurement, or nothing of it."""
+    files = {}
     if outcome.figures:
-        written.append(pages.FOLDER / f"{name}.json")
-        saved = {"machine": machine(), **outcome.json()}
-        written[0].write_text(json.dumps(saved, indent=1) + "\n")
+        saved = {"machine": machine(), "seconds": seconds, **outcome.json()}
+        files[pages.FOLDER / f"{name}.json"] = (json.dumps(saved, indent=1) + "\n").encode()
     for plot in outcome.plots:
-        files = draw(plot, pages.FOLDER)
-        written += files
-        if not files:
+        drawn = draw(plot)
+        files |= {pages.FOLDER / file: data for file, data in drawn.items()}
+        if not drawn:
             print("  no plots: matplotlib is not installed; `make bench-setup` installs it")
     lines = [line for table in outcome.tables for line in [*table.markdown(), ""]]
     if outcome.figures:
         lines.append("Measured on: " + _described() + ".")
-    written += pages.fill(name, lines)
-    print("  wrote " + ", ".join(str(one.relative_to(pages.ROOT)) for one in written))
+    files |= pages.filled(name, lines)
+    pages.write(files)
+    print("  wrote " + ", ".join(str(path.relative_to(pages.ROOT)) for path in files))
 
 
 def _described() -> str:

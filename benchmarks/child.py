@@ -16,19 +16,34 @@ from typing import Any
 def once(function: str, *arguments: Any) -> Any:
     """What a function returns in a new process, or raise with what it wrote.
 
+    There is no time limit: a load cannot be killed while the kernel is at it. What may
+    take long is estimated before it is begun.
+
     Args:
         function: as ``module.name`` within this package.
         arguments: what JSON can hold; so is the result.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.child", function, json.dumps(arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"{function}{arguments} failed:\n{done.stderr}")
-    return json.loads(done.stdout)
+    command = [sys.executable, "-m", "benchmarks.child", function, json.dumps(arguments)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, text=True, stdout=pipe, stderr=pipe) as process:
+        try:
+            out, err = process.communicate()
+        except BaseException:
+            _end(process, function)
+            raise
+    if process.returncode:
+        raise RuntimeError(f"{function}{arguments} failed:\n{err}")
+    return json.loads(out)
+
+
+def _end(process: subprocess.Popen[str], what: str) -> None:
+    """End a process by a signal that it can answer, and wait until it has.
+
+    A load that blinds puts back the kernel's setting when it is over, and must live so long.
+    """
+    process.terminate()
+    print(f"\nwaiting for {what} to end; a load cannot be interrupted", file=sys.stderr)
+    process.wait()
 
 
 def runs(count: int, function: str, *arguments: Any) -> list[Any]:
@@ -36,9 +51,9 @@ def runs(count: int, function: str, *arguments: Any) -> list[Any]:
     return [once(function, *arguments) for _ in range(count)]
 
 
-def figures(count: int, function: str, *arguments: Any) -> dict[str, list[float]]:
+def figures(count: int, function: str, *arguments: Any) -> dict[str, list[Any]]:
     """Of a function that returns named figures: all that several processes found, by name."""
-    out: dict[str, list[float]] = {}
+    out: dict[str, list[Any]] = {}
     for found in runs(count, function, *arguments):
         for name, value in found.items():
             out.setdefault(name, []).append(value)

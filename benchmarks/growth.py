@@ -13,7 +13,8 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -35,12 +36,16 @@ SIZES: Final = (1_000, 5_000, 15_000, 45_000, 95_000, 195_000, 400_000, 1_000_00
 FIT_FROM: Final = 15_000
 """Sites from which on our own growth is fitted: below, what does not grow dominates."""
 KERNEL_FIT_FROM: Final = 5_000
+MOST_RUNS: Final = 3
 MODEL_SECONDS: Final = 60.0
+MODEL_LEAST, KERNEL_LEAST = 2.3, 2.0
+"""Exponents to estimate the next size with, at least; what the model copies leaves the caches."""
 SHORT: Final = 1.5
-"""Seconds below which a measurement of the others is taken as often as ours."""
-LONG: Final = 10.0
+"""Seconds below which a load is taken as often as ours."""
+LONG: Final = 2.0
 """Seconds from which on one run of ours must do."""
 ASKED: Final = 195_000
+"""Sites that the goal is about."""
 KERNEL_MOST: Final = 1_000_000
 """Instructions that one program may have."""
 
@@ -81,36 +86,40 @@ def _run(program: Program, kind: Kind, types: Btf | None) -> Program:
     return Pipeline.parse(kind.passes).run(program, Target.internal(btf=types), subject()).program
 
 
-def model(name: str, n_sites: int) -> float | None:
-    """Seconds to patch site by site, None over the budget."""
+def model(name: str, n_sites: int) -> float | str:
+    """Seconds to patch site by site, or that it was given up."""
     kind = KINDS[name]
     insns = kind.make(n_sites)[0].insns
     began = time.perf_counter()
     for delta in kind.rounds:
         n_slots = (len(insns) - kind.n_head - 1) // n_sites
         sites = kind.n_head + n_slots * np.arange(n_sites, dtype=np.int32) + (n_slots - 1)
-        done = patch_and_rescan(insns, sites, moves(1 + delta), 1.5 * MODEL_SECONDS)
+        done = patch_and_rescan(insns, sites, moves(1 + delta), MODEL_SECONDS)
         if done is None:
-            return None
+            return f"{n_sites:,} took longer than {MODEL_SECONDS:.0f} s"
         insns = done
     return time.perf_counter() - began
 
 
-def in_kernel(name: str, n_sites: int) -> dict[str, float] | None:
-    """Seconds to load the program and its control; None where the kernel refuses."""
+def in_kernel(name: str, n_sites: int) -> dict[str, float] | str:
+    """Seconds to load the program and its control, or why the kernel does not."""
     kind = KINDS[name]
     if len(kind.make(n_sites)[0]) > KERNEL_MOST:
-        return None
+        return f"{n_sites:,} are more than fit into the {KERNEL_MOST:,} that a program may have"
     try:
-        with ExitStack() as stack:
-            table = stack.enter_context(kernel.Map.create("array", 4, 8, 1))
+        with kernel.Map.create("array", 4, 8, 1) as table:
             program, control = (_with_fd(one, table.fd) for one in kind.make(n_sites))
-            if kind.has_immediates and not kind.is_hardened:
-                stack.enter_context(kernel.unblinded())
-            patched = _load(program, kind.is_hardened)
-            return {"patched": patched, "control": _load(control, False)}
-    except BpfPatchError:
-        return None
+            with kernel.harden() if kind.is_hardened else _undisturbed(kind):
+                patched = _load(program)
+            with _undisturbed(kind):
+                return {"patched": patched, "control": _load(control)}
+    except BpfPatchError as error:
+        return f"{n_sites:,}: {error}"
+
+
+def _undisturbed(kind: Kind) -> AbstractContextManager[None]:
+    """Keep off blinding that nobody asked for here; who waits for it does so off the clock."""
+    return kernel.unblinded() if kind.has_immediates else nullcontext()
 
 
 def _with_fd(program: Program, fd: int) -> Program:
@@ -119,39 +128,68 @@ def _with_fd(program: Program, fd: int) -> Program:
     return Program(insns)
 
 
-def _load(program: Program, is_hardened: bool) -> float:
+def _load(program: Program) -> float:
     began = time.perf_counter()
-    mode: kernel.Mode = "jit+harden" if is_hardened else "jit"
-    with kernel.load(program, prog_type="sched_cls", mode=mode, log_level=0):
+    with kernel.load(program, prog_type="sched_cls", log_level=0):
         return time.perf_counter() - began
 
 
 # ---- the rest ----------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was found of one kind.
+
+    Attributes:
+        kind: it.
+        own: our seconds.
+        analysis: those of them that the analysis took.
+        rescan: the model's.
+        loads: the kernel's.
+        notes: why the last two end where they do.
+    """
+
+    kind: Kind
+    own: Measured
+    analysis: Measured
+    rescan: Measured
+    loads: Measured
+    notes: tuple[str, ...]
+
+
 def measure(runs: int) -> Outcome:
     """All kinds and sizes."""
     out = Outcome()
-    lines: list[Line] = []
-    found: dict[str, tuple[Measured, Measured, Measured]] = {}
-    for name, kind in KINDS.items():
-        own, analysis = _ours(name, min(runs, 3))
-        rescan = _while_it_lasts(MODEL_SECONDS, runs, partial(_model, name))
-        loads = _while_it_lasts(kind.seconds, runs, partial(_kernel, name))
-        found[name] = own, rescan, loads
+    every = []
+    for name in KINDS:
+        found = _found(name, min(runs, MOST_RUNS))
+        every.append(found)
         out.figures[name] = {
-            "ours": own,
-            "of which analysis": analysis,
-            "model": rescan,
-            "kernel": loads,
+            "ours": found.own,
+            "of which analysis": found.analysis,
+            "model": found.rescan,
+            "kernel": found.loads,
         }
-        out.tables.append(_table(kind, own, analysis, rescan, loads))
-        lines += _lines(kind, own, rescan, loads)
-    out.tables.insert(0, _summary(found))
+        out.tables.append(_table(found))
+    out.tables.insert(0, _summary(every))
+    lines = tuple(line for found in every for line in _lines(found))
     out.plots.append(
-        Plot("growth", "Time to patch n sites of a program", "sites", "seconds", tuple(lines))
+        Plot("growth", "Time to patch n sites of a program", "sites", "seconds", lines)
     )
     return out
+
+
+def _found(name: str, runs: int) -> Found:
+    kind = KINDS[name]
+    own, analysis = _ours(name, runs)
+    # The model is there for its exponent; the kernel is what we are compared with.
+    rescan, model_end = _while_it_lasts(
+        MODEL_SECONDS, 1, partial(child.once, "growth.model", name), MODEL_LEAST
+    )
+    loads, kernel_end = _while_it_lasts(kind.seconds, runs, partial(_kernel, name))
+    notes = (f"No more of patch and rescan: {model_end}.", f"No more of the kernel: {kernel_end}.")
+    return Found(kind, own, analysis, rescan, loads, notes)
 
 
 def _ours(name: str, runs: int) -> tuple[Measured, Measured]:
@@ -159,8 +197,8 @@ def _ours(name: str, runs: int) -> tuple[Measured, Measured]:
     spent = 0.0
     for n in SIZES:
         # What takes long is taken once: it is the next size that may.
-        many = runs if spent * n < LONG else 1
-        both[n] = child.figures(many, "growth.ours", name, n)
+        once = spent * n >= LONG or (KINDS[name].needs_aux and n == SIZES[-1])
+        both[n] = child.figures(1 if once else runs, "growth.ours", name, n)
         spent = sum(statistics.median(values) for values in both[n].values()) / n
     total = {
         n: [sum(pair) for pair in zip(found["analysis"], found["patching"], strict=True)]
@@ -169,35 +207,42 @@ def _ours(name: str, runs: int) -> tuple[Measured, Measured]:
     return total, {n: found["analysis"] for n, found in both.items()}
 
 
-def _model(name: str, n_sites: int) -> float | None:
-    seconds: float | None = child.once("growth.model", name, n_sites)
-    return seconds
-
-
-def _kernel(name: str, n_sites: int) -> float | None:
-    if kernel.available() is not None:
-        return None
+def _kernel(name: str, n_sites: int) -> float | str:
+    missing = kernel.available()
+    if missing is not None:
+        return str(missing)
     found = child.once("growth.in_kernel", name, n_sites)
-    return None if found is None else max(found["patched"] - found["control"], 1e-5)
+    return found if isinstance(found, str) else max(found["patched"] - found["control"], 1e-5)
 
 
-def _while_it_lasts(budget: float, runs: int, once: Callable[[int], float | None]) -> Measured:
-    """Measure larger and larger sizes until the next would take longer than the budget."""
+def _while_it_lasts(
+    budget: float,
+    runs: int,
+    once: Callable[[int], float | str],
+    least: float = KERNEL_LEAST,
+) -> tuple[Measured, str]:
+    """Measure larger and larger sizes until the next would take longer than the budget.
+
+    Returns:
+        What was measured, and why no more.
+    """
     out: Measured = {}
     for n_sites in SIZES:
-        if expected(middle(out), n_sites) > budget:
-            break
+        seconds = expected(middle(out), n_sites, least)
+        if seconds > budget:
+            return (
+                out,
+                f"{n_sites:,} would take about {number(seconds)} s, and {budget:.0f} are allowed",
+            )
         first = once(n_sites)
-        if first is None:
-            break
-        out[n_sites] = [first]
-        if first < SHORT:
-            again = (once(n_sites) for _ in range(min(runs, 3) - 1))
-            out[n_sites] += [value for value in again if value is not None]
-    return out
+        if isinstance(first, str):
+            return out, first
+        again = (once(n_sites) for _ in range(runs - 1 if first < SHORT else 0))
+        out[n_sites] = [first, *(value for value in again if not isinstance(value, str))]
+    return out, "there are no more sizes"
 
 
-def expected(points: dict[int, float], n_sites: int, least: float = 2.0) -> float:
+def expected(points: dict[int, float], n_sites: int, least: float) -> float:
     """Seconds at a size from the last two before it, with this exponent at least."""
     if len(points) < 2:
         return 0.0
@@ -220,9 +265,8 @@ def exponent(points: dict[int, float], least: int) -> float | None:
     return slope
 
 
-def _table(
-    kind: Kind, own: Measured, analysis: Measured, rescan: Measured, loads: Measured
-) -> Table:
+def _table(found: Found) -> Table:
+    kind, own, loads = found.kind, found.own, found.loads
     rows = []
     for n in SIZES:
         ratio = statistics.median(loads[n]) / statistics.median(own[n]) if n in loads else None
@@ -230,8 +274,8 @@ def _table(
             (
                 f"{n:,}",
                 _ms(own[n]),
-                _ms([statistics.median(analysis[n])]) if kind.needs_aux else None,
-                rescan.get(n),
+                _ms([statistics.median(found.analysis[n])]) if kind.needs_aux else None,
+                found.rescan.get(n),
                 loads.get(n),
                 ratio,
             )
@@ -244,38 +288,45 @@ def _table(
         "kernel, s",
         "kernel / ours",
     )
-    return Table(f"{kind.what} (`{kind.passes}`)", header, rows)
+    return Table(f"{kind.what} (`{kind.passes}`)", header, rows, found.notes)
 
 
 def _ms(seconds: list[float]) -> list[float]:
     return [1000 * value for value in seconds]
 
 
-def _summary(found: dict[str, tuple[Measured, Measured, Measured]]) -> Table:
+def _summary(every: list[Found]) -> Table:
     rows = []
     notes = [
-        f"Exponents: time grows as n to this power; ours from {FIT_FROM:,} sites to "
-        f"{SIZES[-1]:,}, the others from {KERNEL_FIT_FROM:,} to the most that was measured."
+        "Exponents: time grows as n to this power; ours from "
+        f"{FIT_FROM:,} sites to {SIZES[-1]:,}, the others from {KERNEL_FIT_FROM:,} to the most "
+        "that was measured."
     ]
-    for name, (own, rescan, loads) in found.items():
+    for found in every:
+        own, loads = found.own, middle(found.loads)
         most = max(loads, default=None)
         slopes = (
             exponent(middle(own), FIT_FROM),
-            exponent(middle(rescan), KERNEL_FIT_FROM),
-            exponent(middle(loads), KERNEL_FIT_FROM),
+            exponent(middle(found.rescan), KERNEL_FIT_FROM),
+            exponent(loads, KERNEL_FIT_FROM),
         )
-        best = statistics.median(loads[most]) / statistics.median(own[most]) if most else None
         shown = [None if slope is None else f"{slope:.2f}" for slope in slopes]
         rows.append(
             (
-                KINDS[name].what,
+                found.kind.what,
                 *shown,
                 1000 * statistics.median(own[SIZES[-1]]),
-                best,
+                loads[most] / statistics.median(own[most]) if most else None,
                 f"{most:,}" if most else None,
             )
         )
-        notes += _extrapolated(KINDS[name], own, middle(loads))
+        asked = at_asked(loads)
+        if asked is not None:
+            ratio = asked.seconds / statistics.median(own[ASKED])
+            notes.append(
+                f"{found.kind.what}, {ASKED:,} sites, {asked.how}: the kernel "
+                f"{asked.verb} {number(asked.seconds)} s, {number(ratio)} times as long as ours."
+            )
     header = (
         "kind of patch",
         "exponent: ours",
@@ -288,24 +339,39 @@ def _summary(found: dict[str, tuple[Measured, Measured, Measured]]) -> Table:
     return Table("Growth", header, rows, tuple(notes))
 
 
-def _extrapolated(kind: Kind, own: Measured, loads: dict[int, float]) -> Iterator[str]:
-    """In words, what was not measured."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The kernel's time for as many sites as the goal is about.
+
+    Attributes:
+        seconds: it.
+        how: how it is known, in words.
+        verb: what a sentence about it says.
+    """
+
+    seconds: float
+    how: str
+    verb: str
+
+
+def at_asked(loads: dict[int, float]) -> Asked | None:
+    """What was measured there or else, from the exponent, what is to be expected."""
+    if ASKED in loads:
+        return Asked(loads[ASKED], "measured", "takes")
     slope = exponent(loads, KERNEL_FIT_FROM)
-    if slope is None or ASKED in loads:
-        return
+    if slope is None:
+        return None
     most = max(loads)
     seconds = loads[most] * (ASKED / most) ** slope
-    ratio = seconds / statistics.median(own[ASKED])
-    yield (
-        f"{kind.what}: extrapolated, not measured: with that exponent the kernel would take "
-        f"{number(seconds)} s for {ASKED:,} sites, {number(ratio)} times as long as ours."
+    return Asked(
+        seconds, f"extrapolated from {most:,} with that exponent, not measured", "would take"
     )
 
 
-def _lines(kind: Kind, own: Measured, rescan: Measured, loads: Measured) -> Iterator[Line]:
+def _lines(found: Found) -> Iterator[Line]:
     for label, points in (
-        ("bpfpatch", own),
-        ("patch and rescan (NumPy model)", rescan),
-        ("the running kernel", loads),
+        ("bpfpatch", found.own),
+        ("patch and rescan (NumPy model)", found.rescan),
+        ("the running kernel", found.loads),
     ):
-        yield Line(label, middle(points), group=kind.what)
+        yield Line(label, middle(points).items(), group=found.kind.what)

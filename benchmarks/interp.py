@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from bpfpatch import isa, kernel
@@ -19,25 +20,36 @@ from bpfpatch.interp.contexts import Context
 from bpfpatch.program import Program
 
 from . import child
-from .loops import PROGRAMS
-from .report import Outcome, Table
+from .loops import PROGRAMS, SCALED, scaled
+from .report import Cell, Line, Outcome, Plot, Table
 
 _BUDGET: Final = 100_000_000
 _REPEAT: Final = 2000
 _PACKET: Final = bytes(1400)
 _LONG: Final = 33_000
+LENGTHS: Final = (100, 1_000, 10_000, 100_000, 300_000)
+"""Instructions of a run, of the loops that are run at several; the verifier follows a million."""
 
 
 def ours(name: str) -> dict[str, float]:
     """Millions of instructions a second with both engines, and the seconds of the first run."""
-    text, context = PROGRAMS[name]
+    return _engines(*PROGRAMS[name])
+
+
+def ours_by_length(name: str) -> list[dict[str, float]]:
+    """The same of a loop for each of the lengths."""
+    _engines(scaled(name, LENGTHS[0]), PROGRAMS[name][1])  # import what is needed once
+    return [_engines(scaled(name, n_insns), PROGRAMS[name][1]) for n_insns in LENGTHS]
+
+
+def _engines(text: str, context: Context) -> dict[str, float]:
     fast, slow = _machines(assemble(text))
     began = time.perf_counter()
     first = fast.run(context)
     out = {"first": time.perf_counter() - began, "insns": float(first.n_insns)}
     for machine, engine in ((fast, "compiled"), (slow, "naive")):
         out[engine], r0 = _rate(machine, context)
-        assert r0 == first.r0, name
+        assert r0 == first.r0, text
     return out
 
 
@@ -58,7 +70,16 @@ def _rate(machine: Machine, context: Context) -> tuple[float, int]:
 
 def in_kernel(name: str) -> float | str:
     """Nanoseconds of one run in the kernel, or why there is none."""
-    program = assemble(PROGRAMS[name][0])
+    return _loaded(PROGRAMS[name][0])
+
+
+def in_kernel_by_length(name: str) -> list[float | str]:
+    """The same of a loop for each of the lengths."""
+    return [_loaded(scaled(name, n_insns)) for n_insns in LENGTHS]
+
+
+def _loaded(text: str) -> float | str:
+    program = assemble(text)
     try:
         with kernel.Map.create("array", 4, 8, 1) as table, kernel.unblinded():
             insns = program.insns.copy()
@@ -87,16 +108,15 @@ def long_start() -> float:
 def measure(runs: int) -> Outcome:
     """All loops."""
     out = Outcome()
-    rows, notes = [], []
-    can_load = kernel.available() is None
+    rows: list[tuple[Cell, ...]] = []
+    notes = []
     for name in PROGRAMS:
         found = out.figures[name] = child.figures(runs, "interp.ours", name)
         n_insns = found["insns"][0]
-        in_ns = child.runs(runs, "interp.in_kernel", name) if can_load else ["no bpf(2)"]
+        in_ns = child.runs(runs, "interp.in_kernel", name) if _can_load() else ["no bpf(2)"]
         if isinstance(in_ns[0], str):
             notes.append(f"The kernel refuses {name}: {in_ns[0]}.")
-        rates = [1000 * n_insns / ns for ns in in_ns if not isinstance(ns, str) and ns]
-        found["kernel"] = rates
+        found["kernel"] = _rates(n_insns, in_ns)
         compiled, naive = (statistics.median(found[key]) for key in ("compiled", "naive"))
         rows.append(
             (
@@ -105,7 +125,7 @@ def measure(runs: int) -> Outcome:
                 found["compiled"],
                 found["naive"],
                 compiled / naive,
-                rates,
+                found["kernel"],
                 [1000 * seconds for seconds in found["first"]],
             )
         )
@@ -118,10 +138,48 @@ def measure(runs: int) -> Outcome:
         "kernel's JIT, million a second",
         "first run, ms",
     )
-    start = out.figures["long start"] = child.runs(runs, "interp.long_start")
+    start = out.figures["long start"] = child.runs(1, "interp.long_start")
     notes.append(
-        f"The first run of {3 * _LONG + 1:,} instructions in one function takes "
-        f"{statistics.median(start):.2f} s."
+        f"The first run of {3 * _LONG + 1:,} instructions in one function takes {start[0]:.2f} s."
     )
     out.tables.append(Table("Interpreter", header, rows, tuple(notes)))
+    _add_lengths(out, runs)
     return out
+
+
+def _can_load() -> bool:
+    return kernel.available() is None
+
+
+def _rates(n_insns: float, in_ns: Sequence[float | str]) -> list[float]:
+    return [1000 * n_insns / ns for ns in in_ns if not isinstance(ns, str) and ns]
+
+
+def _add_lengths(out: Outcome, runs: int) -> None:
+    """Some of the loops, run for longer and longer."""
+    rows: list[tuple[Cell, ...]] = []
+    lines: list[Line] = []
+    for name in SCALED:
+        ours_ = child.runs(runs, "interp.ours_by_length", name)
+        in_ns = child.runs(runs, "interp.in_kernel_by_length", name) if _can_load() else []
+        found: list[dict[str, list[float]]] = []
+        for at in range(len(LENGTHS)):
+            of = {key: [run[at][key] for run in ours_] for key in ours_[0][at]}
+            of["kernel"] = _rates(of["insns"][0], [run[at] for run in in_ns])
+            found.append(of)
+            rates = (of[key] for key in ("compiled", "naive", "kernel"))
+            rows.append((name, f"{of['insns'][0]:,.0f}", *rates))
+        out.figures[f"{name} by length"] = found
+        lines += _lines(name, found)
+    header = ("loop", "instructions", "compiled", "naive", "kernel's JIT")
+    out.tables.append(Table("Million instructions a second, by length of the run", header, rows))
+    title = "Instructions a second, by length of the run"
+    y = "million instructions a second"
+    out.plots.append(Plot("interp", title, "instructions of a run", y, tuple(lines)))
+
+
+def _lines(name: str, found: list[dict[str, list[float]]]) -> Iterator[Line]:
+    for label, key in (("compiled", "compiled"), ("naive", "naive"), ("kernel's JIT", "kernel")):
+        points = [(of["insns"][0], statistics.median(of[key])) for of in found if of[key]]
+        if points:
+            yield Line(label, points, group=name)

@@ -8,7 +8,8 @@ import pstats
 import statistics
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
@@ -21,9 +22,12 @@ from bpfpatch.program import Program
 
 from . import child
 from .programs import immediates
-from .report import Outcome, Table
+from .report import Line, Outcome, Plot, Table
 
 MILLION: Final = 1_000_000
+LENGTHS: Final = (10_000, 50_000, 200_000, MILLION)
+Figures = dict[str, list[float]]
+"""What several processes found, by name."""
 Rewrite = Callable[[Program], tuple[Program, float]]
 """Gives the new program, and the milliseconds of the passes alone."""
 
@@ -79,66 +83,113 @@ CASES: Final[dict[str, tuple[str, Rewrite]]] = {
 
 
 def fresh_copy(values: NDArray[Any]) -> float:
-    """Milliseconds to copy an array into memory that nobody has touched yet."""
+    """Milliseconds to copy an array into memory of one's own that nobody has touched yet.
+
+    A private mapping of 4 KiB pages, on any system; NumPy asks for huge ones.
+    """
     began = time.perf_counter()
-    target = np.frombuffer(mmap.mmap(-1, values.nbytes), values.dtype)
+    memory = mmap.mmap(-1, values.nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # A kernel without huge pages does not know the word.
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    target = np.frombuffer(memory, values.dtype)
     target[:] = values
     return 1000 * (time.perf_counter() - began)
 
 
-def one(name: str) -> dict[str, float]:
+def numpy_copies(sizes: list[int]) -> dict[str, float]:
+    """Milliseconds of ``.copy()`` of arrays of so many bytes, by that number."""
+    source = np.ones(max(sizes), np.uint8)
+    out, kept = {}, []
+    for size in sizes:
+        began = time.perf_counter()
+        # What is kept is not handed out again: each copy goes to fresh memory.
+        kept.append(source[:size].copy())
+        out[str(size)] = 1000 * (time.perf_counter() - began)
+    return out
+
+
+def one(name: str, n_insns: int) -> dict[str, float]:
     """Time, memory, and the copy's time, of one case."""
     rewrite = CASES[name][1]
     rewrite(immediates(100))  # import and compile what is made on first use
-    program = immediates(MILLION)
+    program = immediates(n_insns)
     began = time.perf_counter()
     result, alone = rewrite(program)
     ours = 1000 * (time.perf_counter() - began)
     copy = fresh_copy(result.insns)
     size = result.insns.nbytes
     del result
-    tracemalloc.start()
-    rewrite(program)
-    peak = tracemalloc.get_traced_memory()[1]
-    return {
-        "ours_ms": ours,
-        "copy_ms": copy,
-        "ratio": ours / copy,
-        "pass_ms": alone,
-        "result_mb": size / 1e6,
-        "peak_ratio": peak / size,
-    }
+    out = {"ours_ms": ours, "copy_ms": copy, "ratio": ours / copy, "pass_ms": alone}
+    out["result_bytes"] = size
+    if n_insns == MILLION:
+        tracemalloc.start()
+        rewrite(program)
+        out["peak_ratio"] = tracemalloc.get_traced_memory()[1] / size
+    return out
 
 
 def measure(runs: int) -> Outcome:
-    """All cases, in processes of their own."""
+    """All cases and lengths, in processes of their own."""
     out = Outcome()
-    rows = []
-    for name, (what, _) in CASES.items():
-        found = out.figures[name] = child.figures(runs, "limit.one", name)
-        rows.append(
-            (
-                what,
-                found["ours_ms"],
-                found["copy_ms"],
-                found["ratio"],
-                found["pass_ms"] if found["pass_ms"][0] else None,
-                statistics.median(found["result_mb"]),
-                statistics.median(found["peak_ratio"]),
-            )
+    for n_insns in LENGTHS:
+        found = {name: child.figures(runs, "limit.one", name, n_insns) for name in CASES}
+        sizes = {name: int(of["result_bytes"][0]) for name, of in found.items()}
+        copies = child.figures(runs, "limit.numpy_copies", sorted(set(sizes.values())))
+        for name, of in found.items():
+            of["numpy_ms"] = copies[str(sizes[name])]
+            of["numpy_ratio"] = [a / b for a, b in zip(of["ours_ms"], of["numpy_ms"], strict=True)]
+            out.figures.setdefault(name, {})[n_insns] = of
+    out.tables.append(_table({name: of[MILLION] for name, of in out.figures.items()}))
+    out.plots.append(
+        Plot(
+            "limit",
+            "Edits and linearize next to copying the result",
+            "instructions of the program",
+            "milliseconds",
+            tuple(line for name in CASES for line in _lines(name, out.figures[name])),
         )
+    )
+    return out
+
+
+def _table(found: dict[str, Figures]) -> Table:
+    rows = [
+        (
+            CASES[name][0],
+            of["ours_ms"],
+            of["copy_ms"],
+            of["ratio"],
+            of["numpy_ms"],
+            of["numpy_ratio"],
+            of["pass_ms"] if of["pass_ms"][0] else None,
+            of["result_bytes"][0] / 1e6,
+            statistics.median(of["peak_ratio"]),
+        )
+        for name, of in found.items()
+    ]
     header = (
         "1,000,000 instructions",
         "ours, ms",
-        "fresh copy of the result, ms",
-        "ratio",
+        "copy into fresh 4 KiB pages, ms",
+        "ours / copy",
+        "NumPy's `.copy()`, ms",
+        "ours / NumPy's",
         "of which the pass, ms",
         "result, MB",
         "peak memory, of the result",
     )
     note = "Edits and linearize together; a pipeline also analyses, and validates its result."
-    out.tables.append(Table("A million edits next to a copy", header, rows, (note,)))
-    return out
+    return Table("A million edits next to a copy", header, rows, (note,))
+
+
+def _lines(name: str, found: dict[int, Figures]) -> Iterator[Line]:
+    for label, key in (
+        ("bpfpatch", "ours_ms"),
+        ("copy into fresh 4 KiB pages", "copy_ms"),
+        ("NumPy's .copy()", "numpy_ms"),
+    ):
+        points = [(n, statistics.median(of[key])) for n, of in found.items()]
+        yield Line(label, points, group=CASES[name][0])
 
 
 def profile() -> None:

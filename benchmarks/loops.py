@@ -7,7 +7,7 @@ from typing import Final
 from bpfpatch.interp import Xdp
 from bpfpatch.interp.contexts import Context, Plain
 
-SUM: Final = "r0 = 0; r1 = 60000; again: r0 += r1; r1 -= 1; if r1 != 0 goto again; exit"
+_SUM: Final = "r0 = 0; r1 = {rounds}; again: r0 += r1; r1 -= 1; if r1 != 0 goto again; exit"
 
 PRIME: Final = """
 r1 = 30011
@@ -25,7 +25,7 @@ out:
   exit
 """
 
-STACK: Final = """
+_STACK: Final = """
 r0 = 0
 r1 = 0
 again:
@@ -36,7 +36,7 @@ again:
   w3 = *(u16 *)(r10 - 16)
   r0 += r3
   r1 += 1
-  if r1 < 15000 goto again
+  if r1 < {rounds} goto again
 exit
 """
 
@@ -61,10 +61,10 @@ done:
 exit
 """
 
-BRANCHES: Final = """
+_BRANCHES: Final = """
 r0 = 0
 r1 = 12345
-r9 = 8000
+r9 = {rounds}
 again:
   w1 *= 1103515245
   w1 += 12345
@@ -126,11 +126,22 @@ out:
 """
 
 PROGRAMS: Final[dict[str, tuple[str, Context]]] = {
-    "sum": (SUM, Plain()),
+    "sum": (_SUM.format(rounds=60_000), Plain()),
     "prime": (PRIME, Plain()),
-    "stack": (STACK, Plain()),
+    "stack": (_STACK.format(rounds=15_000), Plain()),
     "checksum": (CHECKSUM, Xdp(bytes(1400))),
-    "branches": (BRANCHES, Plain()),
+    "branches": (_BRANCHES.format(rounds=8_000), Plain()),
     "calls": (CALLS, Plain()),
     "maps": (MAPS, Plain()),
 }
+
+_SCALED: Final = {"sum": (_SUM, 3), "stack": (_STACK, 8), "branches": (_BRANCHES, 11)}
+"""Loops of any length, and the instructions of a round, about."""
+
+SCALED: Final = tuple(_SCALED)
+
+
+def scaled(name: str, n_insns: int) -> str:
+    """One of these that runs for about so many instructions."""
+    text, in_round = _SCALED[name]
+    return text.format(rounds=max(1, n_insns // in_round))

@@ -8,7 +8,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -19,13 +20,18 @@ from bpfpatch.passes import Pipeline
 
 from . import child
 from .pages import ROOT
-from .report import Cell, Outcome, Table
+from .report import Cell, Line, Outcome, Plot, Table
 from .synthetic import big_object
 
 PIPELINES: Final = ("sprinkle{every=4}", "dce,nops", "dce,nops,blind,zext")
+SETS: Final = ("debian", "synthetic")
+MOST_RUNS: Final = 3
 SMALL: Final = ROOT / "src" / "bpfpatch" / "data" / "demo.o"
 
 Objects = list[tuple[str, bytes]]
+Found = dict[str, Any]
+"""Seconds by what was done; under a name with EACH, those of each object."""
+EACH: Final = ", each"
 
 
 def _sets(name: str) -> Objects:
@@ -37,28 +43,40 @@ def _sets(name: str) -> Objects:
     return found
 
 
-def ours(name: str) -> dict[str, float]:
+def _timed(out: Found, what: str, work: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+    """What a function gives of each, and the seconds that it took, of each and in all."""
+    given, seconds = [], []
+    for item in items:
+        began = time.perf_counter()
+        given.append(work(item))
+        seconds.append(time.perf_counter() - began)
+    out[what], out[what + EACH] = sum(seconds), seconds
+    return given
+
+
+def _read(data: bytes) -> ElfObject:
+    obj = ElfObject.parse(data)
+    _ = obj.code  # read on first use
+    return obj
+
+
+def ours(name: str) -> Found:
     """Seconds to read, write as they are, and rewrite all objects."""
     objects = _sets(name)
-    warm = ElfObject.parse(SMALL.read_bytes())
+    warm = _read(SMALL.read_bytes())
     warm.to_bytes()
-    out = {"objects": float(len(objects)), "bytes": float(sum(len(data) for _, data in objects))}
+    sizes = [len(data) for _, data in objects]
+    out: Found = {"objects": len(objects), "bytes": sum(sizes), "bytes" + EACH: sizes}
     if not objects:
         return out
-    began = time.perf_counter()
-    read = [ElfObject.parse(data) for _, data in objects]
-    for obj in read:
-        _ = obj.code
-    out["read"] = time.perf_counter() - began
-    began = time.perf_counter()
-    written = [obj.to_bytes() for obj in read]
-    out["no-op write"] = time.perf_counter() - began
+    read = _timed(out, "read", _read, [data for _, data in objects])
+    written = _timed(out, "no-op write", ElfObject.to_bytes, read)
     assert written == [data for _, data in objects]
     for text in PIPELINES:
         pipeline = Pipeline.parse(text)
         pipeline.run_object(warm)
         began = time.perf_counter()
-        out[f"{text}, refused"] = float(sum(not _rewritten(pipeline, obj) for obj in read))
+        out[f"{text}, refused"] = sum(not _rewritten(pipeline, obj) for obj in read)
         out[text] = time.perf_counter() - began
     return out
 
@@ -72,7 +90,7 @@ def _rewritten(pipeline: Pipeline, obj: ElfObject) -> bool:
     return True
 
 
-def pyelftools(name: str) -> dict[str, float] | None:
+def pyelftools(name: str) -> Found | None:
     """Seconds to read headers, sections, symbols and relocations; None where not installed."""
     try:
         elffile: Any = import_module("elftools.elf.elffile")
@@ -80,10 +98,9 @@ def pyelftools(name: str) -> dict[str, float] | None:
         return None
     objects = _sets(name)
     _read_by_pyelftools(elffile, SMALL.read_bytes())
-    began = time.perf_counter()
-    for _, data in objects:
-        _read_by_pyelftools(elffile, data)
-    return {"read": time.perf_counter() - began}
+    out: Found = {}
+    _timed(out, "read", partial(_read_by_pyelftools, elffile), [data for _, data in objects])
+    return out
 
 
 def _read_by_pyelftools(elffile: Any, data: bytes) -> int:
@@ -96,7 +113,7 @@ def _read_by_pyelftools(elffile: Any, data: bytes) -> int:
     return count
 
 
-def lief(name: str) -> dict[str, float] | None:
+def lief(name: str) -> Found | None:
     """Seconds to read and to write; None where not installed."""
     try:
         library: Any = import_module("lief")
@@ -105,13 +122,11 @@ def lief(name: str) -> dict[str, float] | None:
     library.logging.disable()
     objects = _sets(name)
     library.parse(SMALL.read_bytes()).write_to_bytes()
-    began = time.perf_counter()
-    read = [library.parse(data) for _, data in objects]
-    between = time.perf_counter()
-    written = [bytes(binary.write_to_bytes()) for binary in read]
-    end = time.perf_counter()
-    same = sum(new == old for new, (_, old) in zip(written, objects, strict=True))
-    return {"read": between - began, "no-op write": end - between, "identical": float(same)}
+    out: Found = {}
+    read = _timed(out, "read", library.parse, [data for _, data in objects])
+    written = _timed(out, "no-op write", lambda binary: bytes(binary.write_to_bytes()), read)
+    out["identical"] = sum(new == old for new, (_, old) in zip(written, objects, strict=True))
+    return out
 
 
 # ---- the command line --------------------------------------------------------------------------
@@ -157,7 +172,8 @@ def _processes(runs: int) -> dict[str, list[float]]:
 def measure(runs: int) -> Outcome:
     """Both sets of objects with all tools, and the command line."""
     out = Outcome()
-    for name in ("debian", "synthetic"):
+    runs = min(runs, MOST_RUNS)
+    for name in SETS:
         tools = {
             tool: _several(runs, f"objects.{tool}", name) for tool in ("ours", "pyelftools", "lief")
         }
@@ -171,10 +187,28 @@ def measure(runs: int) -> Outcome:
     out.figures["processes"] = commands
     rows: list[tuple[Cell, ...]] = [(what, _ms(found)) for what, found in commands.items()]
     out.tables.append(Table("The command line, as a whole process", ("command", "ms"), rows))
+    title = "Objects by their size: Debian's, and the synthetic one"
+    lines = tuple(_points([out.figures[name] for name in SETS]))
+    out.plots.append(Plot("objects", title, "bytes", "milliseconds", lines))
     return out
 
 
-def _several(runs: int, function: str, name: str) -> dict[str, list[float]] | None:
+def _points(sets: list[dict[str, dict[str, list[Any]] | None]]) -> Iterator[Line]:
+    """Each object a point, the median of the runs: what to read and to write takes every tool."""
+    for key, group in (("read", "read"), ("no-op write", "write as it is")):
+        for tool, label in (("ours", "bpfpatch"), ("pyelftools", "pyelftools"), ("lief", "LIEF")):
+            points: list[tuple[float, float]] = []
+            for tools in sets:
+                own, found = tools["ours"], tools[tool]
+                if own is None or found is None or key + EACH not in found:
+                    continue
+                middle = [statistics.median(of) for of in zip(*found[key + EACH], strict=True)]
+                points += zip(own["bytes" + EACH][0], _ms(middle), strict=True)
+            if points:
+                yield Line(label, points, "points", group)
+
+
+def _several(runs: int, function: str, name: str) -> dict[str, list[Any]] | None:
     found = child.runs(runs, function, name)
     if found[0] is None:
         return None
@@ -183,9 +217,9 @@ def _several(runs: int, function: str, name: str) -> dict[str, list[float]] | No
 
 def _table(
     name: str,
-    own: dict[str, list[float]],
-    elftools: dict[str, list[float]] | None,
-    lief_: dict[str, list[float]] | None,
+    own: dict[str, list[Any]],
+    elftools: dict[str, list[Any]] | None,
+    lief_: dict[str, list[Any]] | None,
 ) -> Table:
     count, size = int(own["objects"][0]), own["bytes"][0] / 1e6
     rows: list[tuple[Cell, ...]] = [
@@ -213,7 +247,7 @@ def _table(
     )
 
 
-def _of(found: dict[str, list[float]] | None, key: str) -> Cell:
+def _of(found: dict[str, list[Any]] | None, key: str) -> Cell:
     return "not installed" if found is None else _ms(found[key])
 
 

@@ -14,23 +14,28 @@ FOLDER: Final = ROOT / "docs" / "benchmarks"
 _PAGES: Final = (ROOT / "docs" / "benchmarks.md", ROOT / "README.md")
 
 
-def fill(name: str, lines: list[str]) -> list[Path]:
+def filled(name: str, lines: list[str]) -> dict[Path, bytes]:
     """Put lines between the markers of this name, in every document that has them.
 
     Returns:
-        The documents that were written.
+        The documents that have them, as they are to be.
     """
-    out = []
-    for page in _PAGES:
-        if not page.exists():
-            continue
-        old = page.read_text()
-        new = replaced(old, name, lines)
-        if new is None:
-            continue
-        page.write_text(new)
-        out.append(page)
-    return out
+    texts = {page: replaced(page.read_text(), name, lines) for page in _PAGES if page.exists()}
+    return {page: text.encode() for page, text in texts.items() if text is not None}
+
+
+def write(files: dict[Path, bytes]) -> None:
+    """Write files that belong together, and none by half: beside their places, then renamed."""
+    parts = {path: path.with_name(f".{path.name}.part") for path in files}
+    try:
+        for path, data in files.items():
+            path.parent.mkdir(exist_ok=True)
+            parts[path].write_bytes(data)
+        for path, part in parts.items():
+            part.replace(path)
+    finally:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
 
 
 def replaced(text: str, name: str, lines: list[str]) -> str | None:

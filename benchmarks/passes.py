@@ -158,8 +158,8 @@ def measure(runs: int) -> Outcome:
         out.figures[shape] = {**by_name, LOAD: loads}
         out.tables.append(_table(shape, by_name, loads))
         for name in ("list, linearize and validation", "pass blind", "analysis aux_data"):
-            lines.append(Line(name, middle(by_name[name]), group=shape))
-        lines.append(Line(LOAD, middle(loads), group=shape))
+            lines.append(Line(name, middle(by_name[name]).items(), group=shape))
+        lines.append(Line(LOAD, middle(loads).items(), group=shape))
     out.plots.append(
         Plot("passes", "Time by the length of the program", "instructions", "seconds", tuple(lines))
     )

@@ -27,6 +27,8 @@ from .report import Line, Outcome, Plot, Table
 SIZES: Final = (1_000, 10_000, 100_000, 1_000_000)
 FIT_FROM: Final = 10_000
 SECONDS: Final = 20.0
+ONCE_FROM: Final = 1_000_000
+"""Lengths from which on one run of the objects must do."""
 _INSN: Final = struct.Struct("<BBhi")
 _JMP, _JMP32, _CALL, _EXIT = 5, 6, 0x85, 0x95
 
@@ -121,7 +123,8 @@ def measure(runs: int) -> Outcome:
         for n_insns in SIZES:
             if expected(middle(found), n_insns, least=1.0) > SECONDS:
                 break
-            found[n_insns] = child.runs(min(runs, 3), "peers.once", way, n_insns)
+            many = min(runs, 3) if n_insns < ONCE_FROM or not own else 1
+            found[n_insns] = child.runs(many, "peers.once", way, n_insns)
         out.figures[way] = found
         own = own or middle(found)
         slope = exponent(middle(found), FIT_FROM)
@@ -129,7 +132,7 @@ def measure(runs: int) -> Outcome:
         cells = [[1000 * value for value in found.get(n, [])] for n in SIZES]
         ratio = middle(found)[most] / own[most]
         rows.append((way, *cells, None if slope is None else f"{slope:.2f}", ratio))
-        lines.append(Line(way, middle(found)))
+        lines.append(Line(way, middle(found).items()))
     header = (
         "ms",
         *(f"{n:,}" for n in SIZES),

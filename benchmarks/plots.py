@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 from importlib import import_module
-from pathlib import Path
 from typing import Any, Final
 
 from .report import Line, Plot
@@ -11,26 +11,34 @@ from .report import Line, Plot
 _COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#444444")
 _MARKERS: Final = "osD^vPX"
 _COLUMNS: Final = 3
+_LETTERS, _MARK = 15, 8
+"""Letters of a legend to an inch, and as how many the mark in front of a text counts."""
+_FORMS: Final[dict[str, dict[str, Any]]] = {
+    "svg": {"metadata": {"Date": None}},
+    "png": {"dpi": 110},
+}
 
 
-def draw(plot: Plot, folder: Path) -> list[Path]:
-    """Write a plot's two files.
+def draw(plot: Plot) -> dict[str, bytes]:
+    """Draw a plot's two files.
 
     Returns:
-        What was written; nothing where matplotlib is not installed.
+        What is in each, by its name; nothing where matplotlib is not installed.
     """
     try:
         matplotlib: Any = import_module("matplotlib")
     except ImportError:
-        return []
+        return {}
     matplotlib.use("Agg")
     # Text stays text, and the same figures give the same file.
     matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": plot.name, "font.size": 9})
     pyplot: Any = import_module("matplotlib.pyplot")
     figure = _figure(pyplot, plot)
-    out = [folder / f"{plot.name}.{kind}" for kind in ("svg", "png")]
-    figure.savefig(out[0], metadata={"Date": None})
-    figure.savefig(out[1], dpi=110)
+    out = {}
+    for kind, options in _FORMS.items():
+        file = io.BytesIO()
+        figure.savefig(file, format=kind, **options)
+        out[f"{plot.name}.{kind}"] = file.getvalue()
     pyplot.close(figure)
     return out
 
@@ -60,20 +68,23 @@ def _figure(pyplot: Any, plot: Plot) -> Any:
         found, names = panel.get_legend_handles_labels()
         handles.update(zip(names, found, strict=True))
     if len(handles) > 1:
+        fit = int(size[0] * _LETTERS / (max(map(len, handles)) + _MARK))
         figure.legend(
-            handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 4)
+            handles.values(),
+            handles.keys(),
+            loc="outside lower center",
+            ncols=max(1, min(len(handles), fit, 4)),
         )
     return figure
 
 
 def _draw_line(panel: Any, line: Line, row: int) -> None:
-    x, y = list(line.points), list(line.points.values())
-    colour = _COLOURS[row % len(_COLOURS)]
-    if line.style == "estimated":
-        panel.plot(x, y, "--", color=colour, linewidth=1, alpha=0.7, label=line.label)
-        return
-    marker = _MARKERS[row % len(_MARKERS)]
-    panel.plot(x, y, marker=marker, markersize=4, color=colour, linewidth=1.4, label=line.label)
+    x, y = [point[0] for point in line.points], [point[1] for point in line.points]
+    look: dict[str, Any] = {"linewidth": 1.4, "markersize": 4}
+    if line.style == "points":
+        look = {"linestyle": "none", "markersize": 3.5, "alpha": 0.7}
+    colour, marker = _COLOURS[row % len(_COLOURS)], _MARKERS[row % len(_MARKERS)]
+    panel.plot(x, y, marker=marker, color=colour, label=line.label, **look)
 
 
 def _dress(panel: Any, title: str) -> None:

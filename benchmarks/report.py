@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
@@ -58,14 +58,14 @@ class Line:
 
     Attributes:
         label: what it is.
-        points: x to y.
-        style: "measured", or "estimated" for what goes on from there.
+        points: pairs of x and y.
+        style: "line", or "points" without one.
         group: lines of one group share a panel.
     """
 
     label: str
-    points: dict[int, float]
-    style: str = "measured"
+    points: Collection[tuple[float, float]]
+    style: str = "line"
     group: str = ""
 
 

@@ -8,25 +8,40 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from . import pages
-from .growth import ASKED, FIT_FROM, KERNEL_FIT_FROM, SIZES, exponent, middle
+from .growth import ASKED, FIT_FROM, KERNEL_FIT_FROM, SIZES, at_asked, exponent, middle
 from .kinds import KINDS
-from .limit import CASES
+from .limit import CASES, MILLION
 from .report import Outcome, Table, number
 
 Row = tuple[str, str, str]
+_MILLION: Final = str(MILLION)
 
 
 def measure(_runs: int) -> Outcome:
     """Measure nothing: read what the others saved."""
     rows = [row for name, read in _READERS.items() for row in _rows(name, read)]
     header = ("what was aimed at", "goal", "measured")
-    note = "From the saved figures; `make bench BENCH=--save` measures and writes them all."
-    return Outcome([Table("Goals", header, rows, (note,))])
+    notes = ("From the saved figures; `make bench` measures all of them, and writes them.",)
+    return Outcome([Table("Goals", header, [*rows, *_whole()], notes)])
 
 
 def _rows(name: str, read: Callable[[dict[str, Any]], Iterator[Row]]) -> list[Row]:
     path = pages.FOLDER / f"{name}.json"
-    return list(read(json.loads(path.read_text())["figures"])) if path.exists() else []
+    if not path.exists():
+        return []
+    try:
+        return list(read(json.loads(path.read_text())["figures"]))
+    except KeyError as error:
+        again = f"no {error} in what was saved; `python -m benchmarks {name}` measures it again"
+        return [(f"{name}, saved by another version", "", again)]
+
+
+def _whole() -> Iterator[Row]:
+    """What all measurements took, where all of them say so."""
+    saved = [json.loads(path.read_text()) for path in sorted(pages.FOLDER.glob("*.json"))]
+    if saved and all("seconds" in one for one in saved):
+        minutes = sum(one["seconds"] for one in saved) / 60
+        yield "all of `make bench`", "15 minutes", f"{minutes:.1f} minutes"
 
 
 def _growth(figures: dict[str, Any]) -> Iterator[Row]:
@@ -45,23 +60,22 @@ def _growth(figures: dict[str, Any]) -> Iterator[Row]:
 
 
 def _blinding(own: dict[int, float], loads: dict[int, float]) -> Iterator[Row]:
-    slope = exponent(loads, KERNEL_FIT_FROM)
-    if slope is None:
+    asked = at_asked(loads)
+    if asked is None:
         return
-    most = max(loads)
     yield (
-        f"{most:,} immediates blinded, the most that the kernel was given",
-        "",
-        f"{number(loads[most])} s there, {number(1000 * own[most])} ms here: "
-        f"{number(loads[most] / own[most])} times",
-    )
-    theirs = loads[most] * (ASKED / most) ** slope
-    yield (
-        f"{ASKED:,} immediates blinded, the kernel's time extrapolated, not measured",
+        f"{ASKED:,} immediates blinded; the kernel's time: {asked.how}",
         "10,000 times",
-        f"{number(theirs)} s there, {number(1000 * own[ASKED])} ms here: "
-        f"{number(theirs / own[ASKED])} times",
+        _times(asked.seconds, own[ASKED]),
     )
+    if ASKED not in loads:
+        most = max(loads)
+        what = f"{most:,} immediates blinded, the most that the kernel was given; measured"
+        yield what, "", _times(loads[most], own[most])
+
+
+def _times(theirs: float, ours: float) -> str:
+    return f"{number(theirs)} s there, {number(1000 * ours)} ms here: {number(theirs / ours)} times"
 
 
 def _points(found: dict[str, list[float]]) -> dict[int, float]:
@@ -70,14 +84,16 @@ def _points(found: dict[str, list[float]]) -> dict[int, float]:
 
 def _limit(figures: dict[str, Any]) -> Iterator[Row]:
     for name in ("replace", "insert", "scattered"):
-        found = {key: statistics.median(values) for key, values in figures[name].items()}
+        of = {key: statistics.median(values) for key, values in figures[name][_MILLION].items()}
         yield (
-            f"1,000,000 instructions, {CASES[name][0]}: time of a copy of the result, and memory",
+            f"1,000,000 instructions, {CASES[name][0]}: time of a copy of the result into fresh "
+            "4 KiB pages, and memory",
             "2, and 6",
-            f"{found['ratio']:.1f} ({number(found['ours_ms'])} ms), and {found['peak_ratio']:.1f}",
+            f"{of['ratio']:.1f} ({number(of['ours_ms'])} ms; {of['numpy_ratio']:.1f} of NumPy's "
+            f"own `.copy()`), and {of['peak_ratio']:.1f}",
         )
-    blind = statistics.median(figures["blind-internal"]["pass_ms"])
-    whole = statistics.median(figures["blind-internal"]["ours_ms"])
+    found = figures["blind-internal"][_MILLION]
+    blind, whole = (statistics.median(found[key]) for key in ("pass_ms", "ours_ms"))
     yield (
         "pass `blind` on 1,000,000 instructions",
         "200 ms",

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 sys.path.append(str(Path(__file__).parents[2]))
 
-from benchmarks import growth, pages, peers
+from benchmarks import growth, pages, peers, summary
+from benchmarks.__main__ import NAMES
 from benchmarks.kinds import KINDS, with_map_column
-from benchmarks.report import Table, number, shown
+from benchmarks.loops import SCALED, scaled
+from benchmarks.plots import draw
+from benchmarks.report import Line, Plot, Table, number, shown
 from benchmarks.rescan import moves, patch_and_rescan
 
 from bpfpatch import kernel
 from bpfpatch.asm import assemble
+from bpfpatch.errors import BpfPatchError
+from bpfpatch.interp import Machine
 from bpfpatch.patch import Body, PatchList
 
 JUMPS = """
@@ -64,9 +71,10 @@ def test_sites_grow_as_the_model_has_it(name):
     kind = KINDS[name]
     types = None
     if kind.needs_types:
-        if kernel.available() is not None:
-            pytest.skip(f"not on this kernel: {kernel.available()}")
-        types = kernel.vmlinux_btf()
+        try:
+            types = kernel.vmlinux_btf()
+        except BpfPatchError as error:
+            pytest.skip(f"not on this kernel: no types ({error})")
     few, many = (with_map_column(kind.make(n)[0]) for n in (20, 50))
     grown = [len(growth.patched(one, kind, types)) - len(one) for one in (few, many)]
     assert grown[1] - grown[0] == 30 * sum(kind.rounds)
@@ -107,3 +115,115 @@ def test_only_what_is_between_the_markers_changes():
     text = "a\n<!-- bench:x:begin -->\nold\n<!-- bench:x:end -->\nb\n"
     assert pages.replaced(text, "x", ["new \\1"]) == text.replace("old", "new \\1")
     assert pages.replaced(text, "y", ["new"]) is None
+
+
+def test_documents_get_what_is_between_their_markers(tmp_path, monkeypatch):
+    """Each document that has a name's markers is given anew, and no other."""
+    pages_ = [tmp_path / name for name in ("one.md", "two.md", "missing.md")]
+    pages_[0].write_text("<!-- bench:x:begin -->\nold\n<!-- bench:x:end -->\n")
+    pages_[1].write_text("nothing of it\n")
+    monkeypatch.setattr(pages, "_PAGES", tuple(pages_))
+    given = pages.filled("x", ["new"])
+    assert given == {pages_[0]: b"<!-- bench:x:begin -->\nnew\n<!-- bench:x:end -->\n"}
+
+
+def test_documents_have_a_place_for_each_measurement():
+    """The page of benchmarks has the markers of every name."""
+    text = (pages.ROOT / "docs" / "benchmarks.md").read_text()
+    assert [name for name in NAMES if pages.replaced(text, name, []) is None] == []
+
+
+def test_writing_that_fails_leaves_all_as_it_was(tmp_path):
+    """Where one file of several cannot be written, no file is changed and none is left over."""
+    first, second = tmp_path / "a.json", tmp_path / "b.json"
+    first.write_bytes(b"old")
+    with pytest.raises(TypeError):
+        pages.write({first: b"new", second: None})
+    assert first.read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_writing_leaves_nothing_but_the_files(tmp_path):
+    """Files are written under their names, in a folder that is made where it is missing."""
+    pages.write({tmp_path / "new" / "a.json": b"1", tmp_path / "new" / "b.svg": b"2"})
+    found = {path.name: path.read_bytes() for path in (tmp_path / "new").iterdir()}
+    assert found == {"a.json": b"1", "b.svg": b"2"}
+
+
+def test_time_that_was_measured_is_called_so():
+    """At the size asked for, what was measured is given as it is."""
+    asked = growth.at_asked({5_000: 1.0, 95_000: 20.0, growth.ASKED: 123.0})
+    assert (asked.seconds, asked.how) == (123.0, "measured")
+
+
+def test_time_that_was_not_measured_is_called_so():
+    """Below that size the exponent says the time, and the words that it is no measurement."""
+    asked = growth.at_asked({n: 1e-9 * n**2 for n in (5_000, 15_000, 95_000)})
+    assert asked.seconds == pytest.approx(1e-9 * growth.ASKED**2)
+    assert "extrapolated from 95,000" in asked.how
+    assert "not measured" in asked.how
+    assert growth.at_asked({1_000: 1.0}) is None
+
+
+def test_goal_says_measured_only_where_it_was():
+    """The goals' row of blinding says which of the two it is, and shows the most measured."""
+    own = dict.fromkeys(growth.SIZES, 0.01)
+    below = {5_000: [0.1], 95_000: [40.0]}
+    rows = list(summary._blinding(own, growth.middle(below)))
+    assert "extrapolated" in rows[0][0]
+    assert rows[1][0].startswith("95,000")
+    assert rows[1][2] == "40 s there, 10 ms here: 4,000 times"
+    rows = list(summary._blinding(own, growth.middle(below | {growth.ASKED: [160.0]})))
+    assert [row[0] for row in rows] == ["195,000 immediates blinded; the kernel's time: measured"]
+    assert rows[0][2] == "160 s there, 10 ms here: 16,000 times"
+
+
+def test_what_would_take_too_long_is_not_begun():
+    """Sizes are measured until the estimate is over the budget, and the reason is given."""
+    asked = []
+
+    def once(n_sites):
+        asked.append(n_sites)
+        return 1e-8 * n_sites**2
+
+    found, why = growth._while_it_lasts(60.0, 3, once)
+    assert list(found) == [1_000, 5_000, 15_000, 45_000]
+    assert [len(found[n]) for n in found] == [3, 3, 1, 1]
+    assert why == "95,000 would take about 90.2 s, and 60 are allowed"
+    assert max(asked) == 45_000
+
+
+def test_refusal_ends_a_measurement_with_its_reason():
+    """Where the kernel refuses a size, what it said is the reason."""
+    found, why = growth._while_it_lasts(60.0, 1, lambda n: 0.1 if n < 5_000 else "no: EPERM")
+    assert (list(found), why) == ([1_000], "no: EPERM")
+
+
+def test_figures_of_another_version_are_named(tmp_path, monkeypatch):
+    """Saved figures without what is asked for say what to measure again, and lose no other's."""
+    monkeypatch.setattr(pages, "FOLDER", tmp_path)
+    (tmp_path / "limit.json").write_text(json.dumps({"figures": {"replace": {}}}))
+    (table,) = summary.measure(1).tables
+    assert [row[0] for row in table.rows] == ["limit, saved by another version"]
+    assert "python -m benchmarks limit" in table.rows[0][2]
+
+
+@pytest.mark.parametrize("style", ["line", "points"])
+def test_plots_have_logarithmic_axes_and_both_forms(style):
+    """Lines and points are drawn as SVG and PNG, and the same figures give the same SVG."""
+    pytest.importorskip("matplotlib", reason="matplotlib, which draws plots, is not installed")
+    pairs = [(10.0, 1.0), (10.0, 2.0), (1000.0, 50.0)]
+    plot = Plot("of", "Of it", "sites", "ms", (Line("one", pairs, style), Line("two", pairs)))
+    files = draw(plot)
+    assert list(files) == ["of.svg", "of.png"]
+    assert ElementTree.fromstring(files["of.svg"]).tag.endswith("svg")
+    assert files["of.png"].startswith(b"\x89PNG")
+    assert draw(plot)["of.svg"] == files["of.svg"]
+
+
+@pytest.mark.parametrize("name", SCALED)
+def test_loops_are_as_long_as_they_are_asked_to_be(name):
+    """A loop of any length runs for about so many instructions."""
+    for n_insns in (100, 1_000, 10_000):
+        outcome = Machine(assemble(scaled(name, n_insns))).run()
+        assert outcome.n_insns == pytest.approx(n_insns, rel=0.1)
