@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, NoReturn
 
 import numpy as np
@@ -295,19 +296,32 @@ def _with_attached(
 def _column(
     column: Column, by_node: NDArray[Any] | None, layout: Layout, insns: Insns, n_old: int
 ) -> Column:
-    n_slots, shape = layout.pool_slot.size, column.values.shape[1:]
-    values = column.values if by_node is None else by_node
-    fill: Any = column.fill
-    if by_node is None and callable(fill):
-        # Only instructions that came in are filled; without any, nobody need be asked.
-        has_new = n_slots and int(layout.pool_slot.max()) >= n_old
-        fill = column.fill_for(insns) if has_new else 0
-    out = np.empty((n_slots, *shape), values.dtype)
-    for part in isa.portions(n_slots):
-        pool_slot, here = layout.pool_slot[part], out[part]
-        values.take(pool_slot, axis=0, mode="clip", out=here)
-        if by_node is None:
-            is_new = (pool_slot >= n_old).reshape(-1, *(1 for _ in shape))
-            given = fill[part] if isinstance(fill, np.ndarray) else fill
-            np.copyto(here, given, where=is_new, casting="unsafe")
-    return Column(out, column.fill)
+    """A column in its new place; where no function is to fill it, when somebody asks for it."""
+    pool_slot = layout.pool_slot
+    if by_node is not None:
+        return Column(_at(by_node, pool_slot), column.fill)
+    if not callable(column.fill):
+        make = partial(_filled, column, pool_slot, n_old, column.fill)
+        return Column.later(make, pool_slot.size, column.fill)
+    # Only instructions that came in are filled; without any, nobody need be asked.
+    has_new = pool_slot.size and int(pool_slot.max()) >= n_old
+    fill = column.fill_for(insns) if has_new else 0
+    return Column(_filled(column, pool_slot, n_old, fill), column.fill)
+
+
+def _at(by_node: NDArray[Any], pool_slot: Slots) -> NDArray[Any]:
+    """Values by node, by flat slot."""
+    out = np.empty((pool_slot.size, *by_node.shape[1:]), by_node.dtype)
+    for part in isa.portions(pool_slot.size):
+        by_node.take(pool_slot[part], axis=0, mode="clip", out=out[part])
+    return out
+
+
+def _filled(column: Column, pool_slot: Slots, n_old: int, fill: Any) -> NDArray[Any]:
+    """A column's values by flat slot, with those of inserted instructions, one or one each."""
+    out = _at(column.values, pool_slot)
+    for part in isa.portions(pool_slot.size):
+        is_new = (pool_slot[part] >= n_old).reshape(-1, *(1 for _ in out.shape[1:]))
+        given = fill[part] if isinstance(fill, np.ndarray) else fill
+        np.copyto(out[part], given, where=is_new, casting="unsafe")
+    return out

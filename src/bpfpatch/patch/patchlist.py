@@ -314,9 +314,11 @@ class PatchList:
             raise OptionError(f"no column {name!r}; there are: {names}")
         self.flush()
         column = self._fills[name]
-        known = self._columns.get(name, column.values)
-        if name in self._columns and len(known) == self._pool.size:
+        known = self._columns.get(name)
+        if known is not None and len(known) == self._pool.size:
             return known
+        if known is None:
+            known = column.values
         values = np.empty((self._pool.size, *known.shape[1:]), known.dtype)
         values[: len(known)] = known
         if len(known) < len(values):
@@ -341,9 +343,9 @@ class PatchList:
         Raises:
             OptionError: not one value a slot of the original program.
         """
-        if len(column.values) != len(self.program):
+        if len(column) != len(self.program):
             raise OptionError(
-                f"column {name!r} has {len(column.values)} values for {len(self.program)} slots"
+                f"column {name!r} has {len(column)} values for {len(self.program)} slots"
             )
         self._columns.pop(name, None)
         self._fills[name] = column

@@ -137,10 +137,8 @@ class Program:
                 f"a subprog starts at slot {self.subprogs.start[-1]} of a program of {len(insns)}"
             )
         for name, column in self.columns.items():
-            if len(column.values) != len(insns):
-                raise ValueError(
-                    f"column {name!r} has {len(column.values)} values for {len(insns)} slots"
-                )
+            if len(column) != len(insns):
+                raise ValueError(f"column {name!r} has {len(column)} values for {len(insns)} slots")
 
     @classmethod
     def from_bytes(cls, data: bytes, byteorder: isa.ByteOrder = "little") -> Program:
