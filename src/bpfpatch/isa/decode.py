@@ -108,24 +108,24 @@ def second_slots(insns: Insns) -> Mask:
     Returns:
         (n,) bool. A second slot is never itself a first one, whatever its code.
     """
-    out = np.zeros(len(insns), np.bool_)
-    out[_seconds(_codes(insns))] = True
-    return out
+    return _seconds(_codes(insns))
 
 
-def _seconds(codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    firsts = np.flatnonzero(codes == LD_IMM64)
-    if firsts.size == 0:
-        return firsts
+def _seconds(codes: npt.NDArray[np.uint8]) -> Mask:
+    out = np.zeros(codes.size, np.bool_)
+    np.equal(codes[:-1], LD_IMM64, out=out[1:])
+    if not any((out[part][1:] & out[part][:-1]).any() for part in portions(codes.size, 1)):
+        return out
     # Of ld_imm64 codes that stand side by side, every other one is a second slot.
+    firsts = np.flatnonzero(codes == LD_IMM64)
     starts_run = np.ones(firsts.size, np.bool_)
     np.not_equal(np.diff(firsts), 1, out=starts_run[1:])
-    if not starts_run.all():
-        index = np.arange(firsts.size)
-        run_start = np.maximum.accumulate(np.where(starts_run, index, 0))
-        firsts = firsts[(index - run_start) % 2 == 0]
-    seconds = firsts + 1
-    return seconds[:-1] if seconds[-1] == len(codes) else seconds
+    index = np.arange(firsts.size)
+    run_start = np.maximum.accumulate(np.where(starts_run, index, 0))
+    seconds = firsts[(index - run_start) % 2 == 0] + 1
+    out[:] = False
+    out[seconds[seconds < codes.size]] = True
+    return out
 
 
 def rows(insns: Insns) -> Rows:
@@ -141,7 +141,7 @@ def rows(insns: Insns) -> Rows:
     out = np.empty(len(insns), np.int16)
     for part in portions(len(insns)):
         out[part] = _refined(some[part], codes[part])
-    out[_seconds(codes)] = SECOND
+    np.copyto(out, SECOND, where=_seconds(codes))
     return out
 
 
@@ -193,10 +193,10 @@ def alone(look: Callable[[Insns], npt.NDArray[Any]], firsts: Insns) -> npt.NDArr
     return look(apart)[::2]
 
 
-def portions(n_slots: int) -> Iterator[slice]:
-    """Slices that cover so many slots, one after the other."""
+def portions(n_slots: int, overlap: int = 0) -> Iterator[slice]:
+    """Slices that cover so many slots, one after the other; each has some of the next one's."""
     for start in range(0, n_slots, _PORTION):
-        yield slice(start, start + _PORTION)
+        yield slice(start, start + _PORTION + overlap)
 
 
 def _codes(insns: Insns) -> npt.NDArray[np.uint8]:
@@ -276,5 +276,5 @@ class Column:
             mixed = np.flatnonzero(np.frombuffer(as_bytes.translate(self._mixed), np.bool_))
             if mixed.size:
                 here[mixed] = self.by_row.take(_refined(some[part][mixed], codes_here[mixed]))
-        out[_seconds(codes)] = self._second
+        np.copyto(out, self._second, where=_seconds(codes))
         return out
