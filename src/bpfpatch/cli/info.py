@@ -116,7 +116,7 @@ def _cpu(code: Program) -> str | None:
     """The lowest cpu version that has all instructions."""
     if not len(code):
         return None
-    needed = int(isa.min_cpu(code.insns[~code.second_slots]).max())
+    needed = int(isa.min_cpu(code.insns).max())
     return _CPUS.get(needed, str(needed))
 
 

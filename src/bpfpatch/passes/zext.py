@@ -156,7 +156,7 @@ def _may_be_spoilt(patches: PatchList, view: CodeView, slots: Slots) -> Mask:
     if MEM_TYPE not in patches.program.columns:
         return np.ones(slots.size, bool)
     is_ctx = patches.aux_at(MEM_TYPE, view.node[slots]) == MemType.CTX
-    out: Mask = ~(is_ctx & isa.is_load(view.insns[slots]))
+    out: Mask = ~(is_ctx & isa.alone(isa.is_load, view.insns[slots]))
     return out
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from elftools.elf.elffile import ELFFile
 
+from bpfpatch.elf import ElfObject
+from bpfpatch.patch import Body, PatchList
 from support.bpfobjects import fixture_path
 
 
@@ -57,6 +59,16 @@ def test_cpu_and_byte_order(run_json: Any, name: str, cpu: str, byteorder: str) 
     """The lowest cpu version and the byte order are those that the object was built for."""
     value = run_json("info", fixture_path(name))
     assert (value["cpu"], value["byteorder"]) == (cpu, byteorder)
+
+
+def test_cpu_of_what_stands_behind_a_load(run_json: Any, tmp_path: Path) -> None:
+    """The one newer instruction counts also where an ld_imm64 is right in front of it."""
+    obj = ElfObject.parse(fixture_path("xdp_parse.clang-14.v1.eb.o").read_bytes())
+    patches = PatchList(obj.code)
+    patches.insert_before(0, Body.asm("r1 = 5 ll; r1 = (s8)r1"))
+    path = tmp_path / "newer.o"
+    path.write_bytes(obj.with_code(patches.linearize()).to_bytes())
+    assert run_json("info", path)["cpu"] == "v4"
 
 
 def test_stdin(run: Any, demo: Path) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import textwrap
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
+from bpfpatch import isa
 from bpfpatch.asm import assemble, format_program
 from bpfpatch.elf import ElfObject
 from bpfpatch.errors import OptionError, UnsupportedError
@@ -14,6 +17,7 @@ from bpfpatch.interp import Machine, Xdp
 from bpfpatch.passes import Pipeline, Trace
 from bpfpatch.passes.trace import trace_map
 from bpfpatch.passes.trace.emit import Saves
+from bpfpatch.passes.trace.kfuncs import called_names
 from bpfpatch.passes.trace.places import Spot
 from bpfpatch.passes.trace.plan import Plan, Planner
 from bpfpatch.passes.trace.state import State
@@ -278,6 +282,30 @@ def test_a_lock_may_be_held_in_what_is_called() -> None:
     assert plan(code, 9).node == 9
 
 
+def test_a_lock_that_a_called_function_takes_is_held_behind_the_call() -> None:
+    """Also where the last reference in front of the call is a callback's address."""
+    code = """
+        main:
+          r6 = func other ll
+          call taker
+          r7 = 1
+          r7 += 1
+          r1 = 0
+          call bpf_spin_unlock
+          r0 = 0
+          exit
+        taker:
+          r1 = 0
+          call bpf_spin_lock
+          exit
+        other:
+          r0 = 2
+          exit
+        """
+    assert "a lock may be held" in refusal(code, 4, 7)
+    assert plan(code, 7, 7).node == 7
+
+
 def test_no_room() -> None:
     """A function with a full frame says how much there is."""
     code = FULL.replace("r8 = 8", "*(u64 *)(r10 - 512) = 8; r8 = 8")
@@ -394,3 +422,19 @@ def test_a_program_that_is_not_touched_stays() -> None:
     Pipeline.parse("trace{at=drain,to=ring}").run_object(before)
     assert before.to_bytes() == data
     assert isinstance(before.code, Program)
+
+
+def test_calls_of_kernel_functions_are_told_apart_from_loads() -> None:
+    """A call is found where the relocation in front of its own is that of a load."""
+    obj = an_object("kfuncs.clang-19.v3.el.g.o")
+    table = obj.code.tables["reloc"]
+    row = int(np.flatnonzero(np.isin(table.insn, [*called_names(obj, obj.code)]))[0])
+    insns = obj.code.insns.copy()
+    names = called_names(obj, obj.code)
+    assert int(table.insn[row]) in names
+    # What is in front becomes a load of two slots, as far as the table can tell.
+    first, slot = int(table.insn[row]) - 2, int(table.insn[row])
+    insns[first:slot] = isa.ld_imm64(isa.R5, 0)
+    moved = table.with_rows(np.array([first, slot], np.int32), table.rows[[row, row]])
+    program = replace(obj.code, insns=insns).with_tables(reloc=moved)
+    assert called_names(obj, program) == {slot: names[slot]}

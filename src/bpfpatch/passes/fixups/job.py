@@ -167,7 +167,9 @@ class Job:
         """
         if ZEXT_DST not in self.patches.program.columns:
             return
-        now: Mask | bool = isa.defines_32(self.insns[slots]) if defines_32 is None else defines_32
+        now: Mask | bool = (
+            isa.alone(isa.defines_32, self.insns[slots]) if defines_32 is None else defines_32
+        )
         self._notes.kept.append((self.view.node[slots], now))
 
     def note_address(self, nodes: NDArray[np.int32], which: Address) -> None:

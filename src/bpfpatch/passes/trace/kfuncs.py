@@ -29,7 +29,7 @@ def called_names(obj: ElfObject, program: Program) -> dict[int, str]:
     """The names of kernel functions, by the slot of the call."""
     table, symbols = program.tables["reloc"], obj.symbols
     outside = set(program.external.tolist())
-    is_call = isa.is_call(program.insns[table.insn])
+    is_call = isa.alone(isa.is_call, program.insns[table.insn])
     slots, indices = table.insn[is_call].tolist(), table.rows["sym"][is_call].tolist()
     pairs = zip(slots, indices, strict=True)
     return {slot: symbols[index].name for slot, index in pairs if slot in outside}

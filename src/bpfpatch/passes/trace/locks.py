@@ -72,7 +72,7 @@ class _Locks:
         rows += [(slot, _UNLOCK, -1) for slot in gives.tolist()]
         live = view.ref_is_entry & (view.ref_target != LOST)
         slots, goals = view.ref_slot[live], view.subprog_of(view.ref_target[live])
-        is_call = isa.is_call(view.insns[slots])
+        is_call = isa.alone(isa.is_call, view.insns[slots])
         rows += [
             (slot, _CALL if calls else _CALLBACK, goal)
             for slot, calls, goal in zip(
