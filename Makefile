@@ -20,8 +20,8 @@ $(STAMP): pyproject.toml
 demo: $(STAMP) ## Rewrite the bundled XDP object, show the change, run both versions
 	@$(BIN)/bpfpatch demo
 
-test: $(STAMP) ## Run the tests (what needs more than Python skips, and is counted)
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: $(STAMP) ## Run the tests, side by side (what needs more than Python skips, and is counted)
+	@$(BIN)/python -m pytest --numprocesses=auto $(PYTEST_ARGS)
 
 lint: $(STAMP) ## ruff and import-linter
 	@$(BIN)/ruff check src tests benchmarks examples
@@ -44,7 +44,7 @@ deps: ## Install what the skipped tests need (Debian, as root)
 	  clang-14 clang-16 clang-19 llvm-19 gcc-bpf bpftool libxdp1 libbpf-tools libbpf-dev \
 	  lcov chromium graphviz >/dev/null
 
-bench: bench-setup ## Measure, next to the kernel and other tools (BENCH="--save NAME" for less)
+bench: bench-setup ## Measure, next to the kernel and other tools, and save (BENCH="NAME" or "--no-save NAME" for less)
 	@$(BIN)/python -m benchmarks $(BENCH)
 
 bench-setup: $(VENV)/.bench ## Install what benchmarks compare with and draw with

@@ -1,15 +1,23 @@
-"""What all tests share: the path to their helpers, and an account of what was skipped."""
+"""What all tests share: the path to their helpers, turns at the kernel, an account of skips."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections import Counter
+from collections.abc import Generator
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+from support.kernelgroup import KernelGuard
+
+if TYPE_CHECKING:
+    from xdist.scheduler import LoadScopeScheduling
 
 NO_SKIPS = os.environ.get("BPFPATCH_NO_SKIPS") == "1"
 """Set where every tool is installed: then a skip is a failure, but for those below."""
@@ -24,6 +32,33 @@ FINE_TO_SKIP = (
 refuses before we touch it, and combinations of a test with an object that mean nothing."""
 
 _skipped: Counter[str] = Counter()
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist, which need not be there
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Side by side go files, but those that share the kernel go to one process."""
+    from support.sidebyside import KernelInOneProcess
+
+    return KernelInOneProcess(config, log)
+
+
+@cache
+def _guard() -> KernelGuard:
+    return KernelGuard()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
+    """Let a test without the mark fail where it touches what the kernel shares."""
+    with _guard().listening(item):
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """The same, once its fixtures are there."""
+    with _guard().listening(item):
+        yield
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

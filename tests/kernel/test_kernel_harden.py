@@ -21,8 +21,11 @@ pytestmark = pytest.mark.kernel
 
 SECONDS = 20
 HOLD = """
-import sys, time
+import signal, sys, time
 from bpfpatch import kernel
+# What was started in the background, or by nohup, has them ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 with kernel.harden(2):
     print("set", flush=True)
     {body}

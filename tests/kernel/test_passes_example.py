@@ -30,7 +30,7 @@ def test_counted_object_answers_as_before(
     after = before.with_code(Pipeline.parse(pipeline).run(before.code))
     with loaded_bytes(before.to_bytes(), tmp_path) as what:
         wanted = {name: answers(pin) for name, pin in what.pins.items()}
-        n_before = sum(len(listing(pin)) for pin in what.pins.values())
+        n_before = sum(len(listing(pin).code) for pin in what.pins.values())
     with loaded_bytes(after.to_bytes(), tmp_path) as what:
         assert {name: answers(pin) for name, pin in what.pins.items()} == wanted
-        assert sum(len(listing(pin)) for pin in what.pins.values()) > n_before
+        assert sum(len(listing(pin).code) for pin in what.pins.values()) > n_before

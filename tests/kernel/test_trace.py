@@ -23,6 +23,8 @@ from support import packets, tools
 from support.bpfloads import loaded_bytes
 from support.bpfobjects import fixture_objects, fixture_path, xdp_tools_objects
 
+pytestmark = pytest.mark.kernel
+
 OPTIONS = ("to=pipe,regs=all", "to=ring,regs=all", "message=here")
 """What is traced at one place of each object."""
 REASONS = (

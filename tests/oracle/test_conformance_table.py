@@ -46,6 +46,7 @@ def test_vectors(column: tuple[str, dict[str, Cell]], form: Form) -> None:
     assert cell.n_passed >= 0.96 * len(VECTORS)
 
 
+@pytest.mark.kernel
 def test_the_command_prints_the_table(tmp_path: Path) -> None:
     """The command behind ``make conformance`` prints a row for each form and a count per mode."""
     if not VECTORS:
@@ -57,6 +58,7 @@ def test_the_command_prints_the_table(tmp_path: Path) -> None:
     assert "1/1" in out
 
 
+@pytest.mark.kernel
 def test_without_vectors_the_command_says_so(tmp_path: Path) -> None:
     """Where the folder is absent the reason is printed, with the way to name another."""
     assert "BPFPATCH_CONFORMANCE says where" in _table(tmp_path / "absent")
@@ -72,6 +74,7 @@ def test_a_wrong_result_is_told_from_a_refusal() -> None:
     assert list(cell.refused) == ["stray"]
 
 
+@pytest.mark.kernel
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     """A file with what the dialect does not have gets a line with the reason, and no traceback."""
     (tmp_path / "fine.data").write_text("-- asm\nmov %r0, 7\nexit\n-- result\n0x7\n")
@@ -103,6 +106,7 @@ exit
 """
 
 
+@pytest.mark.kernel
 @pytest.mark.parametrize("mode", MODES)
 def test_a_vector_with_maps_runs(tmp_path: Path, mode: str) -> None:
     """The maps of a vector are made for it, and the program gets them."""

@@ -17,6 +17,8 @@ import pytest
 from support.bpfobjects import FIXTURES, XDP_TOOLS
 from support.tools import need, need_bpf
 
+pytestmark = pytest.mark.kernel
+
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 TEXT = (DOCS / "coverage-walkthrough.md").read_text()
 PIN = Path("/sys/fs/bpf/bpfpatch_xsk")

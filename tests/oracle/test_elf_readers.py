@@ -1,5 +1,6 @@
 """Independent readers agree with what we write: pyelftools, llvm-readelf and llvm-objdump."""
 
+import functools
 import io
 import re
 import struct
@@ -23,15 +24,15 @@ LEFT_OUT = ("xdp_parse.clang-19.v3.el.g.strip-all.o",)
 DEPENDENT = (".symtab", ".BTF.ext", ".jumptables", ".llvm_addrsig")
 
 
-def objects():
-    """All objects by name."""
-    found = [*fixture_objects(), *debian_objects()]
-    return {name: data for name, data in found if name not in LEFT_OUT}
+OBJECTS = {
+    name: data for name, data in [*fixture_objects(), *debian_objects()] if name not in LEFT_OUT
+}
 
 
-def with_nops(data):
-    """The object with ja +0 before each instruction, as bytes."""
-    obj = ElfObject.parse(data)
+@functools.cache
+def with_nops(name):
+    """An object with ja +0 before each instruction, as bytes."""
+    obj = ElfObject.parse(OBJECTS[name])
     patches = PatchList(obj.code)
     patches.insert_before(np.flatnonzero(~obj.code.second_slots), Body(isa.ja(0)))
     return obj.with_code(patches.linearize()).to_bytes()
@@ -77,10 +78,11 @@ def kept(elf):
     return [sec for sec in elf.iter_sections() if not sec.name.startswith(DEBUG)]
 
 
-@pytest.mark.parametrize("name", objects())
+@pytest.mark.parametrize("name", OBJECTS)
 def test_pyelftools_sees_the_same_sections(name):
     """The same sections in the same order; those that do not depend on code unchanged."""
-    old, new = elf_of(objects()[name]), elf_of(with_nops(objects()[name]))
+    old, new = elf_of(OBJECTS[name]), elf_of(with_nops(name))
+    relocated = _relocated(old)
     has_code = any(is_code(sec) and sec.data_size for sec in old.iter_sections())
     before = kept(old) if has_code else list(old.iter_sections())
     after = list(new.iter_sections())
@@ -91,21 +93,21 @@ def test_pyelftools_sees_the_same_sections(name):
         assert sec["sh_offset"] % max(sec["sh_addralign"], 1) == 0 or not sec.data_size
         if is_code(sec) or sec["sh_type"] == "SHT_REL" or sec.name in DEPENDENT:
             continue
-        if any(rel["sh_info"] == index for index, rel in _rel_targets(old, was)):
+        if was.name in relocated:
             continue
         assert sec.data() == was.data(), sec.name
 
 
-def _rel_targets(elf, section):
-    """Relocation sections that apply to a section, as (its index, section)."""
-    index = [sec.name for sec in elf.iter_sections()].index(section.name)
-    return [(index, sec) for sec in elf.iter_sections() if sec["sh_type"] == "SHT_REL"]
+def _relocated(elf):
+    """Names of the sections that relocations apply to."""
+    sections = list(elf.iter_sections())
+    return {sections[sec["sh_info"]].name for sec in sections if sec["sh_type"] == "SHT_REL"}
 
 
-@pytest.mark.parametrize("name", objects())
+@pytest.mark.parametrize("name", OBJECTS)
 def test_pyelftools_sees_moved_symbols_and_relocations(name):
     """Symbols start at the nop of their instruction, relocations sit on the instruction."""
-    old, new = elf_of(objects()[name]), elf_of(with_nops(objects()[name]))
+    old, new = elf_of(OBJECTS[name]), elf_of(with_nops(name))
     moves = {sec.name: Moved(sec.data()) for sec in old.iter_sections() if is_code(sec)}
     assert {sec.name: sec.data_size for sec in new.iter_sections() if is_code(sec)} == {
         sec.name: moves[sec.name].start[sec.data_size]
@@ -152,11 +154,11 @@ def _relocations(elf, moves):
     return out
 
 
-@pytest.mark.parametrize("name", objects())
+@pytest.mark.parametrize("name", OBJECTS)
 def test_calls_and_addresses_reach_the_same_functions(name):
     """Each call and function address, worked out from the file alone, reaches the nop it should."""
-    data = objects()[name]
-    old, new = elf_of(data), elf_of(with_nops(data))
+    data = OBJECTS[name]
+    old, new = elf_of(data), elf_of(with_nops(name))
     moves = {sec.name: Moved(sec.data()) for sec in old.iter_sections() if is_code(sec)}
     is_old_gcc = ".gcc." in name
     want = {
@@ -172,14 +174,15 @@ def _targets(elf, is_old_gcc):
     bpf-gcc 12's assembler puts a named symbol's bytes in place, less 1 in a call.
     """
     mark = "<" if elf.little_endian else ">"
-    names = [sec.name for sec in elf.iter_sections()]
+    sections = list(elf.iter_sections())
+    names = [sec.name for sec in sections]
     table = elf.get_section_by_name(".symtab")
     out = {}
-    for sec in elf.iter_sections():
+    for sec in sections:
         if not is_code(sec) or table is None:
             continue
         rels = {}
-        for rel in elf.iter_sections():
+        for rel in sections:
             if rel["sh_type"] == "SHT_REL" and names[rel["sh_info"]] == sec.name:
                 rels |= {
                     row["r_offset"]: table.get_symbol(row["r_info_sym"])
@@ -194,7 +197,7 @@ def _targets(elf, is_old_gcc):
             home = symbol["st_shndx"] if symbol is not None else None
             if opcode == 0x85 and src == 1 and symbol is None:
                 out[sec.name, at] = (sec.name, at + 8 + 8 * imm)
-            elif isinstance(home, int) and is_code(elf.get_section(home)):
+            elif isinstance(home, int) and is_code(sections[home]):
                 is_call = opcode == 0x85
                 is_named = symbol["st_info"]["type"] != "STT_SECTION"
                 if is_old_gcc and is_named:
@@ -206,24 +209,24 @@ def _targets(elf, is_old_gcc):
     return out
 
 
-@pytest.mark.parametrize("name", objects())
+@pytest.mark.parametrize("name", OBJECTS)
 def test_llvm_readelf_has_no_complaint(name, tmp_path):
     """llvm-readelf reads all of what we write without a warning."""
     need("llvm-readelf-19")
     path = tmp_path / "patched.o"
-    path.write_bytes(with_nops(objects()[name]))
+    path.write_bytes(with_nops(name))
     done = subprocess.run(
         ["llvm-readelf-19", "-a", "-W", str(path)], capture_output=True, text=True, check=True
     )
     assert not done.stderr
 
 
-@pytest.mark.parametrize("name", [name for name in objects() if ".el." in name])
+@pytest.mark.parametrize("name", [name for name in OBJECTS if ".el." in name])
 def test_llvm_objdump_sees_the_same_instructions(name, tmp_path):
     """Without the nops the disassembly is the original's, but for distances."""
     need("llvm-objdump-19")
     texts = []
-    for file, data in (("old.o", objects()[name]), ("new.o", with_nops(objects()[name]))):
+    for file, data in (("old.o", OBJECTS[name]), ("new.o", with_nops(name))):
         (tmp_path / file).write_bytes(data)
         done = subprocess.run(
             ["llvm-objdump-19", "-dr", "--no-show-raw-insn", str(tmp_path / file)],

@@ -13,7 +13,8 @@ from support.tools import need_bpf
 
 pytestmark = pytest.mark.kernel
 
-N_PROGRAMS = 2000
+N_PROGRAMS = 1000
+"""`make parity-long` takes 50,000."""
 N_BLINDED = 100
 PER_TEST = 100
 MOST = 0.9

@@ -98,10 +98,10 @@ def test_mutated_objects_are_refused_or_read(seed):
     rng = random.Random(seed)
     for _ in range(ROUNDS):
         data = mutated(rng.choice(corpus()), rng)
-        start = time.perf_counter()
+        start = time.process_time()
         refused = refusal(data)
         assert refused is None or refused.byte_off is None or refused.byte_off >= 0
-        assert time.perf_counter() - start < SECONDS
+        assert time.process_time() - start < SECONDS
 
 
 def test_memory_is_a_small_multiple_of_the_input():
@@ -128,8 +128,8 @@ def test_many_sections_are_no_trouble(n_sections):
     header += struct.pack("<HHIQQQIHHHHHH", 1, 247, 1, 0, 0, 64, 0, 64, 0, 0, 64, n_sections, 0)
     shdr = struct.pack("<IIQQQQIIQQ", 0, 1, 6, 0, 64, 0, 0, 0, 8, 0)
     data = header + shdr * n_sections
-    start = time.perf_counter()
+    start = time.process_time()
     obj = ElfObject.parse(data)
     assert len(obj.code) == 0
     assert obj.to_bytes() == data
-    assert time.perf_counter() - start < 4 * SECONDS
+    assert time.process_time() - start < 4 * SECONDS

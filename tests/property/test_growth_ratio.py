@@ -29,6 +29,13 @@ COPIES_AT_MOST = 12
 """How many times a fresh copy of the result edits and linearize may take; 2 is usual."""
 
 
+@pytest.fixture(autouse=True)
+def _own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What other processes take of a busy machine is not counted, in the benchmarks neither."""
+    monkeypatch.setattr(time, "perf_counter", time.process_time)
+    monkeypatch.setattr(time, "perf_counter_ns", time.process_time_ns)
+
+
 def grows(small: Callable[[], object], large: Callable[[], object]) -> float:
     """How many times as long the large one takes, the best of several of each, in turns."""
     best = [float("inf"), float("inf")]

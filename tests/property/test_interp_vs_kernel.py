@@ -12,6 +12,7 @@ from bpfpatch import kernel
 from bpfpatch.asm import assemble
 from support.agreement import Agreement, inputs
 
+N_PROGRAMS = 1000
 PER_TEST = 250
 
 pytestmark = pytest.mark.kernel
@@ -27,7 +28,7 @@ def agreement():
         yield made
 
 
-@pytest.mark.parametrize("start", range(0, 2000, PER_TEST))
+@pytest.mark.parametrize("start", range(0, N_PROGRAMS, PER_TEST))
 def test_random_programs(agreement: Agreement, start: int) -> None:
     """A program gives the same on each of some memories, one run after the other."""
     for seed in range(start, start + PER_TEST):

@@ -17,8 +17,8 @@ SHT_NOBITS = 8
 
 
 def fixture_objects() -> list[tuple[str, bytes]]:
-    """The committed objects: (file name, contents), by name."""
-    return [(path.name, path.read_bytes()) for path in sorted((FIXTURES / "obj").glob("*.o"))]
+    """The committed objects: (file name, contents), by name, read once a run."""
+    return list(_objects_in(FIXTURES / "obj"))
 
 
 def fixture_path(name: str) -> Path:
@@ -32,7 +32,12 @@ def fixture_path(name: str) -> Path:
 
 def xdp_tools_objects() -> list[tuple[str, bytes]]:
     """The objects of Debian's libxdp1: (file name, contents), none where it is not installed."""
-    return [(path.name, path.read_bytes()) for path in sorted(XDP_TOOLS.glob("*.o"))]
+    return list(_objects_in(XDP_TOOLS))
+
+
+@functools.cache
+def _objects_in(folder: Path) -> tuple[tuple[str, bytes], ...]:
+    return tuple((path.name, path.read_bytes()) for path in sorted(folder.glob("*.o")))
 
 
 def libbpf_tools_objects() -> list[tuple[str, bytes]]:

@@ -5,29 +5,17 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import platform
 import struct
 
-from support.tools import BPF_SYSCALL
+from support.tools import bpf_call
 
 BPF_PROG_LOAD = 5
 BPF_PROG_TEST_RUN = 10
 SOCKET_FILTER = 1
-ATTR_BYTES = 128
 
 
 class RejectedError(Exception):
     """The kernel does not take the program; the message is its log."""
-
-
-def _bpf(command: int, attr: bytes) -> tuple[int, bytes]:
-    buffer = ctypes.create_string_buffer(attr, ATTR_BYTES)
-    libc = ctypes.CDLL(None, use_errno=True)
-    number = BPF_SYSCALL[platform.machine()]
-    done = libc.syscall(number, command, ctypes.byref(buffer), ATTR_BYTES)
-    if done < 0:
-        raise OSError(ctypes.get_errno(), f"bpf command {command}")
-    return done, buffer.raw
 
 
 def kernel_result(code: bytes, packet: bytes) -> int:
@@ -52,14 +40,14 @@ def kernel_result(code: bytes, packet: bytes) -> int:
         0,
     )
     try:
-        fd, _ = _bpf(BPF_PROG_LOAD, attr)
+        fd, _ = bpf_call(BPF_PROG_LOAD, attr)
     except OSError as error:
         text = log.value.decode(errors="replace")
         raise RejectedError(f"{errno.errorcode[error.errno or 0]}: {text[-800:]}") from None
     try:
         data = ctypes.create_string_buffer(packet, len(packet))
         row = (fd, 0, len(packet), 0, ctypes.addressof(data), 0, 1, 0, 0, 0, 0, 0)
-        _, after = _bpf(BPF_PROG_TEST_RUN, struct.pack("=4I2Q4I2Q", *row))
+        _, after = bpf_call(BPF_PROG_TEST_RUN, struct.pack("=4I2Q4I2Q", *row))
     finally:
         os.close(fd)
     return int(struct.unpack_from("=4I", after)[1])

@@ -34,11 +34,11 @@ def run_raw(code: bytes) -> int:
         0,
         0,
     )
-    fd, _ = tools._bpf(BPF_PROG_LOAD, load)
+    fd, _ = tools.bpf_call(BPF_PROG_LOAD, load)
     try:
         data = ctypes.create_string_buffer(PACKET, len(PACKET))
         row = (fd, 0, len(PACKET), 0, ctypes.addressof(data), 0, 1, 0, 0, 0, 0, 0)
-        _, attr = tools._bpf(tools.BPF_PROG_TEST_RUN, struct.pack(tools.TEST_RUN_ATTR, *row))
+        _, attr = tools.bpf_call(tools.BPF_PROG_TEST_RUN, struct.pack(tools.TEST_RUN_ATTR, *row))
         return int(struct.unpack_from("=I", attr, 4)[0])
     finally:
         os.close(fd)

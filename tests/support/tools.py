@@ -94,7 +94,7 @@ def need(*names: str) -> None:
 def bpf_allowed() -> bool:
     """Whether bpf(2) makes a map here: tried once with the smallest one."""
     try:
-        fd, _ = _bpf(BPF_MAP_CREATE, struct.pack("=5I", MAP_ARRAY, 4, 4, 1, 0))
+        fd, _ = bpf_call(BPF_MAP_CREATE, struct.pack("=5I", MAP_ARRAY, 4, 4, 1, 0))
     except OSError:
         return False
     os.close(fd)
@@ -177,14 +177,14 @@ def bpf_run(pin: Path, data: bytes = b"", ctx: bytes = b"", repeat: int = 1) -> 
     """
     data_in, data_out = _buffer(data), _buffer(bytes(len(data) + ROOM))
     ctx_in, ctx_out = _buffer(ctx), _buffer(bytes(len(ctx)))
-    fd = _fd_of(pin)
+    fd = fd_of(pin)
     try:
         if data:
             row = (fd, 0, len(data), len(data) + ROOM, *_address(data_in, data_out), repeat, 0)
             row += (len(ctx), len(ctx), *(_address(ctx_in, ctx_out) if ctx else (0, 0)))
         else:
             row = (fd, 0, 0, 0, 0, 0, 0, 0, len(ctx), 0, *_address(ctx_in, None))
-        _, attr = _bpf(BPF_PROG_TEST_RUN, struct.pack(TEST_RUN_ATTR, *row))
+        _, attr = bpf_call(BPF_PROG_TEST_RUN, struct.pack(TEST_RUN_ATTR, *row))
     finally:
         os.close(fd)
     after = struct.unpack_from(TEST_RUN_ATTR, attr)
@@ -228,13 +228,18 @@ def _address(*buffers: ctypes.Array[ctypes.c_char] | None) -> tuple[int, ...]:
     return tuple(0 if buffer is None else ctypes.addressof(buffer) for buffer in buffers)
 
 
-def _fd_of(pin: Path) -> int:
+def fd_of(pin: Path) -> int:
+    """A descriptor of what is pinned there, for the caller to close."""
     name = _buffer(os.fsencode(pin) + b"\0")
-    return _bpf(BPF_OBJ_GET, struct.pack("=QII", ctypes.addressof(name), 0, 0))[0]
+    return bpf_call(BPF_OBJ_GET, struct.pack("=QII", ctypes.addressof(name), 0, 0))[0]
 
 
-def _bpf(command: int, attr: bytes) -> tuple[int, bytes]:
-    """Call bpf(2): what it returns, and its attributes as they are afterwards."""
+def bpf_call(command: int, attr: bytes) -> tuple[int, bytes]:
+    """Call bpf(2): what it returns, and its attributes as they are afterwards.
+
+    Raises:
+        OSError: the kernel refused.
+    """
     number = BPF_SYSCALL.get(platform.machine())
     if number is None:
         raise OSError(f"no bpf(2) number for {platform.machine()}")

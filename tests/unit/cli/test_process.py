@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bpfpatch.cli.app import COMMANDS
+from bpfpatch.cli import app
+
+# Nobody looks into these processes for whether they load anything.
+pytestmark = pytest.mark.kernel
 
 BPFPATCH = [sys.executable, "-m", "bpfpatch"]
 BLOCKED = """
@@ -45,22 +48,28 @@ def test_objects_through_pipes(demo: Path) -> None:
     assert (done.returncode, done.stdout) == (0, demo.read_bytes())
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_help_has_examples(name: str) -> None:
+@pytest.mark.parametrize("name", app.COMMANDS)
+def test_help_has_examples(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Every command's help has examples."""
-    done = run(name, "--help")
-    assert done.returncode == 0
-    assert b"Examples:" in done.stdout
+    assert app.run([name, "--help"]) == 0
+    assert "Examples:" in capsys.readouterr().out
+
+
+def test_status_of_a_process() -> None:
+    """What a command line comes to is the status of its process."""
+    done = run("nosuch")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.startswith(b"Usage: bpfpatch")
 
 
 @pytest.mark.parametrize(
     "args", [["nosuch"], ["--nosuch"], ["dump"], ["apply"], ["info", "a", "b"]]
 )
-def test_wrong_arguments_exit_2(args: list[str]) -> None:
+def test_wrong_arguments_exit_2(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Wrong arguments give the usage and exit with 2."""
-    done = run(*args)
-    assert (done.returncode, done.stdout) == (2, b"")
-    assert done.stderr.startswith(b"Usage: bpfpatch")
+    assert app.run(args) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.startswith("Usage: bpfpatch")) == ("", True)
 
 
 def test_reader_that_goes_away(demo: Path) -> None:

@@ -110,6 +110,7 @@ def loaded(run: Any, tmp_path: Path) -> Any:
         yield path, opened
 
 
+@pytest.mark.kernel
 def test_reads_records(run: Any, loaded: Any) -> None:
     """What was sent is printed once, with its place and the registers."""
     path, opened = loaded
@@ -119,6 +120,7 @@ def test_reads_records(run: Any, loaded: Any) -> None:
     assert run("trace", "read", path, *where).stdout == ""
 
 
+@pytest.mark.kernel
 def test_reads_records_as_json(run: Any, loaded: Any) -> None:
     """A record a line, from the map of a program, as many as are asked for."""
     path, opened = loaded
@@ -137,6 +139,7 @@ def test_reads_records_as_json(run: Any, loaded: Any) -> None:
         }
 
 
+@pytest.mark.kernel
 def test_records_of_another_object(run: Any, loaded: Any, tmp_path: Path) -> None:
     """Records that do not belong to the object are no guesswork."""
     _, opened = loaded
@@ -147,6 +150,7 @@ def test_records_of_another_object(run: Any, loaded: Any, tmp_path: Path) -> Non
     assert "is none of this object's; give the very object that is loaded" in message
 
 
+@pytest.mark.kernel
 def test_a_program_without_records(run: Any, loaded: Any) -> None:
     """A program that has no ring buffer of ours says so."""
     path, _ = loaded

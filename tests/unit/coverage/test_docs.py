@@ -12,6 +12,8 @@ import pytest
 from support.bpfobjects import FIXTURES, XDP_TOOLS
 from support.tools import need_bpf
 
+pytestmark = pytest.mark.kernel
+
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "coverage.md"
 N_COMMANDS = 4
 

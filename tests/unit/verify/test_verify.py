@@ -142,6 +142,7 @@ def test_object_without_types() -> None:
     assert "no .BTF" in verdict.not_checked[0]
 
 
+@pytest.mark.kernel
 @needs_bpf
 def test_kernel_modes_agree() -> None:
     """A correct rewriting is the same in the kernel, on the inputs that the search made."""
@@ -155,6 +156,7 @@ def test_kernel_modes_agree() -> None:
     assert min(verdict.runs.values()) > 10
 
 
+@pytest.mark.kernel
 @needs_bpf
 def test_kernel_finds_a_difference_by_itself() -> None:
     """Without the interpreter among the modes, the kernel shows the difference."""
@@ -167,6 +169,7 @@ def test_kernel_finds_a_difference_by_itself() -> None:
     assert len(verdict.counterexample.case.packet) == 14 + 0x35
 
 
+@pytest.mark.kernel
 @needs_bpf
 def test_kernel_refusal_is_told() -> None:
     """What the kernel does not load was not checked there; the verdict says which it is."""
@@ -183,6 +186,7 @@ def test_modes_without_a_run_are_named() -> None:
     assert "same (5 inputs in interp; not checked in jit, jit+harden;" in next(verdict.lines())
 
 
+@pytest.mark.kernel
 @needs_bpf
 def test_chance_is_no_difference() -> None:
     """A program whose result is chance does not differ from itself in the kernel."""
