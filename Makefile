@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.ready
 SMALL  ?= --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types deps bench bench-setup fixtures fuzz fuzz-model parity parity-long conformance coverage clean
+.PHONY: help demo test check lint types deps bench bench-setup fixtures fuzz fuzz-model parity parity-long interp-long conformance coverage clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ parity: $(STAMP) ## Count how many programs we rewrite as the running kernel doe
 
 parity-long: $(STAMP) ## 50,000 random programs against the running kernel (root)
 	@$(BIN)/python tests/property/long_parity.py --cases 50000
+
+interp-long: $(STAMP) ## 100,000 random programs, the interpreter against the running kernel (root)
+	@$(BIN)/python tests/property/long_interp.py --cases 100000
 
 fuzz: $(STAMP) ## 200,000 mutated inputs through the readers
 	@$(BIN)/python tests/fuzz --cases 200000

@@ -5,7 +5,10 @@ Source: linux v6.18, kernel/bpf/verifier.c, do_check(), do_check_subprogs().
 
 from __future__ import annotations
 
+from itertools import compress
 from typing import Final
+
+import numpy as np
 
 from bpfpatch.facts.columns import NONE, MemType
 from bpfpatch.facts.kinds import MapType, ProgType
@@ -16,6 +19,7 @@ from bpfpatch.program.types import LOST
 from .accesses import Accesses
 from .alu import U32
 from .arithmetic import Arithmetic
+from .blocks import Blocks
 from .calls import Calls
 from .contexts import fields
 from .decoded import (
@@ -37,11 +41,13 @@ from .globalargs import exception_callback, global_arguments
 from .jumps import Jumps
 from .kerneltypes import KernelTypes
 from .scalars import UNKNOWN, Value
+from .stackuse import StackUse
 from .state import State
 from .values import FUNC, pointer
 from .worklist import Worklist
 
 _STACK_BYTES: Final = 512
+_PSEUDO_FUNC: Final = 4
 
 
 class Interpreter:
@@ -81,8 +87,11 @@ class Interpreter:
         self._outer = [0]
         self._entered = [0]
         self._is_repeated = [False]
-        worklist = Worklist(self.code, self.run_block, self._is_repeated)
-        self.push, self.fresh, self._go_on = worklist.push, worklist.fresh, worklist.run
+        self._anywhere: set[int] = set()
+        self._worklist = worklist = Worklist(
+            self.code, self.run_block, self._is_repeated, self._anything, self._enter_functions
+        )
+        self.push, self.fresh = worklist.push, worklist.fresh
 
     def run(self) -> Findings:
         """Analyse the program from its main subprog on."""
@@ -92,7 +101,9 @@ class Interpreter:
         handler = exception_callback(self.program, self.subject)
         if handler is not None:
             self.enter_global(handler)
-        self._go_on()
+        self._worklist.run()
+        if self.is_spent:
+            self._reach_as_written()
         return self.findings
 
     def enter_root(self, slot: int, regs: list[Value]) -> None:
@@ -106,6 +117,14 @@ class Interpreter:
         """A global subprog is called, so that it is verified."""
         if slot not in self.roots:
             self.enter_root(slot, global_arguments(self.program, self.subject, slot))
+
+    def enter_with_anything(self, slot: int) -> None:
+        """A subprog is called in one chain too many: one look at it is for all such calls."""
+        if slot in self._anywhere:
+            return
+        self._anywhere.add(slot)
+        self.roots.add(slot)
+        self.push(slot, State([None] * 10, [{}], (), self.chain(0, LOST, slot)))
 
     def chain(self, outer: int, slot: int, target: int) -> int:
         """The number of a chain of calls, continued by a call at a slot."""
@@ -156,6 +175,34 @@ class Interpreter:
         if end < len(kind):
             self.push(end, state)
 
+    # When there is too much to do, see `worklist`.
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether no new chain of calls may begin."""
+        return self._worklist.is_spent
+
+    def _anything(self, block: int) -> State:
+        start = self.code.start[block]
+        self.findings.forget(start, self.code.end[block])
+        return State([None] * 10, [{}], (), self.chain(0, LOST, start))
+
+    def _enter_functions(self) -> None:
+        """A function's address may be lost from here on, so that all of them count as called."""
+        code = self.code
+        for slot in compress(range(len(code.kind)), self.findings.seen):
+            if code.kind[slot] == WIDE and code.src[slot] == _PSEUDO_FUNC:
+                self.enter_with_anything(code.target[slot])
+
+    def _reach_as_written(self) -> None:
+        """A pointer to a stack may have been lost: count all that the code can be seen to reach."""
+        view = self.code.view
+        use = StackUse.of(view, Blocks.of(view, np.zeros(0, np.int32)))
+        seen = np.zeros(len(view.starts), bool)
+        seen[view.subprog_of(np.flatnonzero(self.findings.seen).astype(np.int32))] = True
+        for subprog in np.flatnonzero(seen & (use.deepest > 0)).tolist():
+            self.findings.reach(subprog, -min(int(use.deepest[subprog]), _STACK_BYTES))
+
     def _mark(self, start: int, end: int) -> None:
         self.findings.seen[start:end] = b"\1" * (end - start)
 
@@ -188,7 +235,9 @@ class Interpreter:
             return pointer(MemType.MAP_VALUE, index, upper & U32)
         if src == 3:
             return self.accesses.kernel_variable(imm)
-        if src == 4:
+        if src == _PSEUDO_FUNC:
+            if self.is_spent:
+                self.enter_with_anything(self.code.target[slot])
             return pointer(FUNC, self.code.target[slot])
         return UNKNOWN
 

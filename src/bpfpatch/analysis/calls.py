@@ -73,7 +73,7 @@ class Calls:
         if self._is_global[target]:
             self._call_global(target, state)
             return True
-        if len(state.stacks) >= MOST_FRAMES or owner.n_chains > _MOST_CHAINS:
+        if len(state.stacks) >= MOST_FRAMES or owner.n_chains > _MOST_CHAINS or owner.is_spent:
             self._give_up(target, state)
             return True
         self.enter(slot, target, state, state.regs[:6], slot + 1, is_callback=False)
@@ -120,12 +120,15 @@ class Calls:
 
     def _give_up(self, target: int, state: State) -> None:
         """A call in so many chains that the callee is only looked at once, with any arguments."""
-        owner = self._owner
-        owner.enter_root(target, [None] * 10)
+        self._owner.enter_with_anything(target)
+        self._forget_frames(state)
+        self.clear(state)
+
+    def _forget_frames(self, state: State) -> None:
+        """Code has run that is not followed: it may have written anything to any frame."""
         for frame in state.stacks:
             frame.clear()
         self.forget_packets(state)
-        self.clear(state)
 
     def leave(self, slot: int, state: State) -> None:
         """An exit."""
@@ -183,6 +186,8 @@ class Calls:
         index = at[1] if is_pointer(at) and at[0] == MemType.MAP_PTR else None
         if helper in MAP_REG and index is not None:
             self._findings.use_map(slot, index)
+        elif helper in MAP_REG and self._owner.is_spent:
+            self._findings.use_map(slot, None)
         if helper == facts.TAIL_CALL:
             key = regs[3]
             maps = self._owner.subject.maps
@@ -324,8 +329,17 @@ class Calls:
     # Callbacks.
 
     def _synchronous(self, slot: int, helper: int, state: State, index: int | None) -> None:
+        """A helper calls a callback, as often as it likes; bpf_loop with R1 == 0 never.
+
+        Source: linux v6.18, kernel/bpf/verifier.c, check_helper_call(), BPF_FUNC_loop.
+        """
         regs = state.regs
         at = regs[3] if helper == facts.FIND_VMA else regs[2]
+        if helper == facts.LOOP and scalars.is_scalar(regs[1]) and scalars.parts(regs[1])[3] == 0:
+            return  # no rounds
+        if self._owner.is_spent:
+            self._forget_frames(state)  # and all callbacks are entered where their address is taken
+            return
         if not is_pointer(at) or at[0] != FUNC or len(state.stacks) >= MOST_FRAMES:
             return
         ref = -1 if index is None else index

@@ -85,6 +85,18 @@ class Findings:
         if self.mem_id[slot] != ident:
             self.mem_id[slot] = MANY
 
+    def forget(self, start: int, end: int) -> None:
+        """Instructions are about to be reached with anything: nothing is the same each time."""
+        for slot in range(start, end):
+            if self.mem_id[slot] not in (_OPEN, NONE):
+                self.mem_id[slot] = MANY
+            if slot in self.call_map:
+                self.call_map[slot] = MANY
+            if slot in self.call_key:
+                self.call_key[slot] = NONE
+            if slot in self.loops:
+                self.loops[slot] = NONE
+
     def mem_ids(self) -> NDArray[np.int64]:
         """(n,) the column mem_id."""
         ids = np.array(self.mem_id, np.int64)

@@ -95,7 +95,7 @@ class _Frame:
             writes[at].tolist(),
         )
         self.after = [
-            [goal for goal in (block + 1 if falls else -1, jump) if goal >= 0]
+            [goal for goal in (block + 1 if falls else -1, jump) if self.first <= goal < self.stop]
             for block, falls, jump in zip(
                 range(self.first, self.stop),
                 blocks.falls[self.first : self.stop].tolist(),

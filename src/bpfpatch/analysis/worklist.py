@@ -3,7 +3,11 @@
 The verifier follows each way on its own, and stops where it has been with a
 state that covers the new one. So does this, as long as a block is not visited
 too often; from there on all states that come to it are joined, and what still
-changes is widened. So the time is linear in the program's length.
+changes is widened. So the time is linear in the program's length, for one chain
+of calls. All chains together have a limit of their own: beyond it each of them
+joins all its states, and no new one begins; and if that is not enough, blocks
+lose their chains, and what is left is run once, on a state of which nothing is
+known. Both only make more of the program reachable, and less of it known.
 
 Source: linux v6.18, kernel/bpf/verifier.c, is_state_visited().
 """
@@ -23,6 +27,12 @@ _BUDGET: Final = 100_000
 _FEWEST_VISITS, _MOST_VISITS = 2, 300
 _COMPARED: Final = 8
 _WIDEN_AFTER: Final = 3
+# How much is done on all chains of calls until they join their states, in instructions and steps
+# from block to block, and how much of that again until they are given up.
+_WORK, _WORK_PER_SLOT = 120_000, 30
+_JOINED_WORK_SHARE: Final = 3
+# A stack costs something to copy and compare: so many of its slots are one step.
+_STACK_SLOTS_SHIFT: Final = 3
 
 _FIELD: Final = 32
 _FIELD_MASK: Final = (1 << _FIELD) - 1
@@ -41,16 +51,35 @@ class Worklist:
         run_block: runs a block on a state, which it may change.
         is_repeated: for each chain of calls, whether a loop leads back to one of the calls; more
             may be appended at any time.
+        anything: gives a state of which nothing is known for a block that must be run once more.
+        spent: is called when there is too much work for single ways, just behind `is_spent`.
+
+    Attributes:
+        is_spent: whether no new chain of calls may begin.
     """
 
     def __init__(
-        self, code: Code, run_block: Callable[[int, State], None], is_repeated: list[bool]
+        self,
+        code: Code,
+        run_block: Callable[[int, State], None],
+        is_repeated: list[bool],
+        anything: Callable[[int], State],
+        spent: Callable[[], None],
     ) -> None:
+        self.is_spent = False
+        self._start, self._end = code.start, code.end
         self._block_of = code.block_of
         self._dead = code.dead
         self._is_in_loop = code.is_in_loop
         self._is_repeated = is_repeated
         self._run_block = run_block
+        self._anything = anything
+        self._spent = spent
+        self._work = 0
+        self._most_work = _WORK + _WORK_PER_SLOT * len(code.kind)
+        self._is_flooding = False
+        self._flooded: set[int] = set()
+        self._to_flood: list[int] = []
         self._most_visits = min(
             max(_BUDGET // max(len(code.kind), 1), _FEWEST_VISITS), _MOST_VISITS
         )
@@ -68,7 +97,11 @@ class Worklist:
 
     def push(self, slot: int, state: State) -> None:
         """Control comes to a block's start with a state, which is taken over."""
+        if self._is_flooding:
+            self._flood(slot)
+            return
         depth = len(state.stacks)
+        self._work += 1 + (sum(map(len, state.stacks)) >> _STACK_SLOTS_SHIFT)
         turn = (-depth << _FIELD | self._block_of[slot]) << _FIELD | state.chain
         waiting = self._pending.get(turn)
         if waiting is not None:
@@ -91,6 +124,39 @@ class Worklist:
                 self._visit(turn, block, states)
             else:
                 self._visit_once(block, states)
+            if self._work > self._most_work:
+                self._tighten()
+
+    def _run(self, block: int, state: State) -> None:
+        self._work += self._end[block] - self._start[block] + 1
+        self._run_block(block, state)
+
+    def _tighten(self) -> None:
+        """There was too much work."""
+        if not self.is_spent:
+            self.is_spent = True
+            self._most_visits = 0
+            self._most_work += self._most_work // _JOINED_WORK_SHARE
+            self._spent()
+            return
+        self._is_flooding = True
+        for turn, states in self._pending.items():
+            self._flood(self._start[turn >> _FIELD & _FIELD_MASK])
+            for state in states:
+                for back, _, _ in state.callers:
+                    self._flood(back)
+        self._pending.clear()
+        self._heap.clear()
+        while self._to_flood:
+            block = self._to_flood.pop()
+            self._run_block(block, self._anything(block))
+
+    def _flood(self, slot: int) -> None:
+        """Control comes to a block's start with any state."""
+        block = self._block_of[slot]
+        if block not in self._flooded:
+            self._flooded.add(block)
+            self._to_flood.append(block)
 
     def _visit_once(self, block: int, states: list[State]) -> None:
         """A block's only turn."""
@@ -101,9 +167,9 @@ class Worklist:
         for state in states:
             if not _is_covered(state, visited):
                 _keep(state, visited)
-                self._run_block(block, state.copy())
+                self._run(block, state.copy())
         if not _is_covered(last, visited):
-            self._run_block(block, last)
+            self._run(block, last)
 
     def _visit(self, turn: int, block: int, states: list[State]) -> None:
         merged = self._merged.get(turn)
@@ -114,14 +180,14 @@ class Worklist:
                 if not _is_covered(state, visited):
                     _keep(state, visited)
                     self._visits[turn] = visits = visits + 1
-                    self._run_block(block, state.copy())
+                    self._run(block, state.copy())
             return
         self._visits[turn] = visits = visits + 1
         widen = visits > self._most_visits + _WIDEN_AFTER
         first, *rest = states if merged is None else (merged, *states)
         self._merged[turn] = changed = self._gathered(first, rest, widen=widen)
         if changed is not merged:
-            self._run_block(block, changed.copy())
+            self._run(block, changed.copy())
 
     def _gathered(self, first: State, others: list[State], *, widen: bool) -> State:
         """All states in one: the first one itself, where that covers the others."""
