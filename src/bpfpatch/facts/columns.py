@@ -105,4 +105,6 @@ def column(name: str, values: NDArray[Any]) -> Column:
         KeyError: there is no such column.
     """
     dtype, fill = _FILLS[name]
-    return Column(values.astype(dtype), fill)
+    own = values.astype(dtype)
+    own.flags.writeable = False
+    return Column(own, fill)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bpfpatch import isa
 from bpfpatch.errors import EditError, OptionError, Where
 from bpfpatch.program import Program
-from bpfpatch.program.types import Insns, Slots, ascends, is_immutable
+from bpfpatch.program.types import Insns, Slots, ascends
 
 from .body import Body, To
 from .change import FIELD_RANGES, Change, fits
@@ -59,8 +59,13 @@ class Checks:
     def _is_first(self, node: int) -> bool:
         return node < len(self._program) and not self._program.second_slots[node]
 
-    def nodes(self, sites: Any) -> Slots:
-        """Numbers in any form as an array of live nodes."""
+    def nodes(self, sites: Any, own: Slots) -> Slots:
+        """Numbers in any form as an array of live nodes.
+
+        Args:
+            sites: what a caller names.
+            own: an array that nobody writes to; parts of it are not copied.
+        """
         raw = np.atleast_1d(np.asarray(sites))
         if raw.size == 0:
             return np.zeros(0, np.int32)
@@ -70,7 +75,8 @@ class Checks:
             is_outside = (raw < 0) | (raw >= self._pool.size)
             raise self.never(int(raw[np.argmax(is_outside)]))
         # A copy, unless nobody can change it while it waits in the log.
-        nodes = raw if raw.dtype == np.int32 and is_immutable(raw) else raw.astype(np.int32)
+        is_own = (raw is own or raw.base is own) and raw.dtype == np.int32
+        nodes = raw if is_own else raw.astype(np.int32)
         dead = self._pool.first_dead(nodes)
         if dead is not None:
             self.alive(dead)

@@ -297,16 +297,17 @@ def _column(
     column: Column, by_node: NDArray[Any] | None, layout: Layout, insns: Insns, n_old: int
 ) -> Column:
     """A column in its new place; where no function is to fill it, when somebody asks for it."""
-    pool_slot = layout.pool_slot
+    pool_slot, fill = layout.pool_slot, column.fill
     if by_node is not None:
-        return Column(_at(by_node, pool_slot), column.fill)
-    if not callable(column.fill):
-        make = partial(_filled, column, pool_slot, n_old, column.fill)
-        return Column.later(make, pool_slot.size, column.fill)
-    # Only instructions that came in are filled; without any, nobody need be asked.
-    has_new = pool_slot.size and int(pool_slot.max()) >= n_old
-    fill = column.fill_for(insns) if has_new else 0
-    return Column(_filled(column, pool_slot, n_old, fill), column.fill)
+        return Column(_at(by_node, pool_slot), fill)
+    has_new = bool(pool_slot.size) and int(pool_slot.max()) >= n_old
+    if not has_new:
+        return Column.later(partial(_at, column.values, pool_slot), pool_slot.size, fill)
+    if callable(fill):
+        return Column(_filled(column.values, pool_slot, n_old, column.fill_for(insns)), fill)
+    row = np.full(column.values.shape[1:], fill, column.values.dtype)[None]
+    make = partial(_filled, column.values, pool_slot, n_old, row)
+    return Column.later(make, pool_slot.size, fill)
 
 
 def _at(by_node: NDArray[Any], pool_slot: Slots) -> NDArray[Any]:
@@ -314,14 +315,16 @@ def _at(by_node: NDArray[Any], pool_slot: Slots) -> NDArray[Any]:
     out = np.empty((pool_slot.size, *by_node.shape[1:]), by_node.dtype)
     for part in isa.portions(pool_slot.size):
         by_node.take(pool_slot[part], axis=0, mode="clip", out=out[part])
+    out.flags.writeable = False
     return out
 
 
-def _filled(column: Column, pool_slot: Slots, n_old: int, fill: Any) -> NDArray[Any]:
-    """A column's values by flat slot, with those of inserted instructions, one or one each."""
-    out = _at(column.values, pool_slot)
+def _filled(values: NDArray[Any], pool_slot: Slots, n_old: int, fill: NDArray[Any]) -> NDArray[Any]:
+    """Values by flat slot; ``fill`` is for inserted instructions, (1, ...) or one a slot."""
+    out = np.empty((pool_slot.size, *values.shape[1:]), values.dtype)
     for part in isa.portions(pool_slot.size):
+        values.take(pool_slot[part], axis=0, mode="clip", out=out[part])
         is_new = (pool_slot[part] >= n_old).reshape(-1, *(1 for _ in out.shape[1:]))
-        given = fill[part] if isinstance(fill, np.ndarray) else fill
-        np.copyto(out[part], given, where=is_new, casting="unsafe")
+        np.copyto(out[part], fill if len(fill) == 1 else fill[part], where=is_new)
+    out.flags.writeable = False
     return out

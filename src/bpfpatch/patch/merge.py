@@ -69,6 +69,7 @@ def merge_run(state: ListState, edits: Edits, bodies: list[Body], n_pool: int) -
         state.ref_node = _joined(state.ref_node, node)
         state.ref_target = _joined(state.ref_target, target)
         state.ref_is_entry = _joined(state.ref_is_entry, is_entry)
+    order.flags.writeable = False  # it is handed out
     state.order = order
     state.n_pool = n_pool
 

@@ -97,8 +97,8 @@ class PatchList:
                 its copies get, one a site. This is how a million constants go in at once.
 
         Returns:
-            The node of the body's first instruction; for an array of sites, an
-            (e,) array of them. Further instructions of a body follow at the
+            The node of the body's first instruction; for an array of sites, a
+            read-only (e,) array of them. Further instructions of a body follow at the
             node plus their slot in the body.
 
         Raises:
@@ -497,7 +497,7 @@ class PatchList:
             site = self._node(site)
         if isinstance(site, (list, tuple)):
             site = [self._node(one) if isinstance(one, Insn) else one for one in site]
-        return self._checks.nodes(site)
+        return self._checks.nodes(site, self._state.order)
 
     def _node(self, insn: Insn) -> int:
         """A handle's node, if it is one of this list."""

@@ -230,6 +230,7 @@ class _Replay:
         state.ref_target = np.concatenate([moved, np.array(target, np.int32)])
         state.ref_is_entry = np.concatenate([state.ref_is_entry, np.array(is_entry, bool)])
         state.order = np.fromiter(self._walk(), np.int32)
+        state.order.flags.writeable = False  # it is handed out
         state.n_pool = self.total
         state.is_pristine = False
         state.has_foreign_refs |= bool(self.refs)

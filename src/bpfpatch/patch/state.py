@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bpfpatch.program import Program
-from bpfpatch.program.types import LOST, Mask, Slots
+from bpfpatch.program.types import LOST, Mask, Slots, fixed
 
 from .body import Body, To
 from .log import Edits
@@ -62,7 +62,7 @@ class ListState:
         refs = program.refs
         return cls(
             n_pool=n_slots,
-            order=slots[~second] if second.any() else slots,
+            order=fixed(slots[~second]) if second.any() else slots,
             ref_node=refs.slot,
             ref_target=refs.target,
             ref_is_entry=refs.is_entry,

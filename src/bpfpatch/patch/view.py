@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bpfpatch import isa
 from bpfpatch.program import Program
-from bpfpatch.program.types import LOST, Insns, Mask, Slots, ascends, gather
+from bpfpatch.program.types import LOST, Insns, Mask, Slots, ascends, frozen, gather
 
 from .state import ListState
 
@@ -128,6 +128,11 @@ class CodeView:
     subprog: Slots
     land: Slots
     n_original: int
+
+    def __post_init__(self) -> None:
+        # What is the list's own, or the program's, is handed out as it is.
+        for name in ("insns", "node", "ref_slot", "ref_target", "ref_is_entry", "starts", "land"):
+            object.__setattr__(self, name, frozen(getattr(self, name)))
 
     @classmethod
     def of_list(cls, state: ListState, pool: NDArray[np.uint64]) -> Self:

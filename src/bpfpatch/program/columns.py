@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .types import Insns, frozen
+from .types import Insns, fixed
+
+_NOTHING: Final = np.zeros(0)
 
 Fill = int | float | bool | Callable[[Insns], NDArray[Any]]
 """What an inserted instruction gets: a constant, or a function of the (n,) instructions."""
@@ -24,34 +26,42 @@ class Column:
             of them define a 32-bit register.
     """
 
-    __slots__ = ("_make", "_values", "fill", "n_slots")
+    __slots__ = ("_fill", "_make", "_n_slots", "_values")
 
     def __init__(self, values: NDArray[Any], fill: Fill = 0) -> None:
-        self._values: NDArray[Any] | None = frozen(values, values.dtype)
+        self._values = fixed(values)
         self._make: Callable[[], NDArray[Any]] | None = None
-        self.n_slots = len(values)
-        self.fill = fill
+        self._n_slots = len(values)
+        self._fill = fill
 
     @classmethod
     def later(cls, make: Callable[[], NDArray[Any]], n_slots: int, fill: Fill = 0) -> Self:
         """A column whose (n_slots, ...) values are made when somebody first asks for them."""
-        column = cls(np.zeros(0), fill)
-        column._values, column._make, column.n_slots = None, make, n_slots
+        column = cls(_NOTHING, fill)
+        column._make, column._n_slots = make, n_slots
         return column
 
     @property
     def values(self) -> NDArray[Any]:
         """(n_slots, ...) array, read-only."""
-        if self._values is None:
-            assert self._make is not None
-            values = self._make()
-            self._values, self._make = frozen(values, values.dtype), None
-            assert len(self._values) == self.n_slots
+        make = self._make
+        if make is not None:
+            values = fixed(make())
+            assert len(values) == self._n_slots
+            self._values, self._make = values, None  # in this order: others may be reading
         return self._values
+
+    @property
+    def fill(self) -> Fill:
+        """What an inserted instruction gets."""
+        return self._fill
 
     def __len__(self) -> int:
         """Length in slots."""
-        return self.n_slots
+        return self._n_slots
+
+    def __repr__(self) -> str:
+        return f"Column({self._n_slots} slots, fill={self._fill!r})"
 
     def fill_for(self, insns: Insns) -> NDArray[Any]:
         """Values for these inserted instructions, shape (n, ...).

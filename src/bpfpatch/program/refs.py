@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bpfpatch import isa
 
-from .types import Insns, Slots
+from .types import Insns, Slots, frozen
 
 FIELD_LIMITS: Final = {
     isa.RefKind.JUMP16: (-(1 << 15), (1 << 15) - 1),
@@ -34,6 +34,10 @@ class References:
     slot: Slots
     kind: NDArray[np.uint8]
     target: Slots
+
+    def __post_init__(self) -> None:
+        for name in ("slot", "kind", "target"):
+            object.__setattr__(self, name, frozen(getattr(self, name)))
 
     @property
     def is_entry(self) -> NDArray[np.bool_]:

@@ -53,9 +53,9 @@ class Remap:
         modified: Lazy | None = None,
     ) -> None:
         self.passes = passes
-        self._modified: Lazy = np.zeros(0, np.int32) if modified is None else modified
         self._lazy = {"own": own, "land": land, "entry": entry, "bound": bound}
         self._lazy |= {"orig": orig, "site": site, "origin": origin}
+        self._lazy["modified"] = np.zeros(0, np.int32) if modified is None else modified
 
     @cached_property
     def own(self) -> Slots:
@@ -90,9 +90,7 @@ class Remap:
     @cached_property
     def modified(self) -> Slots:
         """(k,) old slots of instructions that an edit changed in place, and that are there."""
-        value = self._modified
-        self._modified = np.zeros(0, np.int32)
-        return frozen(value() if callable(value) else value, np.int32)
+        return self._make("modified", np.int32, None)
 
     @cached_property
     def origin(self) -> NDArray[np.uint16]:

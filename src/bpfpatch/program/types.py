@@ -32,18 +32,20 @@ _CHUNK: Final = 1 << 16
 
 
 def gather(values: NDArray[Any], index: NDArray[Any]) -> NDArray[Any]:
-    """``values[index]`` for one-dimensional arrays and indices known to be in range.
+    """``values[index]`` for a one-dimensional index that is known to be in range.
+
+    What is not is answered by the first or last element, for the caller to put right.
 
     NumPy turns int32 indices into int64 ones first; done in portions, those stay
     in the cache instead of taking twice the index's memory.
     """
     if index.size <= _CHUNK:
-        few: NDArray[Any] = values[index]
+        few: NDArray[Any] = values.take(index, axis=0, mode="clip")
         return few
-    out = np.empty(index.size, values.dtype)
+    out = np.empty((index.size, *values.shape[1:]), values.dtype)
     for start in range(0, index.size, _CHUNK):
         part = slice(start, start + _CHUNK)
-        np.take(values, index[part], out=out[part], mode="clip")
+        values.take(index[part], axis=0, out=out[part], mode="clip")
     return out
 
 
@@ -68,11 +70,16 @@ def ascends(values: NDArray[Any]) -> bool:
     return True
 
 
-def is_immutable(array: NDArray[Any]) -> bool:
-    """Whether nobody can change an array through what it is a view of, either."""
-    base = array.base
-    owner_is_fixed = base is None or (isinstance(base, np.ndarray) and not base.flags.writeable)
-    return owner_is_fixed and not array.flags.writeable
+def fixed(values: NDArray[Any]) -> NDArray[Any]:
+    """A read-only array that nobody else can write to: a copy, unless it is one already."""
+    base: Any = values
+    while type(base) is np.ndarray and not base.flags.writeable:
+        if base.base is None:
+            return values
+        base = base.base
+    copy = np.array(values)
+    copy.flags.writeable = False
+    return copy
 
 
 def frozen(values: Any, dtype: DTypeLike | None = None) -> NDArray[Any]:
