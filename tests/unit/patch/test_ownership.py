@@ -8,6 +8,7 @@ import pytest
 from bpfpatch import isa
 from bpfpatch.patch import Body, PatchList
 from bpfpatch.program import Column, Program, Remap
+from bpfpatch.program.types import fixed
 from support.rewrite import program
 
 NOP = Body.asm("goto +0")
@@ -115,3 +116,18 @@ def test_remap_that_could_not_be_asked() -> None:
     with pytest.raises(MemoryError):
         _ = remap.modified
     assert remap.modified.tolist() == [1]
+
+
+def test_fixed_copies_what_somebody_can_write_to() -> None:
+    """An array that is read-only down to what it stands on is taken as it is."""
+    owner = np.arange(4)
+    view = owner[:2]
+    view.flags.writeable = False
+    assert fixed(view) is not view
+    owner.flags.writeable = False
+    part = owner[1:]
+    assert fixed(part) is part
+    assert fixed(owner) is owner
+    lent = np.frombuffer(memoryview(bytearray(4)).toreadonly(), np.uint8)
+    assert fixed(lent) is not lent
+    assert not fixed(lent).flags.writeable
