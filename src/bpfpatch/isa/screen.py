@@ -51,7 +51,7 @@ def suspects(insns: Insns, *, allow_internal: bool = False) -> npt.NDArray[np.in
     is_suspect = np.empty(len(some), np.bool_)
     for part in portions(len(some)):
         word = some[part]
-        here = masks.take(heads[part], mode="clip")
+        here = masks[np.ascontiguousarray(heads[part])]
         here &= word
         np.not_equal(here, 0, out=is_suspect[part])
         # No mask finds a word of zeros.

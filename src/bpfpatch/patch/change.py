@@ -86,7 +86,9 @@ class Change:
         out |= self.bits
         for low, width, values in self.arrays:
             here = values[part].astype(np.uint64)
-            here &= np.uint64((1 << width) - 1)
-            here <<= np.uint64(low)
+            if values.dtype.kind == "i" or values.dtype.itemsize * 8 > width:
+                here &= np.uint64((1 << width) - 1)  # of a negative number, its lower bits
+            if low:
+                here <<= np.uint64(low)
             out |= here
         return out

@@ -137,21 +137,17 @@ class Checks:
                 f"the body refers to the instruction's target (`@target`), but it {kind}",
             )
 
-    def changed(self, sites: Slots, change: Change) -> NDArray[np.uint64]:
-        """(n,) instructions as a change in place leaves them, checked to be harmless.
+    def change(self, sites: Slots, change: Change) -> None:
+        """Whether instructions may be changed in place so.
 
         Raises:
             EditError: one makes, unmakes or renumbers a reference or an ld_imm64.
             OptionError: an unknown opcode.
         """
         words = self._pool.words
-        out = np.empty(sites.size, np.uint64)
         for part in isa.portions(sites.size):
             old = words[sites[part]]
-            new = change.apply(old, part)
-            self._check_change(sites[part], old, new)
-            out[part] = new
-        return out
+            self._check_change(sites[part], old, change.apply(old, part))
 
     def _check_change(
         self, sites: Slots, old_words: NDArray[np.uint64], new_words: NDArray[np.uint64]

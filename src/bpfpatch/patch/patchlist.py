@@ -180,7 +180,9 @@ class PatchList:
             for name, column in self._fills.items():
                 if callable(column.fill):  # it sees an instruction as it was when it came in
                     self.aux(name)
-        self._pool.write(sites, self._checks.changed(sites, Change.of(fields, sites.size)))
+        change = Change.of(fields, sites.size)
+        self._checks.change(sites, change)
+        self._pool.write(sites, change)
         self._modified.append(sites)
 
     def attach(self, table: str, node: Site, row: Any) -> None:

@@ -14,6 +14,7 @@ from bpfpatch.program import Program
 from bpfpatch.program.types import Insns, Slots
 
 from .body import Body
+from .change import Change
 
 
 class Pool:
@@ -77,7 +78,8 @@ class Pool:
         copies = self._words[first : first + n_new].reshape(n_times, -1)
         fields = copies.view(np.int32)
         for part in isa.portions(n_times):
-            copies[part] = body.words
+            for slot in range(body.n_slots):  # a column at a time: rows are too short to copy
+                copies[part, slot] = body.words[slot]
             for slot, values in imms.items():
                 fields[part, 2 * slot + 1] = values[part]
         self.size += n_new
@@ -99,13 +101,14 @@ class Pool:
                 return int(nodes[part][np.argmin(are_alive)])
         return None
 
-    def write(self, nodes: Slots, words: NDArray[np.uint64]) -> None:
-        """Change the first slots of nodes in place."""
+    def write(self, nodes: Slots, change: Change) -> None:
+        """Change the first slots of nodes in place; those that are named twice, twice."""
         self._settle()
         if not self._is_own:
             self._words, self._is_own = self._words.copy(), True
         for part in isa.portions(nodes.size):
-            self._words[nodes[part]] = words[part]
+            here = nodes[part]
+            self._words[here] = change.apply(self._words[here], part)
 
     def _settle(self) -> None:
         """Move the tail into the array."""
