@@ -55,21 +55,19 @@ def read_references(insns: Insns, external: Slots) -> References:
     """
     kinds = isa.ref_kinds(insns)
     kinds[external] = isa.RefKind.NONE
-    n_refs = int(np.count_nonzero(kinds))
-    slots, targets = np.empty(n_refs, np.int32), np.empty(n_refs, np.int32)
-    done = 0
+    slots, targets = [np.zeros(0, np.int32)], [np.zeros(0, np.int32)]
     for part in isa.portions(len(insns)):
-        here = np.flatnonzero(kinds[part])
+        here = np.flatnonzero(kinds[part] != isa.RefKind.NONE)
         if not here.size:
             continue
-        rows = slice(done, done + here.size)
-        done += here.size
         kind, sites = kinds[part][here], insns[part][here]
         distance = np.where(kind == isa.RefKind.JUMP16, sites["off"].astype(np.int64), sites["imm"])
-        slot = slots[rows] = here + part.start
+        slot = here + part.start
+        slots.append(slot.astype(np.int32))
         # A distance of 32 bits can name a slot beyond int32: clip, it is out of range anyhow.
-        targets[rows] = np.clip(slot + 1 + distance, -1, len(insns) + 1)
-    return References(slots, kinds[slots], targets)
+        targets.append(np.clip(slot + 1 + distance, -1, len(insns) + 1).astype(np.int32))
+    slot = np.concatenate(slots)
+    return References(slot, kinds[slot], np.concatenate(targets))
 
 
 def write_targets(insns: Insns, refs: References) -> NDArray[np.intp]:
