@@ -29,6 +29,13 @@ def test_every_command_has_a_section() -> None:
     assert set(COMMANDS) <= set(headings)
 
 
+def test_every_command_is_in_the_overview() -> None:
+    """The table at the top has them all, and no others."""
+    table = DOCS.read_text().split("\n## ", 1)[0]
+    named = {row.split()[0] for row in re.findall(r"^\|[^`|]*`([^`]+)`", table, re.MULTILINE)}
+    assert {name.removeprefix("bpfpatch ") for name in named} == set(COMMANDS)
+
+
 @pytest.mark.parametrize(
     "args",
     [
