@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pytest
 
+from bpfpatch.isa import decode
 from bpfpatch.patch import patchlist
-from bpfpatch.program import types
 from support.randomprog import run_case
 
 # (most runs merged, first seed, cases): 2,000 programs in all; `make fuzz-model` runs more.
@@ -32,9 +32,10 @@ def test_list_equals_model(monkeypatch, max_runs, first, n_cases):
     assert n_linearized > n_cases // 2
 
 
-def test_long_arrays(monkeypatch):
-    """Arrays that are gathered in portions give what they give in one piece."""
-    monkeypatch.setattr(types, "_CHUNK", 3)
+@pytest.mark.parametrize("portion", [1, 3])
+def test_long_arrays(monkeypatch, portion):
+    """What is worked on in portions gives what it gives in one piece."""
+    monkeypatch.setattr(decode, "_PORTION", portion)
     for seed in range(100):
         run_case(2 * 10**6 + seed, look=0.3, restart=0.1)
 

@@ -25,6 +25,7 @@ from .inputs import (
     read_input,
     reference_names,
 )
+from .options import cpu_option, dwarf_option
 from .plugins import blame_pass, load_plugins, plugin_option
 from .screen import echo, echo_diff, echo_json, patience
 
@@ -68,18 +69,8 @@ class Rewrite:
 @click.argument("obj", metavar="OBJ")
 @click.option("-p", "--pipeline", "text", metavar="PIPELINE", default="", help="Passes to run.")
 @click.option("-o", "--output", metavar="OUT", help="File to write; - for stdout.")
-@click.option(
-    "--cpu",
-    type=click.Choice(["v1", "v2", "v3", "v4"]),
-    help="The highest cpu version that the result may need.",
-)
-@click.option(
-    "--dwarf",
-    type=click.Choice(["drop", "refuse"]),
-    default="drop",
-    show_default=True,
-    help="What to do with DWARF that would go stale.",
-)
+@cpu_option
+@dwarf_option
 @plugin_option
 @click.option("--diff", "with_diff", is_flag=True, help="Print what changed.")
 @click.option(

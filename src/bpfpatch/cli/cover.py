@@ -18,11 +18,12 @@ from bpfpatch.kernel import section_kind
 from bpfpatch.passes import Pipeline, Result, Target
 from bpfpatch.passes.cover import Cover
 from bpfpatch.passes.cover.cover import COUNTING
-from bpfpatch.runs import MODES, available
+from bpfpatch.runs import available
 
-from .exec_inputs import given_inputs
+from .exec_inputs import given_inputs, run_options
 from .failure import Command, Failure, blame
 from .inputs import check_terminal, read_object
+from .options import cpu_option, dwarf_option
 from .screen import echo, patience
 
 _DEFAULT: Final = "instrument"
@@ -100,18 +101,8 @@ _edges_option = click.option(
     help="How: plain loses counts where processors meet, percpu takes 16 bytes of stack.",
 )
 @click.option("--tree/--no-tree", default=True, help="Leave out counters that follow from others.")
-@click.option(
-    "--cpu",
-    type=click.Choice(["v1", "v2", "v3", "v4"]),
-    help="The highest cpu version that the result may need.",
-)
-@click.option(
-    "--dwarf",
-    type=click.Choice(["drop", "refuse"]),
-    default="drop",
-    show_default=True,
-    help="What to do with DWARF that would go stale.",
-)
+@cpu_option
+@dwarf_option
 @click.option("-q", "--quiet", is_flag=True, help="No report and no notices.")
 def instrument(
     *,
@@ -178,23 +169,7 @@ An object that does not count yet is instrumented for the run, with --edges;
 
 @click.command("run", cls=Command, epilog=RUN_EPILOG)
 @click.argument("obj", metavar="OBJ")
-@click.option("--prog", metavar="NAME", help="Which program of the object.")
-@click.option(
-    "--mode", type=click.Choice(MODES), default="interp", show_default=True, help="Where to run it."
-)
-@click.option("--type", "type_name", metavar="TYPE", help="Kind of program: xdp, sched_cls, ...")
-@click.option("--hex", "hex_text", metavar="HEX", help="The input, as hex digits.")
-@click.option("--file", "path", metavar="FILE", help="The input, a file's bytes; - for stdin.")
-@click.option("--pcap", metavar="FILE", help="One run for each packet of a capture; - for stdin.")
-@click.option("--ctx", "ctx_text", metavar="HEX", help="The context, beside a packet.")
-@click.option("--repeat", metavar="N", type=click.IntRange(1), default=1, help="Run N times.")
-@click.option(
-    "--budget",
-    type=click.IntRange(1),
-    default=1_000_000,
-    show_default=True,
-    help="Instructions that a run may take (interp).",
-)
+@run_options
 @click.option("-o", "--output", metavar="OUT", required=True, help="File for the counters.")
 @click.option("--object", "keep", metavar="FILE", help="Write the object that counted, too.")
 @click.option("-q", "--quiet", is_flag=True, help="No report and no notices.")

@@ -11,6 +11,7 @@ from bpfpatch.report import Op, diff_programs
 
 from .failure import Command, Failure, blame
 from .inputs import endian_option, format_option, read_input
+from .options import context_option
 from .screen import echo, echo_diff, echo_json, patience
 
 DIFFERENT: Final = 1
@@ -42,15 +43,7 @@ class DiffCommand(Command):
 @click.command("diff", cls=DiffCommand, epilog=EPILOG)
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
-@click.option(
-    "-U",
-    "--context",
-    metavar="N",
-    type=click.IntRange(min=0),
-    default=3,
-    show_default=True,
-    help="How many equal instructions to show around a change.",
-)
+@context_option("change")
 @click.option("--all", "show_all", is_flag=True, help="Show all instructions.")
 @click.option("-q", "--brief", is_flag=True, help="Only say whether they differ.")
 @click.option("--html", metavar="FILE", help="Write a page, too; it needs no other file.")

@@ -13,9 +13,9 @@ from bpfpatch.facts.kinds import ProgType
 from bpfpatch.isa import ByteOrder
 from bpfpatch.passes import Pass, Pipeline, Target
 from bpfpatch.program import Program
-from bpfpatch.runs import MODES, Input, Outcome, Runner, available, open_runner
+from bpfpatch.runs import Input, Outcome, Runner, available, open_runner
 
-from .exec_inputs import Given, given_inputs
+from .exec_inputs import Given, given_inputs, run_options
 from .exec_show import Shown, Tracer, show_many, show_one, to_json
 from .failure import Command, Failure, blame
 from .inputs import Input as Source
@@ -59,28 +59,12 @@ class Asked:
 
 @click.command("exec", cls=Command, epilog=EPILOG)
 @click.argument("obj", metavar="OBJ")
-@click.option("--prog", metavar="NAME", help="Which program of the object.")
-@click.option(
-    "--mode", type=click.Choice(MODES), default="interp", show_default=True, help="Where to run it."
-)
-@click.option("--type", "type_name", metavar="TYPE", help="Kind of program: xdp, sched_cls, ...")
-@click.option("--hex", "hex_text", metavar="HEX", help="The input, as hex digits.")
-@click.option("--file", "path", metavar="FILE", help="The input, a file's bytes; - for stdin.")
-@click.option("--pcap", metavar="FILE", help="One run for each packet of a capture; - for stdin.")
-@click.option("--ctx", "ctx_text", metavar="HEX", help="The context, beside a packet.")
-@click.option("--repeat", metavar="N", type=click.IntRange(1), default=1, help="Run N times.")
+@run_options
 @click.option("--maps", is_flag=True, help="Print what changed in the maps.")
 @click.option("--trace", is_flag=True, help="Print each instruction as it runs (interp).")
 @click.option("-p", "--passes", "text", metavar="PIPELINE", default="", help="Rewrite it first.")
 @click.option("--internal", is_flag=True, help="Let passes make the kernel's own form (interp).")
 @plugin_option
-@click.option(
-    "--budget",
-    type=click.IntRange(1),
-    default=1_000_000,
-    show_default=True,
-    help="Instructions that a run may take (interp).",
-)
 @click.option("--seed", type=int, default=0, help="Seed of random numbers (interp).")
 @format_option
 @endian_option

@@ -1,17 +1,18 @@
-"""What ``bpfpatch exec`` runs a program on."""
+"""What ``bpfpatch exec`` and ``cover run`` run, where and on what."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import click
 
 from bpfpatch.elf.files import read_all
 from bpfpatch.errors import FormatError, UnsupportedError
 from bpfpatch.facts.kinds import ProgType
-from bpfpatch.runs import Input, read_pcap
+from bpfpatch.runs import MODES, Input, read_pcap
 from bpfpatch.runs.pcap import ETHERNET
 
 from .failure import blame
@@ -99,3 +100,41 @@ def parse_hex(text: str, option: str) -> bytes:
     except ValueError as error:
         what = "an odd number of hex digits" if len(digits) % 2 else str(error)
         raise click.BadParameter(what, param_hint=option) from error
+
+
+Callback = Callable[..., Any]
+
+_RUN: Final[tuple[Callable[[Callback], Callback], ...]] = (
+    click.option("--prog", metavar="NAME", help="Which program of the object."),
+    click.option(
+        "--mode",
+        type=click.Choice(MODES),
+        default="interp",
+        show_default=True,
+        help="Where to run it.",
+    ),
+    click.option(
+        "--type", "type_name", metavar="TYPE", help="Kind of program: xdp, sched_cls, ..."
+    ),
+    click.option("--hex", "hex_text", metavar="HEX", help="The input, as hex digits."),
+    click.option("--file", "path", metavar="FILE", help="The input, a file's bytes; - for stdin."),
+    click.option(
+        "--pcap", metavar="FILE", help="One run for each packet of a capture; - for stdin."
+    ),
+    click.option("--ctx", "ctx_text", metavar="HEX", help="The context, beside a packet."),
+    click.option("--repeat", metavar="N", type=click.IntRange(1), default=1, help="Run N times."),
+    click.option(
+        "--budget",
+        type=click.IntRange(1),
+        default=1_000_000,
+        show_default=True,
+        help="Instructions that a run may take (interp).",
+    ),
+)
+
+
+def run_options(callback: Callback) -> Callback:
+    """Which program to run, where, on what and how long: those of `exec` and `cover run`."""
+    for option in reversed(_RUN):
+        callback = option(callback)
+    return callback

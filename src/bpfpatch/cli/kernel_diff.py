@@ -13,6 +13,7 @@ from bpfpatch.elf.files import read_all
 
 from .diff import DIFFERENT, DiffCommand, Trouble
 from .failure import Failure, blame
+from .options import context_option
 from .screen import echo, echo_diff, echo_json, echo_table, patience
 
 EPILOG: Final = """\b
@@ -42,15 +43,7 @@ _MAX_CAUSES: Final = 40
 @click.option(
     "--harden", is_flag=True, help="Blind constants: sets net.core.bpf_jit_harden a while."
 )
-@click.option(
-    "-U",
-    "--context",
-    metavar="N",
-    type=click.IntRange(min=0),
-    default=3,
-    show_default=True,
-    help="How many equal instructions to show around a difference.",
-)
+@context_option("difference")
 @click.option(
     "--all", "show_all", is_flag=True, help="Show all instructions, also where all is equal."
 )

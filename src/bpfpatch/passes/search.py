@@ -13,8 +13,6 @@ from bpfpatch import isa
 from bpfpatch.patch import CodeView
 from bpfpatch.program.types import Slots, gather
 
-_PORTION: Final = 1 << 16
-
 _Rows = TypeVar("_Rows", bound=np.generic)
 
 
@@ -40,12 +38,12 @@ class Opcodes:
     def slots(self, codes: NDArray[np.uint8], insns: isa.Insns) -> Slots:
         """(k,) slots of such instructions, ascending; see `CodeIndex`."""
         parts = []
-        for start in range(0, codes.size, _PORTION):
+        for part in isa.portions(codes.size):
             # Several times as fast as a look-up by NumPy, which makes eight bytes of each index.
-            found = codes[start : start + _PORTION].tobytes().translate(self._maybe)
+            found = codes[part].tobytes().translate(self._maybe)
             at = np.flatnonzero(np.frombuffer(found, bool))
             if at.size:
-                parts.append(at.astype(np.int32) + np.int32(start))
+                parts.append(at.astype(np.int32) + np.int32(part.start))
         out = np.concatenate(parts) if parts else np.zeros(0, np.int32)
         is_it = self._surely[gather(codes, out)]
         if is_it.all():

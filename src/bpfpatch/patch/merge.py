@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,9 +72,6 @@ def merge_run(state: ListState, edits: Edits, bodies: list[Body], n_pool: int) -
     order.flags.writeable = False  # it is handed out
     state.order = order
     state.n_pool = n_pool
-
-
-_PORTION: Final = 1 << 14
 
 
 class _Heads:
@@ -153,10 +150,10 @@ def _fresh_refs(
     node, target = np.empty(n_refs, np.int32), np.empty(n_refs, np.int32)
     is_entry = np.empty(n_refs, bool)
     done = 0
-    for first in range(0, len(edits), _PORTION):
-        some = edits.part(first, first + _PORTION)
+    for part in isa.portions(len(edits)):
+        some = edits.part(part.start, part.stop)
         fresh = table.of(some)
-        found = _fresh_targets(state, fresh, some, heads, at[first : first + _PORTION])
+        found = _fresh_targets(state, fresh, some, heads, at[part])
         is_old = (fresh.to == To.TARGET) | (fresh.to == To.NODE)
         if is_old.any():
             found[is_old] = moved.follow(found[is_old], fresh.is_entry[is_old])
@@ -207,17 +204,18 @@ def _spread(order: Slots, edits: Edits, bodies: list[Body], at: Slots) -> Slots:
         at, edits = at[by_place], edits.rows(by_place)
     out = np.empty(order.size + edits.growth(), np.int32)
     table = None if is_one else _node_table(bodies)
-    begins = np.arange(0, order.size, _PORTION, dtype=at.dtype)
+    portions = list(isa.portions(order.size))
+    begins = np.array([portion.start for portion in portions], at.dtype)
     bounds = pairwise([*np.searchsorted(at, begins).tolist(), at.size])
     done = 0
-    for begin, (low, high) in zip(begins.tolist(), bounds, strict=True):
-        part = order[begin : begin + _PORTION]
+    for portion, (low, high) in zip(portions, bounds, strict=True):
+        part = order[portion]
         if low == high:
             out[done : done + part.size] = part
             done += part.size
             continue
         some = edits.part(low, high)
-        here = at[low:high].astype(np.intp) - begin
+        here = at[low:high].astype(np.intp) - portion.start
         grown = np.ones(part.size, np.intp)
         grown[here] = some.n_pre + some.n_post + some.keeps
         place = np.cumsum(grown)

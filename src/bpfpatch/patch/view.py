@@ -15,9 +15,6 @@ from bpfpatch.program.types import LOST, Insns, Mask, Slots, ascends, frozen, ga
 
 from .state import ListState
 
-_CHUNK: Final = 1 << 16
-
-
 _FEW: Final = 4
 """So many nodes are looked for faster than all nodes' slots are written down."""
 
@@ -65,12 +62,12 @@ class Layout:
     def slot_of(self) -> Slots:
         """(n_pool,) flat slot of each live node, -1 elsewhere."""
         out = np.full(self._n_pool, -1, np.int32)
-        for first in range(0, self._order.size, _CHUNK):  # in portions, for the cache's sake
-            part = self._order[first : first + _CHUNK]
+        for part in isa.portions(self._order.size):  # for the cache's sake
+            here = self._order[part]
             if self._start is None:
-                out[part] = np.arange(first, first + part.size, dtype=np.int32)
+                out[here] = np.arange(part.start, part.start + here.size, dtype=np.int32)
             else:
-                out[part] = self._start[first : first + part.size]
+                out[here] = self._start[part]
         return out
 
     def slots(self, nodes: Slots) -> Slots:

@@ -7,6 +7,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from bpfpatch import isa
+
 Insns = NDArray[Any]
 """(n,) of `bpfpatch.isa.INSN`."""
 
@@ -28,9 +30,6 @@ LOST: Final = -1
 """In ``land`` and ``entry``: deleted, with nothing after it in its subprog."""
 
 
-_CHUNK: Final = 1 << 16
-
-
 def gather(values: NDArray[Any], index: NDArray[Any]) -> NDArray[Any]:
     """``values[index]`` for a one-dimensional index that is known to be in range.
 
@@ -39,20 +38,15 @@ def gather(values: NDArray[Any], index: NDArray[Any]) -> NDArray[Any]:
     NumPy turns int32 indices into int64 ones first; done in portions, those stay
     in the cache instead of taking twice the index's memory.
     """
-    if index.size <= _CHUNK:
-        few: NDArray[Any] = values.take(index, axis=0, mode="clip")
-        return few
     out = np.empty((index.size, *values.shape[1:]), values.dtype)
-    for start in range(0, index.size, _CHUNK):
-        part = slice(start, start + _CHUNK)
+    for part in isa.portions(index.size):
         values.take(index[part], axis=0, out=out[part], mode="clip")
     return out
 
 
 def scatter(values: NDArray[Any], index: NDArray[Any], given: NDArray[Any]) -> None:
     """``values[index] = given``, in portions for the same reason."""
-    for start in range(0, index.size, _CHUNK):
-        part = slice(start, start + _CHUNK)
+    for part in isa.portions(index.size):
         values[index[part]] = given[part]
 
 
@@ -63,11 +57,8 @@ def compress(values: NDArray[Any], mask: Mask) -> NDArray[Any]:
 
 def ascends(values: NDArray[Any]) -> bool:
     """Whether each value is greater than the one before it."""
-    for start in range(0, values.size - 1, _CHUNK):
-        part = values[start : start + _CHUNK + 1]
-        if not (part[1:] > part[:-1]).all():
-            return False
-    return True
+    parts = (values[part] for part in isa.portions(values.size, overlap=1))
+    return all((part[1:] > part[:-1]).all() for part in parts)
 
 
 def fixed(values: NDArray[Any]) -> NDArray[Any]:

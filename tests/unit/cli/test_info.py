@@ -86,4 +86,6 @@ def test_assembly_is_no_object(run: Any, tmp_path: Path) -> None:
     """Only an object has something to say."""
     path = tmp_path / "x.s"
     path.write_text("exit\n")
-    run("info", path, status=1)
+    result = run("info", path, status=1)
+    assert (result.stdout, len(result.stderr.splitlines())) == ("", 1)
+    assert "x.s" in result.stderr

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bpfpatch import isa
-from bpfpatch.passes import search
+from bpfpatch.isa import decode
 from bpfpatch.passes.search import CodeIndex, Opcodes, groups
 from bpfpatch.patch import PatchList
 from bpfpatch.program import Program
@@ -55,7 +55,7 @@ def test_find_agrees_with_the_predicate(kind: str) -> None:
 @pytest.mark.parametrize("portion", [1, 3, 16, sys.maxsize])
 def test_find_works_in_portions(portion: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """How much is looked at in one go is not to be seen."""
-    monkeypatch.setattr(search, "_PORTION", portion)
+    monkeypatch.setattr(decode, "_PORTION", portion)
     insns, code = index(5)
     found = code.find(Opcodes(lambda one: one.kind is isa.Kind.CALL))
     assert found.dtype == np.int32

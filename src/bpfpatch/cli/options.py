@@ -1,0 +1,38 @@
+"""Options that several commands have, each written down once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import click
+
+Callback = Callable[..., Any]
+Decorator = Callable[[Callback], Callback]
+
+cpu_option: Final = click.option(
+    "--cpu",
+    type=click.Choice(["v1", "v2", "v3", "v4"]),
+    help="The highest cpu version that the result may need.",
+)
+
+dwarf_option: Final = click.option(
+    "--dwarf",
+    type=click.Choice(["drop", "refuse"]),
+    default="drop",
+    show_default=True,
+    help="What to do with DWARF that would go stale.",
+)
+
+
+def context_option(what: str) -> Decorator:
+    """``-U``: how many equal instructions to show around what a command calls ``what``."""
+    return click.option(
+        "-U",
+        "--context",
+        metavar="N",
+        type=click.IntRange(min=0),
+        default=3,
+        show_default=True,
+        help=f"How many equal instructions to show around a {what}.",
+    )
