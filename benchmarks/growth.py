@@ -21,9 +21,9 @@ from typing import Final
 import numpy as np
 
 from bpfpatch import isa, kernel
-from bpfpatch.analysis import aux_data
 from bpfpatch.btf import Btf
 from bpfpatch.errors import BpfPatchError
+from bpfpatch.linux.verifier.auxdata import aux_data
 from bpfpatch.passes import Pipeline, Target
 from bpfpatch.program import Program
 

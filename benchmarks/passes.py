@@ -10,11 +10,14 @@ from typing import Any, Final, Self
 import numpy as np
 
 from bpfpatch import kernel
-from bpfpatch.analysis import Blocks, Constants, aux_data, reachable
-from bpfpatch.analysis.initialized import initialized
-from bpfpatch.analysis.liveness import Liveness, upper_halves_read
-from bpfpatch.analysis.stackuse import StackUse
+from bpfpatch.dataflow.blocks import Blocks
+from bpfpatch.dataflow.constants import Constants
+from bpfpatch.dataflow.initialized import initialized
+from bpfpatch.dataflow.liveness import Liveness, upper_halves_read
+from bpfpatch.dataflow.reach import reachable
+from bpfpatch.dataflow.stackuse import StackUse
 from bpfpatch.errors import BpfPatchError
+from bpfpatch.linux.verifier.auxdata import aux_data
 from bpfpatch.passes import Pipeline, Target
 from bpfpatch.patch import CodeView, PatchList
 from bpfpatch.program import Program, validate

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from . import asm, btf, errors, interp, isa, kernel, parity, runs, verify
+    from . import asm, btf, errors, interp, isa, kernel, runs, verify
     from .elf import ElfObject
     from .errors import BpfPatchError
+    from .linux import parity
     from .passes import Pass, Pipeline, Target, register
     from .patch import Body, Insn, Linearized, PatchList
     from .program import Anchor, AnchoredTable, Column, Program, Remap, Subprogs
@@ -36,13 +37,18 @@ _HOMES = {
         "program",
     ),
 }
-_MODULES = ("asm", "btf", "errors", "interp", "isa", "kernel", "parity", "runs", "verify")
+_MODULES = {
+    **{
+        name: name for name in ("asm", "btf", "errors", "interp", "isa", "kernel", "runs", "verify")
+    },
+    "parity": "linux.parity",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used: a command line starts faster so."""
     if name in _MODULES:
-        return import_module(f"{__name__}.{name}")
+        return import_module(f"{__name__}.{_MODULES[name]}")
     if name == "diff":
         return import_module(f"{__name__}.report").diff_programs
     if name not in _HOMES:

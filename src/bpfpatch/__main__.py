@@ -1,6 +1,6 @@
 """``python -m bpfpatch``: the command line."""
 
-from bpfpatch.cli import main
+from .cli import main
 
 if __name__ == "__main__":
     main()

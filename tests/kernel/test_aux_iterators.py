@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from bpfpatch import asm, kernel
-from bpfpatch.analysis import aux_data
 from bpfpatch.btf import Btf, Kind
 from bpfpatch.facts.columns import MEM_ID, MEM_TYPE, SEEN
+from bpfpatch.linux.verifier.auxdata import aux_data
 from support.tools import need_bpf
 
 pytestmark = pytest.mark.kernel

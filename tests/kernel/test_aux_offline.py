@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from bpfpatch import asm, kernel
-from bpfpatch.analysis import aux_data
 from bpfpatch.elf import ElfObject
 from bpfpatch.errors import BpfPatchError
 from bpfpatch.facts.columns import (
@@ -18,6 +17,7 @@ from bpfpatch.facts.columns import (
     SEEN,
     STACK_DEPTH,
 )
+from bpfpatch.linux.verifier.auxdata import aux_data
 from support.bpfobjects import debian_objects, fixture_objects
 from support.tools import need_bpf
 from support.verifiable import verifiable_code

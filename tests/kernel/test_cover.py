@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from bpfpatch import kernel, runs
+from bpfpatch.bpf.pinned import pinned
 from bpfpatch.coverage import Coverage, collect, cover_map
-from bpfpatch.coverage.pinned import pinned
 from bpfpatch.elf import ElfObject
 from bpfpatch.errors import BpfPatchError, UnsupportedError
 from bpfpatch.facts.kinds import ProgType

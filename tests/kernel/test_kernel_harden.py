@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from bpfpatch import asm, kernel
+from bpfpatch.bpf.harden import SETTING
 from bpfpatch.errors import OptionError
-from bpfpatch.kernel.harden import SETTING
 from support.tools import need_bpf
 
 pytestmark = pytest.mark.kernel

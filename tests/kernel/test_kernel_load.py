@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from bpfpatch import asm, isa, kernel
+from bpfpatch.bpf.syscall import Cmd, bpf
 from bpfpatch.elf import ElfObject
 from bpfpatch.errors import OptionError
-from bpfpatch.kernel.syscall import Cmd, bpf
 from bpfpatch.patch import Body, PatchList
 from support.bpfobjects import fixture_path
 from support.packets import SAMPLES

@@ -12,7 +12,7 @@ from bpfpatch import isa, kernel
 from bpfpatch.asm import assemble
 from bpfpatch.elf import ElfObject
 from bpfpatch.errors import BpfPatchError
-from bpfpatch.parity.masks import unmask
+from bpfpatch.linux.parity.masks import unmask
 from bpfpatch.passes import Pipeline, Target
 from bpfpatch.passes.blind import Blind
 from bpfpatch.program import Program

@@ -11,7 +11,7 @@ from bpfpatch import isa, kernel
 from bpfpatch.facts import AttachType, MapType, MemType, ProgType
 from bpfpatch.facts.layouts import Layouts
 from bpfpatch.kernel import Map
-from bpfpatch.passes.ctx import Converter, contexts
+from bpfpatch.linux.passes.ctx import Converter, contexts
 from bpfpatch.program import Program
 from support import ctxgrid as grid
 from support.ctxgrid import Case, Code, World

@@ -15,7 +15,7 @@ import pytest
 
 from bpfpatch import facts, kernel
 from bpfpatch.asm import assemble, format_program
-from bpfpatch.kernel.xlated import read_xlated
+from bpfpatch.bpf.xlated import read_xlated
 from bpfpatch.passes import Pipeline, Target
 from bpfpatch.program import LINE_INFO, Program
 from support.lined import with_lines

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from bpfpatch.passes.fixup_calls import FixupCalls
+from bpfpatch.linux.passes.fixup_calls import FixupCalls
 from support.fixupparity import Case, assert_same
 from support.tools import need_bpf
 

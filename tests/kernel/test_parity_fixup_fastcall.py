@@ -7,8 +7,8 @@ import itertools
 import pytest
 
 from bpfpatch.btf import Kind
-from bpfpatch.passes.fastcall import Fastcall
-from bpfpatch.passes.fixup_calls import FixupCalls
+from bpfpatch.linux.passes.fastcall import Fastcall
+from bpfpatch.linux.passes.fixup_calls import FixupCalls
 from bpfpatch.passes.nops import Nops
 from support.fixupparity import Case, assert_same, kernel_types
 from support.tools import need_bpf

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bpfpatch import kernel
-from bpfpatch.passes.fixup_calls import FixupCalls
-from bpfpatch.passes.inline_loop import InlineLoop
+from bpfpatch.linux.passes.fixup_calls import FixupCalls
+from bpfpatch.linux.passes.inline_loop import InlineLoop
 from support.fixupparity import Case, assert_same
 from support.tools import need_bpf
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bpfpatch.passes.fixup_calls import FixupCalls
+from bpfpatch.linux.passes.fixup_calls import FixupCalls
 from bpfpatch.passes.nops import Nops
 from support.fixupparity import Case, assert_same
 from support.tools import need_bpf

@@ -7,7 +7,7 @@ import pytest
 
 from bpfpatch import kernel
 from bpfpatch.asm import assemble
-from bpfpatch.parity.masks import unmask
+from bpfpatch.linux.parity.masks import unmask
 from bpfpatch.passes import Pipeline, Target
 from bpfpatch.passes.zext import Zext
 from bpfpatch.program import Program

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from bpfpatch import isa
-from bpfpatch.analysis.alu import U64, compute, holds
+from bpfpatch.isa.semantics import U64, compute, holds
 from support.rawprog import run_raw
 from support.tools import need_bpf
 

@@ -178,7 +178,7 @@ def test_a_reset_that_has_to_load_again() -> None:
 
 def test_a_large_array_is_read_at_once() -> None:
     """Of an array with more elements than one by one would do, those that are not zeros."""
-    from bpfpatch.runs.batch import read_array
+    from bpfpatch.bpf.batch import read_array
 
     with kernel.Map.create("array", 4, 8, 100_000) as array:
         for index in (0, 77, 99_999):
@@ -189,7 +189,7 @@ def test_a_large_array_is_read_at_once() -> None:
 
 def test_an_array_that_takes_several_calls() -> None:
     """Each goes on where the one before it stopped, up to the last element."""
-    from bpfpatch.runs.batch import read_array
+    from bpfpatch.bpf.batch import read_array
 
     with kernel.Map.create("array", 4, 1 << 16, 150) as array:
         for index in (0, 63, 64, 149):
@@ -201,7 +201,7 @@ def test_an_array_that_takes_several_calls() -> None:
 
 def test_a_map_that_cannot_be_read_at_once() -> None:
     """Of an array of programs the kernel gives no elements together: its own error says so."""
-    from bpfpatch.runs.batch import read_array
+    from bpfpatch.bpf.batch import read_array
 
     with (
         kernel.Map.create("prog_array", 4, 4, 8) as jumps,

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from bpfpatch import kernel
+from bpfpatch.bpf.ringbuf import RingReader
 from bpfpatch.elf import ElfObject
 from bpfpatch.errors import BpfPatchError, OptionError, UnsupportedError
 from bpfpatch.interp import Machine, Xdp
 from bpfpatch.passes import Pipeline
 from bpfpatch.passes.trace import MAP_NAME, trace_map
-from bpfpatch.runs.ringbuf import RingReader
 from support import packets, tools
 from support.bpfloads import loaded_bytes
 from support.bpfobjects import fixture_objects, fixture_path, xdp_tools_objects

@@ -7,7 +7,7 @@ import pytest
 
 from bpfpatch import asm, isa, kernel
 from bpfpatch.btf import Kind
-from bpfpatch.kernel.auxload import with_aux
+from bpfpatch.linux.log.auxload import with_aux
 from bpfpatch.passes import Pipeline, Target
 from bpfpatch.program import Program, validate
 from support.bpfobjects import fixture_path

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from bpfpatch import asm, isa, kernel
+from bpfpatch.bpf.origins import origins
 from bpfpatch.btf import BtfBuilder, Func, FuncLinkage, FuncProto, Int, IntEncoding, Kind, Param
 from bpfpatch.elf import ElfObject
 from bpfpatch.errors import BpfPatchError
 from bpfpatch.facts.columns import MEM_TYPE, SEEN, ZEXT_DST, MemType
 from bpfpatch.facts.kinds import ProgFlag
-from bpfpatch.kernel.auxload import LOG_LEVEL, with_aux
-from bpfpatch.kernel.origins import origins
+from bpfpatch.linux.log.auxload import LOG_LEVEL, with_aux
 from bpfpatch.program import DELETED, FUNC_INFO, Anchor, AnchoredTable
 from support.acceptable import acceptable_case
 from support.bpfobjects import fixture_objects

@@ -16,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bpfpatch.elf import ElfObject
 from bpfpatch.facts import ProgFlag
 from bpfpatch.kernel import VerifierError
-from bpfpatch.parity import Parity
-from bpfpatch.parity.sweep import SOURCES, Row, Status, Tally, compare_object
+from bpfpatch.linux.parity.compare import Parity
+from bpfpatch.linux.parity.sweep import SOURCES, Row, Status, Tally, compare_object
 from support.acceptable import acceptable_case
 from support.bpfobjects import fixture_objects, libbpf_tools_objects, xdp_tools_objects
 from support.parity import compare_case, why

@@ -12,7 +12,7 @@ from bpfpatch.elf import ElfObject
 from bpfpatch.errors import BpfPatchError
 from bpfpatch.facts import ProgFlag
 from bpfpatch.kernel import Submitted, VerifierError
-from bpfpatch.parity.sweep import with_columns
+from bpfpatch.linux.parity.sweep import with_columns
 from bpfpatch.passes import Pipeline, Target
 from bpfpatch.program import Program
 from support.acceptable import acceptable_case

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from bpfpatch import isa
-from bpfpatch.kernel.proginfo import prog_info, prog_xlated
+from bpfpatch.bpf.proginfo import prog_info, prog_xlated
 from support import packets
 from support.tools import BPFFS, BpftoolError, Loaded, bpf_call, bpf_run, fd_of, loaded
 

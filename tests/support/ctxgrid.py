@@ -11,8 +11,8 @@ import numpy as np
 from bpfpatch import isa, kernel
 from bpfpatch.facts import MEM_TYPE, AttachType, MemType, ProgType, Subject, column
 from bpfpatch.kernel import KernelError, unblinded
+from bpfpatch.linux.passes.ctx_access import CtxAccess
 from bpfpatch.passes import Pipeline, Target
-from bpfpatch.passes.ctx_access import CtxAccess
 from bpfpatch.program import Program
 
 STORED = 7

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from bpfpatch import asm, isa, kernel
+from bpfpatch.bpf.xlated import XlatedProgram, read_xlated
 from bpfpatch.btf import Kind
 from bpfpatch.facts import CALL_MAP, CALLBACK, NONE, STACK_DEPTH, Subject, column, function_name
-from bpfpatch.kernel.subject import map_facts
-from bpfpatch.kernel.xlated import XlatedProgram, read_xlated
-from bpfpatch.parity.names import implementations
+from bpfpatch.linux.parity.names import implementations
+from bpfpatch.linux.passes.fixups import ADDRESS
+from bpfpatch.loader.subject import map_facts
 from bpfpatch.passes import Pass, Pipeline, Target
-from bpfpatch.passes.fixups import ADDRESS
 from bpfpatch.program import FUNC_INFO, LINE_INFO, Anchor, AnchoredTable, Program
 from support.lined import with_lines
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from bpfpatch import kernel, parity
+from bpfpatch import kernel
 from bpfpatch.errors import BpfPatchError
 from bpfpatch.facts import SEEN, STACK_DEPTH, ZEXT_DST
 from bpfpatch.kernel import LoadedProgram, Submitted, VerifierError
-from bpfpatch.kernel.auxload import LOG_LEVEL
-from bpfpatch.parity.sweep import SOURCES, Source, with_columns
+from bpfpatch.linux import parity
+from bpfpatch.linux.log.auxload import LOG_LEVEL
+from bpfpatch.linux.parity.sweep import SOURCES, Source, with_columns
 from bpfpatch.passes import Pipeline
 from support.paritycase import ParityCase, load_case
 

@@ -1,11 +1,12 @@
 """Assembly text in and out, in the syntaxes of clang, llvm-objdump and the kernel."""
 
-from bpfpatch.asm.assemble import assemble
-from bpfpatch.asm.fragment import Fragment, FragmentRef
-from bpfpatch.asm.listing import format_program
-from bpfpatch.asm.parser import parse
-from bpfpatch.asm.text import format_insn, format_insns, format_xlated
 from bpfpatch.isa import Syntax
+
+from .assemble import assemble
+from .fragment import Fragment, FragmentRef
+from .listing import format_program
+from .parser import parse
+from .text import format_insn, format_insns, format_xlated
 
 __all__ = [
     "Fragment",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from bpfpatch.asm.fragment import Fragment, FragmentRef
-from bpfpatch.asm.parser import parse
 from bpfpatch.errors import AsmError
 from bpfpatch.isa import Insns, RefKind, ref_kinds
 from bpfpatch.program import FIELD_LIMITS, Program, Subprogs
+
+from .fragment import Fragment, FragmentRef
+from .parser import parse
 
 
 def assemble(text: str) -> Program:

@@ -6,10 +6,11 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from bpfpatch.asm.grammar import END, Leaf, Node
-from bpfpatch.asm.lexer import Kind, Token
 from bpfpatch.errors import AsmError
 from bpfpatch.isa import Opcode, RefKind, Reg
+
+from .grammar import END, Leaf, Node
+from .lexer import Kind, Token
 
 REGISTERS: Final = {
     f"{letter}{number}": (letter.upper(), number) for letter in "rw" for number in range(Reg.AX + 1)

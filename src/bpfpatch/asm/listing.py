@@ -8,11 +8,12 @@ from typing import Final
 
 import numpy as np
 
-from bpfpatch.asm.encode import REGISTERS
-from bpfpatch.asm.grammar import keywords
-from bpfpatch.asm.text import format_insns
 from bpfpatch.isa import HELPER_IDS, RefKind, Syntax, to_bytes
 from bpfpatch.program import LINE_INFO, Program
+
+from .encode import REGISTERS
+from .grammar import keywords
+from .text import format_insns
 
 _NAME: Final = re.compile(r"[A-Za-z_.$][\w.$]*", re.ASCII)
 

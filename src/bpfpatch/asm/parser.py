@@ -26,11 +26,12 @@ from typing import Final
 
 import numpy as np
 
-from bpfpatch.asm.encode import REGISTERS, Encoded, encode, error
-from bpfpatch.asm.fragment import Fragment, FragmentRef
-from bpfpatch.asm.grammar import tree
-from bpfpatch.asm.lexer import Kind, Token, statements
 from bpfpatch.isa import BY_NAME, HELPER_IDS, INSN, LD_IMM64, RefKind
+
+from .encode import REGISTERS, Encoded, encode, error
+from .fragment import Fragment, FragmentRef
+from .grammar import tree
+from .lexer import Kind, Token, statements
 
 # What compilers write around code and what means nothing to one program.
 _IGNORED: Final = frozenset(

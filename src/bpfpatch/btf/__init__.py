@@ -12,18 +12,12 @@ Example::
     print(btf.c_decl(func))     # static int tcp_v4_rcv(struct sk_buff *skb)
 """
 
-from bpfpatch.btf.btf import Btf, Head
-from bpfpatch.btf.builder import BtfBuilder
-from bpfpatch.btf.ext import (
-    CORE_RELO,
-    FUNC_INFO,
-    LINE_INFO,
-    BtfExt,
-    ExtSection,
-)
-from bpfpatch.btf.lines import SourceLine, line_col_join, line_col_split, source_line
-from bpfpatch.btf.members import Place
-from bpfpatch.btf.types import (
+from .btf import Btf, Head
+from .builder import BtfBuilder
+from .ext import CORE_RELO, FUNC_INFO, LINE_INFO, BtfExt, ExtSection
+from .lines import SourceLine, line_col_join, line_col_split, source_line
+from .members import Place
+from .types import (
     Array,
     BtfType,
     Const,
@@ -54,7 +48,7 @@ from bpfpatch.btf.types import (
     Void,
     Volatile,
 )
-from bpfpatch.btf.wire import ByteOrder, Kind
+from .wire import ByteOrder, Kind
 
 __all__ = [
     "CORE_RELO",

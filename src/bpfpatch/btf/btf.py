@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bpfpatch.btf import cdecl, members, sizes
-from bpfpatch.btf.decode import Record, decode
-from bpfpatch.btf.header import BtfHeader, read_header
-from bpfpatch.btf.index import TypeIndex, index_types
-from bpfpatch.btf.types import BtfType, Void
-from bpfpatch.btf.wire import HEAD_WORDS, ByteOrder, Kind, info_flag, info_kind, info_vlen
 from bpfpatch.errors import FormatError
 
+from . import cdecl, members, sizes
+from .decode import Record, decode
+from .header import BtfHeader, read_header
+from .index import TypeIndex, index_types
+from .types import BtfType, Void
+from .wire import HEAD_WORDS, ByteOrder, Kind, info_flag, info_kind, info_vlen
+
 if TYPE_CHECKING:
-    from bpfpatch.btf.builder import BtfBuilder
-    from bpfpatch.btf.members import Place
+    from .builder import BtfBuilder
+    from .members import Place
 
 #: A type's name may be this long. Names overlap freely, so that without a
 #: limit a hostile section makes reading all types quadratic in its size.
@@ -130,7 +131,7 @@ class Btf:
 
     def edit(self) -> BtfBuilder:
         """A builder for a copy with more strings and types, or other records."""
-        from bpfpatch.btf.builder import BtfBuilder  # noqa: PLC0415 - it builds Btf objects
+        from .builder import BtfBuilder  # noqa: PLC0415 - it builds Btf objects
 
         return BtfBuilder(self)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from bpfpatch.btf.btf import Btf
-from bpfpatch.btf.encode import encode
-from bpfpatch.btf.header import HEADER_LEN, HEADER_LEN_LAYOUT
-from bpfpatch.btf.types import BtfType
-from bpfpatch.btf.wire import MAGIC, MAX_STR_OFF, MAX_TYPE_ID, VERSION, ByteOrder, Span, pack_words
 from bpfpatch.errors import FormatError, OptionError, UnsupportedError
+
+from .btf import Btf
+from .encode import encode
+from .header import HEADER_LEN, HEADER_LEN_LAYOUT
+from .types import BtfType
+from .wire import MAGIC, MAX_STR_OFF, MAX_TYPE_ID, VERSION, ByteOrder, Span, pack_words
 
 #: Rows of the sections that a header names.
 _STRINGS, _LAYOUT = 1, 2

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bpfpatch.btf import types as t
-from bpfpatch.btf.sizes import kind_name, too_deep
-from bpfpatch.btf.wire import MAX_DEPTH, MODIFIERS, Kind
 from bpfpatch.errors import FormatError
 
+from . import types as t
+from .sizes import kind_name, too_deep
+from .wire import MAX_DEPTH, MODIFIERS, Kind
+
 if TYPE_CHECKING:
-    from bpfpatch.btf.btf import Btf, Head
+    from .btf import Btf, Head
 
 _PREFIX: dict[int, str] = {
     Kind.STRUCT: "struct ",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bpfpatch.btf import types as t
-from bpfpatch.btf.wire import HEAD_WORDS, Kind, info_flag, info_kind, info_vlen
 from bpfpatch.errors import FormatError
+
+from . import types as t
+from .wire import HEAD_WORDS, Kind, info_flag, info_kind, info_vlen
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from bpfpatch.btf import types as t
-from bpfpatch.btf.wire import MAX_VLEN, Kind
 from bpfpatch.errors import OptionError
+
+from . import types as t
+from .wire import MAX_VLEN, Kind
 
 Intern = Callable[[str], int]
 

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bpfpatch.btf.btf import Btf
-from bpfpatch.btf.wire import ByteOrder, pack_words, read_preamble, read_words
 from bpfpatch.errors import FormatError, OptionError, UnsupportedError
+
+from .btf import Btf
+from .wire import ByteOrder, pack_words, read_preamble, read_words
 
 FUNC_INFO = np.dtype([("insn_off", "<u4"), ("type_id", "<u4")])
 LINE_INFO = np.dtype(

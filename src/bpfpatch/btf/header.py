@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
-from bpfpatch.btf.wire import ByteOrder, Span, read_preamble, read_words
 from bpfpatch.errors import FormatError
+
+from .wire import ByteOrder, Span, read_preamble, read_words
 
 #: hdr_len up to linux v7.0, and with the layout section.
 HEADER_LEN = 24

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bpfpatch.btf.header import BtfHeader
-from bpfpatch.btf.wire import BODY_WORDS, HEAD_WORDS, info_kind
 from bpfpatch.errors import FormatError
+
+from .header import BtfHeader
+from .wire import BODY_WORDS, HEAD_WORDS, info_kind
 
 #: A record of a kind without a known size "ends" here, which ends the walk.
 _BEYOND = 1 << 62

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bpfpatch.btf.btf import Btf
 from bpfpatch.errors import OptionError
+
+from .btf import Btf
 
 _MAX_LINE = (1 << 22) - 1
 _MAX_COLUMN = (1 << 10) - 1

@@ -6,13 +6,14 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bpfpatch.btf.sizes import kind_name
-from bpfpatch.btf.types import Array, Member, Struct, Union
-from bpfpatch.btf.wire import Kind
 from bpfpatch.errors import FormatError, OptionError
 
+from .sizes import kind_name
+from .types import Array, Member, Struct, Union
+from .wire import Kind
+
 if TYPE_CHECKING:
-    from bpfpatch.btf.btf import Btf
+    from .btf import Btf
 
 _STEP = re.compile(r"\.?([A-Za-z_]\w*)|\[(\d{1,10})\]")
 _ACCESS = re.compile(r"\d{1,10}(:\d{1,10}){0,63}", re.ASCII)

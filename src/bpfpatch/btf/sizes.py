@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bpfpatch.btf.types import Array, Int
-from bpfpatch.btf.wire import MAX_DEPTH, MODIFIERS, Kind
 from bpfpatch.errors import FormatError
 
+from .types import Array, Int
+from .wire import MAX_DEPTH, MODIFIERS, Kind
+
 if TYPE_CHECKING:
-    from bpfpatch.btf.btf import Btf
+    from .btf import Btf
 
 _SIZED = frozenset(
     {

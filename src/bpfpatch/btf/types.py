@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import ClassVar
 
-from bpfpatch.btf.wire import Kind
+from .wire import Kind
 
 
 class IntEncoding(IntFlag):

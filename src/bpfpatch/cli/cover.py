@@ -14,7 +14,7 @@ from bpfpatch.elf import ElfObject
 from bpfpatch.elf.files import write_all
 from bpfpatch.errors import OptionError
 from bpfpatch.facts.kinds import ProgType
-from bpfpatch.kernel import section_kind
+from bpfpatch.facts.sections import section_kind
 from bpfpatch.passes import Pipeline, Result, Target
 from bpfpatch.passes.cover import Cover
 from bpfpatch.passes.cover.cover import COUNTING

@@ -163,7 +163,7 @@ def rewritten(
 
 
 def _type(program: LinkedProgram | Program, name: str | None) -> ProgType | None:
-    from bpfpatch.kernel import section_kind  # noqa: PLC0415 - it takes a while
+    from bpfpatch.facts.sections import section_kind  # noqa: PLC0415 - it takes a while
 
     if name is not None:
         return ProgType.of(name)

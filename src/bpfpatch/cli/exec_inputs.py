@@ -60,7 +60,7 @@ def given_inputs(
 def _input(
     data: bytes | None, ctx: bytes | None, prog_type: ProgType | None, *, pcap: bool = False
 ) -> Input:
-    from bpfpatch.kernel import run_input  # noqa: PLC0415 - it takes a while
+    from bpfpatch.bpf.testrun import run_input  # noqa: PLC0415 - it takes a while
 
     if prog_type is None:
         if pcap or ctx is not None:

@@ -59,7 +59,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Compare what the kernel makes of each program in OBJ, an object or a folder, with our own."""
-    from bpfpatch.parity.sweep import SOURCES, Status, compare_object  # noqa: PLC0415 - slow
+    from bpfpatch.linux.parity.sweep import SOURCES, Status, compare_object  # noqa: PLC0415 - slow
 
     sources = SOURCES if aux == "both" else tuple(one for one in SOURCES if one == aux)
     paths = [path for given in objects for path in _files(given)]
@@ -129,7 +129,7 @@ def _show_programs(rows: Sequence[Any], context: int, *, show_all: bool) -> None
 
 
 def _show_table(rows: Sequence[Any], sources: Sequence[Any]) -> None:
-    from bpfpatch.parity.sweep import Tally  # noqa: PLC0415 - see command()
+    from bpfpatch.linux.parity.sweep import Tally  # noqa: PLC0415 - see command()
 
     names = list(dict.fromkeys(row.object for row in rows))
     for source in sources:
@@ -148,7 +148,7 @@ def _show_table(rows: Sequence[Any], sources: Sequence[Any]) -> None:
 
 
 def _json(rows: Sequence[Any], sources: Sequence[Any]) -> dict[str, Any]:
-    from bpfpatch.parity.sweep import Tally  # noqa: PLC0415 - see command()
+    from bpfpatch.linux.parity.sweep import Tally  # noqa: PLC0415 - see command()
 
     tallies = [Tally.of(rows, source) for source in sources]
     return {

@@ -21,7 +21,7 @@ from .inputs import check_terminal, read_object
 from .screen import echo, patience, printable
 
 if TYPE_CHECKING:
-    from bpfpatch.kernel import Map
+    from bpfpatch.bpf.map import Map
 
 PUT: Final = "put"
 
@@ -177,7 +177,7 @@ def read(
     as_json: bool,
 ) -> None:
     """Print what the ring buffer of a traced object holds."""
-    from bpfpatch.runs.ringbuf import RingReader  # noqa: PLC0415 - few ask for it
+    from bpfpatch.bpf.ringbuf import RingReader  # noqa: PLC0415 - few ask for it
 
     if sum(one is not None for one in (pin, map_id, prog_id)) != 1:
         raise click.UsageError("which ring buffer? Give one of --pin, --id and --prog-id")
@@ -215,8 +215,9 @@ def _check_ring(meaning: TraceMap) -> None:
 
 def _ring(pin: str | None, map_id: int | None, prog_id: int | None) -> Map:
     """The ring buffer that somebody means."""
-    from bpfpatch.coverage.pinned import pinned  # noqa: PLC0415 - see read()
-    from bpfpatch.kernel import LoadedProgram, Map  # noqa: PLC0415
+    from bpfpatch.bpf.loaded import LoadedProgram  # noqa: PLC0415
+    from bpfpatch.bpf.map import Map  # noqa: PLC0415
+    from bpfpatch.bpf.pinned import pinned  # noqa: PLC0415 - see read()
 
     if pin is not None:
         kind, number = pinned(pin)

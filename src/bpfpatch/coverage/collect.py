@@ -19,15 +19,15 @@ from typing import Any, Final
 
 import numpy as np
 
+from bpfpatch.bpf.map import Map
+from bpfpatch.bpf.pinned import pinned
+from bpfpatch.bpf.proginfo import prog_info
+from bpfpatch.bpf.syscall import NAME_LEN, Cmd, Handle, bpf, refused
 from bpfpatch.errors import FormatError, OptionError
 from bpfpatch.facts.kinds import MapType
-from bpfpatch.kernel import Map
-from bpfpatch.kernel.proginfo import prog_info
-from bpfpatch.kernel.syscall import NAME_LEN, Cmd, Handle, bpf, refused
 from bpfpatch.passes.cover import CoverMap
 
 from .model import U64, Coverage
-from .pinned import pinned
 
 FORMAT: Final = "bpfpatch coverage"
 VERSION: Final = 1

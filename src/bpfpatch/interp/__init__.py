@@ -10,11 +10,11 @@ Example::
     outcome.r0, outcome.packet, machine.maps["stats"].contents()
 """
 
-from bpfpatch.interp.contexts import Arguments, Context, Plain, Skb, Xdp
-from bpfpatch.interp.errors import BudgetError, HelperError, InterpError, TrapError
-from bpfpatch.interp.machine import Environment, HelperCall, Machine, MapSpec, Outcome
-from bpfpatch.interp.maps import Map
-from bpfpatch.interp.memory import Memory, Region
+from .contexts import Arguments, Context, Plain, Skb, Xdp
+from .errors import BudgetError, HelperError, InterpError, TrapError
+from .machine import Environment, HelperCall, Machine, MapSpec, Outcome
+from .maps import Map
+from .memory import Memory, Region
 
 __all__ = [
     "Arguments",

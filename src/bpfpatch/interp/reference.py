@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from bpfpatch.analysis.alu import compute, holds, signed
 from bpfpatch.isa import Kind, Opcode
+from bpfpatch.isa.semantics import compute, holds, signed
 
 from .errors import StrayAccess
 from .insncode import POISON

@@ -4,7 +4,7 @@
 predicates, validation, builders and both text syntaxes look it up.
 """
 
-from bpfpatch.isa.build import (
+from .build import (
     R0,
     R1,
     R2,
@@ -38,17 +38,8 @@ from bpfpatch.isa.build import (
     nop,
     store,
 )
-from bpfpatch.isa.decode import (
-    SECOND,
-    UNKNOWN,
-    Mask,
-    alone,
-    opcode_of,
-    portions,
-    rows,
-    second_slots,
-)
-from bpfpatch.isa.encoding import (
+from .decode import SECOND, UNKNOWN, Mask, alone, opcode_of, portions, rows, second_slots
+from .encoding import (
     INSN,
     INSN_SIZE,
     ByteOrder,
@@ -61,8 +52,8 @@ from bpfpatch.isa.encoding import (
     to_bytes,
     words,
 )
-from bpfpatch.isa.helpers import HELPER_IDS, HELPERS, helper_id
-from bpfpatch.isa.opcodes import (
+from .helpers import HELPER_IDS, HELPERS, helper_id
+from .opcodes import (
     ARGS,
     AX,
     BY_NAME,
@@ -79,7 +70,7 @@ from bpfpatch.isa.opcodes import (
     Opcode,
     RefKind,
 )
-from bpfpatch.isa.predicates import (
+from .predicates import (
     defines_32,
     falls_through,
     is_alu,
@@ -103,10 +94,10 @@ from bpfpatch.isa.predicates import (
     ref_kinds,
     writes,
 )
-from bpfpatch.isa.screen import suspects
-from bpfpatch.isa.targets import TARGETS, Cpu
-from bpfpatch.isa.text import Syntax, describe, fields_of, render
-from bpfpatch.isa.validate import reserved_violations, unknown
+from .screen import suspects
+from .targets import TARGETS, Cpu
+from .text import Syntax, describe, fields_of, render
+from .validate import reserved_violations, unknown
 
 __all__ = [
     "ARGS",

@@ -10,9 +10,10 @@ from enum import IntEnum
 from typing import Final
 
 from bpfpatch.errors import OptionError
-from bpfpatch.isa.encoding import Insns, concat, make
-from bpfpatch.isa.helpers import helper_id
-from bpfpatch.isa.opcodes import ALU_SIGNS, BY_NAME, JUMP_SIGNS
+
+from .encoding import Insns, concat, make
+from .helpers import helper_id
+from .opcodes import ALU_SIGNS, BY_NAME, JUMP_SIGNS
 
 
 class Reg(IntEnum):

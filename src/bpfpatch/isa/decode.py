@@ -12,8 +12,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from bpfpatch.isa.encoding import Insns, words
-from bpfpatch.isa.opcodes import LD_IMM64, OPCODES, Opcode
+from .encoding import Insns, words
+from .opcodes import LD_IMM64, OPCODES, Opcode
 
 UNKNOWN: Final = -1
 """Row of an opcode that the table lacks."""

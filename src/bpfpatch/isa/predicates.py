@@ -13,10 +13,10 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from bpfpatch.isa.decode import Column, Mask, portions, rows, rows_at
-from bpfpatch.isa.encoding import Insns, dst, src, words
-from bpfpatch.isa.opcodes import AX, CPU_INTERNAL, OPCODES, Kind, Opcode
-from bpfpatch.isa.screen import suspects
+from .decode import Column, Mask, portions, rows, rows_at
+from .encoding import Insns, dst, src, words
+from .opcodes import AX, CPU_INTERNAL, OPCODES, Kind, Opcode
+from .screen import suspects
 
 
 def _flag(test: Callable[[Opcode], bool], unknown: bool = False) -> Column:

@@ -8,9 +8,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from bpfpatch.isa.decode import portions, second_slots
-from bpfpatch.isa.encoding import INSN, Insns, words
-from bpfpatch.isa.opcodes import AX, LD_IMM64, OPCODES, Opcode
+from .decode import portions, second_slots
+from .encoding import INSN, Insns, words
+from .opcodes import AX, LD_IMM64, OPCODES, Opcode
 
 FP: Final = 10
 """The frame pointer, which nothing may write."""

@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bpfpatch.errors import OptionError
-from bpfpatch.isa.encoding import Insns
-from bpfpatch.isa.opcodes import CPU_NEWER
-from bpfpatch.isa.predicates import min_cpu
+
+from .encoding import Insns
+from .opcodes import CPU_NEWER
+from .predicates import min_cpu
 
 
 @dataclass(frozen=True, slots=True)

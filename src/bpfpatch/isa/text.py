@@ -27,10 +27,10 @@ from __future__ import annotations
 
 from enum import Enum
 
-from bpfpatch.isa.decode import SECOND, UNKNOWN, rows
-from bpfpatch.isa.encoding import Insns
-from bpfpatch.isa.helpers import HELPERS
-from bpfpatch.isa.opcodes import LD_IMM64, OPCODES, Opcode, RefKind
+from .decode import SECOND, UNKNOWN, rows
+from .encoding import Insns
+from .helpers import HELPERS
+from .opcodes import LD_IMM64, OPCODES, Opcode, RefKind
 
 
 class Syntax(Enum):

@@ -7,10 +7,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from bpfpatch.isa.decode import SECOND, UNKNOWN, Column, rows_at
-from bpfpatch.isa.encoding import Insns, dst, src
-from bpfpatch.isa.opcodes import AX, LD_IMM64, OPCODES
-from bpfpatch.isa.screen import FP, may_hold, suspects
+from .decode import SECOND, UNKNOWN, Column, rows_at
+from .encoding import Insns, dst, src
+from .opcodes import AX, LD_IMM64, OPCODES
+from .screen import FP, may_hold, suspects
 
 Slots = npt.NDArray[np.int64]
 

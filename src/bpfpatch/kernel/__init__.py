@@ -9,36 +9,42 @@
         print(prog.xlated())
 """
 
+from bpfpatch.bpf.errors import CoreRelocationError, KernelError, VerifierError
+from bpfpatch.bpf.harden import harden, unblinded
+from bpfpatch.bpf.kallsyms import TextSymbols, text_symbols
+from bpfpatch.bpf.loaded import LoadedProgram
+from bpfpatch.bpf.loadedbtf import LoadedBtf, load_btf, vmlinux_btf
+from bpfpatch.bpf.log import LogSummary, summarize
+from bpfpatch.bpf.map import Map, MapInfo, possible_cpus
+from bpfpatch.bpf.origins import Origins, origins, with_slot_lines
+from bpfpatch.bpf.proginfo import ProgInfo
+from bpfpatch.bpf.stats import stats
+from bpfpatch.bpf.submit import MODES, Mode
+from bpfpatch.bpf.testrun import RunResult, run_input
+from bpfpatch.bpf.xlated import XlatedProgram, read_xlated
 from bpfpatch.elf.mapdefs import MapDefinition
 from bpfpatch.facts.kinds import AttachType, MapFlag, MapType, ProgFlag, ProgType
-
-from .auxload import AuxLoad, load_object_with_aux, load_with_aux, with_aux
-from .auxlog import aux_from_log
-from .core import KernelTypes, apply_core, kernel_types
-from .errors import CoreRelocationError, KernelError, VerifierError
-from .externs import Needs
-from .harden import harden, unblinded
-from .kallsyms import TextSymbols, text_symbols
-from .kconfig import kconfig_content, kernel_config
-from .kernelzext import kernel_zext
-from .load import load
-from .loaded import LoadedProgram
-from .loadedbtf import LoadedBtf, load_btf, vmlinux_btf
-from .log import LogSummary, summarize
-from .map import Map, MapInfo, possible_cpus
-from .mapspec import map_specs
-from .object import KernelObject, open_object
-from .origins import Origins, origins, with_slot_lines
-from .preparebtf import prepare_btf
-from .probe import Probe, available, has_helper, has_map_type, has_prog_type, probe
-from .proginfo import ProgInfo
-from .relocate import resolve
-from .sections import SectionKind, section_kind
-from .stats import stats
-from .subject import Submitted, map_facts, subject_of, submitted, submitted_of, with_ld_map
-from .submit import MODES, Mode
-from .testrun import RunResult, run_input
-from .xlated import XlatedProgram, read_xlated
+from bpfpatch.facts.sections import SectionKind, section_kind
+from bpfpatch.linux.log.auxload import AuxLoad, load_object_with_aux, load_with_aux, with_aux
+from bpfpatch.linux.log.auxlog import aux_from_log
+from bpfpatch.linux.log.kernelzext import kernel_zext
+from bpfpatch.loader.core import KernelTypes, apply_core, kernel_types
+from bpfpatch.loader.externs import Needs
+from bpfpatch.loader.kconfig import kconfig_content, kernel_config
+from bpfpatch.loader.load import load
+from bpfpatch.loader.mapspec import map_specs
+from bpfpatch.loader.object import KernelObject, open_object
+from bpfpatch.loader.preparebtf import prepare_btf
+from bpfpatch.loader.probe import Probe, available, has_helper, has_map_type, has_prog_type, probe
+from bpfpatch.loader.relocate import resolve
+from bpfpatch.loader.subject import (
+    Submitted,
+    map_facts,
+    subject_of,
+    submitted,
+    submitted_of,
+    with_ld_map,
+)
 
 __all__ = [
     "MODES",

@@ -11,17 +11,13 @@ from .target import ARCHES, Arch, Target
 if TYPE_CHECKING:
     from .blind import Blind
     from .cover import Cover
-    from .ctx_access import CtxAccess
     from .dce import Dce
-    from .fastcall import Fastcall
-    from .fixup_calls import FixupCalls
-    from .inline_loop import InlineLoop
     from .nops import Nops
     from .sprinkle import Sprinkle
     from .trace import Trace
     from .zext import Zext
 
-_NAMES = {cls: name for name, cls in CLASSES.items()}
+_NAMES = {path.rpartition(".")[2]: name for name, path in CLASSES.items()}
 
 
 def __getattr__(name: str) -> Any:
@@ -40,11 +36,7 @@ __all__ = [
     "Arch",
     "Blind",
     "Cover",
-    "CtxAccess",
     "Dce",
-    "Fastcall",
-    "FixupCalls",
-    "InlineLoop",
     "Nops",
     "ObjectEdit",
     "Pass",

@@ -163,7 +163,7 @@ def _home(cls: type[Pass]) -> tuple[str, str]:
 
 
 def _is_built_in(cls: type[Pass]) -> bool:
-    return cls.__module__.startswith(f"{__package__}.")
+    return cls.__module__.startswith("bpfpatch.")
 
 
 class _Passes(Mapping[str, type[Pass]]):

@@ -12,19 +12,19 @@ if TYPE_CHECKING:
     from .base import Pass
 
 CLASSES: Final = {
-    "blind": "Blind",
-    "cover": "Cover",
-    "ctx-access": "CtxAccess",
-    "dce": "Dce",
-    "fastcall": "Fastcall",
-    "fixup-calls": "FixupCalls",
-    "inline-loop": "InlineLoop",
-    "nops": "Nops",
-    "sprinkle": "Sprinkle",
-    "trace": "Trace",
-    "zext": "Zext",
+    "blind": "passes.blind.Blind",
+    "cover": "passes.cover.Cover",
+    "ctx-access": "linux.passes.ctx_access.CtxAccess",
+    "dce": "passes.dce.Dce",
+    "fastcall": "linux.passes.fastcall.Fastcall",
+    "fixup-calls": "linux.passes.fixup_calls.FixupCalls",
+    "inline-loop": "linux.passes.inline_loop.InlineLoop",
+    "nops": "passes.nops.Nops",
+    "sprinkle": "passes.sprinkle.Sprinkle",
+    "trace": "passes.trace.Trace",
+    "zext": "passes.zext.Zext",
 }
-"""Class by name of the pass; its module has that name, too, with ``_`` for ``-``."""
+"""Where each pass's class is, below the package."""
 
 
 def built_in(name: str) -> type[Pass]:
@@ -33,7 +33,7 @@ def built_in(name: str) -> type[Pass]:
     Raises:
         KeyError: none of them.
     """
-    cls = CLASSES[name]
-    module: Any = import_module(f".{name.replace('-', '_')}", __package__)
+    module_name, _, cls = CLASSES[name].rpartition(".")
+    module: Any = import_module(f"bpfpatch.{module_name}")
     found: type[Pass] = getattr(module, cls)
     return found

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from bpfpatch import isa
-from bpfpatch.analysis import Blocks, Constants, reachable
+from bpfpatch.dataflow.blocks import Blocks
+from bpfpatch.dataflow.constants import Constants
+from bpfpatch.dataflow.reach import reachable
 from bpfpatch.facts import SEEN
 from bpfpatch.patch import CodeView, PatchList
 from bpfpatch.program import Program

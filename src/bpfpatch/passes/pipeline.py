@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bpfpatch import isa
-from bpfpatch.analysis import aux_data
 from bpfpatch.elf import Dwarf, ElfObject
 from bpfpatch.errors import OptionError, SlotError, UnsupportedError, ValidationError
 from bpfpatch.facts import AUX_COLUMNS, ProgFlag, Subject
+from bpfpatch.linux.verifier.auxdata import aux_data
 from bpfpatch.patch import Linearized, PatchList
 from bpfpatch.program import Program, Remap, validate, violations
 

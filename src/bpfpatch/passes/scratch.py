@@ -13,10 +13,10 @@ from typing import Final
 import numpy as np
 
 from bpfpatch import isa
-from bpfpatch.analysis import Blocks
-from bpfpatch.analysis.initialized import initialized
-from bpfpatch.analysis.liveness import Liveness
-from bpfpatch.analysis.stackuse import StackUse, stack_room
+from bpfpatch.dataflow.blocks import Blocks
+from bpfpatch.dataflow.initialized import initialized
+from bpfpatch.dataflow.liveness import Liveness
+from bpfpatch.dataflow.stackuse import StackUse, stack_room
 from bpfpatch.patch import CodeView
 from bpfpatch.program.types import Insns, Mask, Slots
 

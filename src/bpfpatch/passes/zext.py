@@ -9,8 +9,8 @@ from typing import Final
 import numpy as np
 
 from bpfpatch import isa
-from bpfpatch.analysis import Blocks
-from bpfpatch.analysis.liveness import defined_registers, upper_halves_read
+from bpfpatch.dataflow.blocks import Blocks
+from bpfpatch.dataflow.liveness import defined_registers, upper_halves_read
 from bpfpatch.errors import OptionError
 from bpfpatch.facts import MEM_TYPE, ZEXT_DST, MemType
 from bpfpatch.patch import Body, CodeView, PatchList

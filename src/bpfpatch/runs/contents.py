@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
 
+from bpfpatch.bpf.batch import read_array
+from bpfpatch.bpf.map import Map
 from bpfpatch.elf import ElfObject
 from bpfpatch.facts.kinds import MapType
 from bpfpatch.interp import Machine
 from bpfpatch.interp.maps import DataMap, OuterMap, ProgMap, QueueMap, RingMap
 from bpfpatch.interp.maps import Map as InterpMap
-from bpfpatch.kernel import Map
-
-from .batch import read_array
 
 ARRAYS: Final = frozenset({MapType.ARRAY, MapType.PERCPU_ARRAY})
 HASHES: Final = frozenset(

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from bpfpatch import kernel
+from bpfpatch.bpf.errors import VerifierError
+from bpfpatch.bpf.loaded import LoadedProgram
+from bpfpatch.bpf.map import Map
 from bpfpatch.elf import ElfObject, LinkedProgram
 from bpfpatch.errors import BpfPatchError, OptionError
 from bpfpatch.facts.kinds import MapType, ProgFlag, ProgType
 from bpfpatch.interp.contexts import SKB_SIZE, XDP_FIELDS, XDP_SIZE
-from bpfpatch.kernel import LoadedProgram, Map, VerifierError
 from bpfpatch.program import Program, Remap
 
 from .contents import KernelMaps, data_sections

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from bpfpatch.bpf.errors import KernelError
 from bpfpatch.elf import ElfObject, LinkedProgram
 from bpfpatch.errors import BpfPatchError, OptionError
 from bpfpatch.facts.kinds import ProgType
@@ -12,9 +13,8 @@ from bpfpatch.interp import Context, Machine, Plain, Region, Skb, Xdp
 from bpfpatch.interp import Outcome as Ran
 from bpfpatch.interp.contexts import SKB_FIELDS, XDP_FIELDS, Left
 from bpfpatch.isa import ByteOrder
-from bpfpatch.kernel import KernelError, kconfig_content
-from bpfpatch.kernel.kconfig import kconfig_layout
-from bpfpatch.kernel.mapspec import weak_names
+from bpfpatch.loader.kconfig import kconfig_content, kconfig_layout
+from bpfpatch.loader.mapspec import weak_names
 from bpfpatch.program import Program
 
 from .contents import InterpMaps, data_sections

@@ -11,7 +11,7 @@ from bpfpatch import isa
 from bpfpatch.asm import assemble
 from bpfpatch.errors import OptionError, UnsupportedError
 from bpfpatch.interp import Machine
-from bpfpatch.parity.masks import unmask
+from bpfpatch.linux.parity.masks import unmask
 from bpfpatch.passes import Pipeline, Target
 from bpfpatch.passes.blind import Blind
 from bpfpatch.passes.setting import Setting

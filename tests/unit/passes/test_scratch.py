@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from bpfpatch import isa
-from bpfpatch.analysis import Blocks
 from bpfpatch.asm import assemble
+from bpfpatch.dataflow.blocks import Blocks
 from bpfpatch.passes.scratch import Place, Scratch, fastcall_sequences
 from bpfpatch.patch import PatchList
 

@@ -8,7 +8,7 @@ import pytest
 from bpfpatch import facts, isa
 from bpfpatch.asm import assemble
 from bpfpatch.errors import OptionError
-from bpfpatch.parity.masks import unmask
+from bpfpatch.linux.parity.masks import unmask
 from bpfpatch.passes import Pipeline, Target
 from bpfpatch.passes.setting import Setting
 from bpfpatch.passes.zext import Zext

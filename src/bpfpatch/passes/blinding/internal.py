@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from bpfpatch import isa
 from bpfpatch.errors import OptionError
-from bpfpatch.passes.fixups.addresses import ADDRESS, Address, addresses
+from bpfpatch.passes.addresses import ADDRESS, Address, addresses
 from bpfpatch.patch import Body, CodeView, PatchList
 from bpfpatch.program.types import Mask, Slots, gather
 
@@ -57,7 +57,7 @@ def blind_internal(patches: PatchList, masks: Masks, *, extends: bool) -> None:
 
 
 def _addresses(patches: PatchList, view: CodeView) -> NDArray[np.uint8] | None:
-    """(n,) whose address each constant is, see `bpfpatch.passes.fixups.addresses`."""
+    """(n,) whose address each constant is, see `bpfpatch.passes.addresses`."""
     try:
         values = patches.aux(ADDRESS)
     except OptionError:

@@ -7,9 +7,9 @@ from typing import Final
 import numpy as np
 
 from bpfpatch import isa
-from bpfpatch.analysis import Blocks
-from bpfpatch.analysis.initialized import initialized
-from bpfpatch.analysis.liveness import Liveness
+from bpfpatch.dataflow.blocks import Blocks
+from bpfpatch.dataflow.initialized import initialized
+from bpfpatch.dataflow.liveness import Liveness
 from bpfpatch.patch import Body, CodeView, PatchList
 from bpfpatch.program.types import Mask, Slots, gather
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bpfpatch import isa
-from bpfpatch.analysis import Blocks
-from bpfpatch.analysis.liveness import Liveness
-from bpfpatch.analysis.stackuse import StackUse
+from bpfpatch.dataflow.blocks import Blocks
+from bpfpatch.dataflow.liveness import Liveness
+from bpfpatch.dataflow.stackuse import StackUse
 from bpfpatch.errors import UnsupportedError
 from bpfpatch.patch import Body, CodeView, PatchList
 from bpfpatch.patch.body import To

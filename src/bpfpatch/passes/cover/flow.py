@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from bpfpatch import isa
-from bpfpatch.analysis import Blocks
+from bpfpatch.dataflow.blocks import Blocks
 from bpfpatch.patch import CodeView, PatchList
 from bpfpatch.program.types import LOST, Slots
 

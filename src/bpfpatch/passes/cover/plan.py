@@ -8,7 +8,7 @@ from typing import Final, Literal, Self
 
 import numpy as np
 
-from bpfpatch.analysis import Blocks
+from bpfpatch.dataflow.blocks import Blocks
 from bpfpatch.errors import UnsupportedError
 from bpfpatch.patch import CodeView, PatchList
 from bpfpatch.program import Program

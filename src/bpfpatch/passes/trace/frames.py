@@ -14,10 +14,10 @@ from typing import Final
 import numpy as np
 
 from bpfpatch import isa
-from bpfpatch.analysis import Blocks
-from bpfpatch.analysis.helperargs import MOST_ARGS
-from bpfpatch.analysis.stackuse import StackUse
 from bpfpatch.btf import Btf, Func, FuncProto, Kind, Ptr
+from bpfpatch.dataflow.blocks import Blocks
+from bpfpatch.dataflow.stackuse import StackUse
+from bpfpatch.facts.helpers import MOST_ARGS
 from bpfpatch.patch import Body, CodeView, PatchList
 from bpfpatch.program.types import LOST, Insns, Mask
 

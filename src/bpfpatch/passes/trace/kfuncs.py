@@ -8,9 +8,9 @@ from typing import Final
 import numpy as np
 
 from bpfpatch import isa
-from bpfpatch.analysis.helperargs import MOST_ARGS
 from bpfpatch.btf import Btf, Func, FuncProto, Kind
 from bpfpatch.elf import ElfObject
+from bpfpatch.facts.helpers import MOST_ARGS
 from bpfpatch.patch import CodeView
 from bpfpatch.program import Program
 

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from bpfpatch import isa
-from bpfpatch.analysis import Blocks
+from bpfpatch.dataflow.blocks import Blocks
 from bpfpatch.patch import CodeView
 from bpfpatch.program.types import LOST, Mask, Slots
 

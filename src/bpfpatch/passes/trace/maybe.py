@@ -7,8 +7,8 @@ from typing import Final
 import numpy as np
 
 from bpfpatch import isa
-from bpfpatch.analysis import Blocks
-from bpfpatch.analysis.backward import Masks
+from bpfpatch.dataflow.backward import Masks
+from bpfpatch.dataflow.blocks import Blocks
 from bpfpatch.patch import CodeView
 from bpfpatch.program.types import Slots
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 
 from bpfpatch import isa
-from bpfpatch.analysis import Blocks
-from bpfpatch.analysis.backward import Masks
-from bpfpatch.analysis.initialized import initialized
-from bpfpatch.analysis.liveness import Liveness
 from bpfpatch.btf import Btf
+from bpfpatch.dataflow.backward import Masks
+from bpfpatch.dataflow.blocks import Blocks
+from bpfpatch.dataflow.initialized import initialized
+from bpfpatch.dataflow.liveness import Liveness
 from bpfpatch.patch import CodeView, PatchList
 from bpfpatch.program.types import LOST, Mask, Slots
 

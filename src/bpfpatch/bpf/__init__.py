@@ -1,0 +1,1 @@
+"""bpf(2): commands, descriptors, maps, programs, test runs, ring buffers."""

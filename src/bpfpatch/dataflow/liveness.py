@@ -1,0 +1,169 @@
+"""Which registers, and which upper halves of registers, will be read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final, Self
+
+import numpy as np
+
+from bpfpatch import isa
+from bpfpatch.facts.helpers import helper_args
+from bpfpatch.patch import CodeView
+from bpfpatch.program.types import LOST, Insns, Mask
+
+from .backward import Masks, solve
+from .blocks import Blocks
+from .segments import Segments
+
+_LD, _LDX, _ST, _STX, _ALU, _JMP, _JMP32, _ALU64 = range(8)
+_OP_MASK: Final = 0xF0
+_END: Final = 0xD0
+_SIZE_MASK, _DW = 0x18, 0x18
+_LOAD_ACQUIRE: Final = 0x100
+_TRACE_PRINTK_ARGS: Final = 0b110
+_R0: Final = np.uint16(1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Liveness:
+    """Which registers hold what will be read, in masks: bit r is register r, bit 11 AX.
+
+    A helper call reads the arguments that the helper takes, one of a subprog
+    those that the subprog reads, any other R1 to R5. Every call destroys R0 to
+    R5. An exit reads R0.
+
+    Attributes:
+        before: (n,) registers that are read later, in front of each instruction.
+        after: (n,) the same behind it.
+        reads: (n,) registers that it reads itself.
+        writes: (n,) registers that it defines or destroys.
+    """
+
+    before: Masks
+    after: Masks
+    reads: Masks
+    writes: Masks
+
+    @classmethod
+    def of(cls, view: CodeView, blocks: Blocks, args: Masks | None = None) -> Self:
+        """The liveness of a view.
+
+        The time is linear in instructions and in edges between blocks.
+
+        Args:
+            view: the code.
+            blocks: its blocks.
+            args: (n,) registers; those of R1 to R5 that these have at a call of a subprog count
+                as read there, whether the subprog reads them or not. The verifier checks all
+                arguments of a global function against its type: `initialized` has them.
+        """
+        segments = Segments.of(view, blocks)
+        reads, writes = _reads(view), isa.writes(view.insns)
+        is_call = _own_calls(view)
+        if args is not None:
+            reads[is_call] = args[is_call] & isa.ARGS
+        flow = solve(view, segments, reads, writes)
+        reads[is_call] = flow.before[is_call] & isa.ARGS
+        return cls(flow.before, flow.after, reads, writes)
+
+    def free(self) -> Masks:
+        """(n,) registers, R0 to R9, that nobody needs at an instruction.
+
+        One may be written in front of the instruction, and has no use behind
+        it: it is not read there, nor by the instruction, nor does that define it.
+        """
+        taken = self.after | self.reads | self.writes
+        return ~taken & np.uint16((1 << isa.R10) - 1)
+
+
+def upper_halves_read(
+    view: CodeView,
+    blocks: Blocks,
+    seen: Mask | None = None,
+    roots: Collection[int] | None = None,
+) -> Mask:
+    """Say for which instructions somebody reads the upper half of the 32 bits that they define.
+
+    What counts as reading 64 bits is the kernel's rule: 64-bit arithmetic and
+    comparisons, addresses, 64-bit stores, arguments of helpers and kernel
+    functions, what goes back to the kernel. What goes into or comes out of a
+    subprog of the program counts if it is read there.
+
+    Args:
+        view: the code.
+        blocks: its blocks.
+        seen: (n,) slots that can be reached; by default all. Others read nothing.
+        roots: the subprogs, by number, whose R0 goes back to the kernel; by default those whose
+            address is taken, and those that nobody calls. For the verifier, what a callback
+            returns to the helper that calls it does not count.
+
+    Returns:
+        (n,) bool; false at instructions that define no 32 bits, see `isa.defines_32`.
+
+    Source: linux v6.18, kernel/bpf/verifier.c, is_reg64(), insn_def_regno(), check_func_arg().
+    """
+    insns = view.insns
+    uses, defines = reads_64(view), isa.writes(insns)
+    if seen is not None:
+        uses[~seen], defines[~seen] = 0, np.uint16(0xFFF)
+    segments = Segments.of(view, blocks)
+    flow = solve(view, segments, uses, defines, follows_returns=True, roots=roots)
+    out: Mask = isa.defines_32(insns) & ((flow.after & defined_registers(insns)) != 0)
+    return out
+
+
+def defined_registers(insns: Insns) -> Masks:
+    """(n,) registers that instructions define, as masks; destroyed ones do not count."""
+    out = isa.writes(insns)
+    has_result = isa.is_call(insns) | isa.is_packet_load(insns)
+    out[has_result] &= _R0
+    return out
+
+
+def _own_calls(view: CodeView) -> Mask:
+    """(n,) calls of subprogs that are there to be looked at, and not in another object."""
+    out = np.zeros(len(view), bool)
+    out[view.ref_slot[view.ref_is_entry & (view.ref_target != LOST)]] = True
+    return out & isa.is_subprog_call(view.insns)
+
+
+def _reads(view: CodeView) -> Masks:
+    """(n,) what each reads, with no more arguments than a helper takes.
+
+    What calls of subprogs of the code read is for the data flow to find.
+    """
+    insns = view.insns
+    out = isa.reads(insns)
+    calls = np.flatnonzero(isa.is_helper_call(insns))
+    out[calls] = helper_args(insns[calls])
+    out[_own_calls(view)] = 0
+    return out
+
+
+def reads_64(view: CodeView) -> Masks:
+    """(n,) registers whose upper half each reads.
+
+    Of the arguments of what is not known, a kernel function or one of another object, all; a call
+    of a subprog of the code reads none.
+    """
+    insns = view.insns
+    out = _reads(view)
+    code = np.ascontiguousarray(insns["code"])
+    kind, operation = code & 7, code & _OP_MASK
+    # A byte swap reads the bits that it swaps; its width is in imm.
+    is_swap = ((kind == _ALU) | (kind == _ALU64)) & (operation == _END)
+    is_narrow = (kind == _ALU) | (kind == _JMP32)
+    is_narrow = np.where(is_swap, insns["imm"] != 64, is_narrow)
+    out[is_narrow] = 0
+    # A narrow store reads all of the address only.
+    is_store = isa.is_store(insns) | isa.is_atomic(insns)
+    at = np.flatnonzero(is_store & (kind == _STX) & ((code & _SIZE_MASK) != _DW))
+    is_acquire = isa.is_atomic(insns[at]) & (insns["imm"][at] == _LOAD_ACQUIRE)
+    address = np.where(is_acquire, isa.src(insns[at]), isa.dst(insns[at]))
+    out[at] = np.uint16(1) << address
+    # The rest of its arguments are of any number and kind: the verifier does not look at them.
+    prints = isa.is_helper_call(insns) & (insns["imm"] == isa.HELPER_IDS["trace_printk"])
+    out[prints] = _TRACE_PRINTK_ARGS
+    return out

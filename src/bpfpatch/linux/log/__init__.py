@@ -1,0 +1,1 @@
+"""Read the verifier's log, and load a program to get one."""

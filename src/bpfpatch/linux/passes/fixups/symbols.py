@@ -1,0 +1,28 @@
+"""ld_imm64 of a variable or function of the kernel, named by its type id: a plain address.
+
+Source: linux v6.18, kernel/bpf/verifier.c, check_pseudo_btf_id() and
+convert_pseudo_ld_imm64().
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bpfpatch import isa
+from bpfpatch.isa import Reg
+from bpfpatch.passes.addresses import Address
+from bpfpatch.passes.search import Opcodes, groups
+
+from .job import Job, body
+
+BTF_ID: Final = 3
+LD_IMM64: Final = Opcodes(lambda opcode: opcode.code == isa.LD_IMM64)
+
+
+def load_symbols(job: Job) -> None:
+    """Load an address that only the kernel knows."""
+    loads = job.code.find(LD_IMM64)
+    named = loads[isa.src(job.insns[loads]) == BTF_ID]
+    for reg, sites in groups(isa.dst(job.insns[named]), named):
+        first = job.replace(sites, body(isa.ld_imm64(Reg(int(reg)), 0)))
+        job.note_address(first, Address.SYMBOL)

@@ -1,0 +1,133 @@
+"""What an instruction tells of values beside the one that it is about: copies and sums of it.
+
+Source: linux v6.18.44, kernel/bpf/verifier.c, mark_ptr_or_null_regs(), sync_linked_regs(),
+adjust_ptr_min_max_vals().
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from bpfpatch.facts.columns import MemType
+from bpfpatch.isa.semantics import ADD, ALU, ALU64, CLASS_MASK, OP_MASK, SUB, U64, signed
+
+from . import scalarops, scalars
+from .scalars import LOADED, SCALAR, UNKNOWN, Value
+from .state import State
+from .values import PARTIAL, as_scalar, is_pointer, moved
+
+# How a scalar's delta is told: the lowest two bits say in which width it was added.
+_ADDED_64, _ADDED_32 = 1, 2
+_WIDTH: Final = 3
+
+
+def share_nullness(state: State, left: Value, right: Value) -> None:
+    """Where a pointer equals one that is not null, it is not null either."""
+    if MemType.BTF_ID in (left[0], right[0]) or left[5] == right[5]:
+        return
+    decide_null(state, left[4] if left[5] else right[4], is_null=False)
+
+
+def decide_null(state: State, ident: int, *, is_null: bool) -> None:
+    """All copies of a pointer that was checked are null, or are not."""
+    state.own_callers()
+
+    def change(value: Value) -> Value:
+        if not value[5]:
+            return value
+        return 0 if is_null else (*value[:5], False, *value[6:])
+
+    if ident:
+        state.replace(ident, 4, change)
+
+
+def set_number(state: State, register: int, old: Value, new: Value) -> None:
+    """A register's number is known better, and so are those linked to it."""
+    if type(old) is int:
+        return
+    if not old[1]:
+        state.regs[register] = new
+        return
+    ident, link = old[1], old[2]
+    made: dict[int, Value] = {}
+
+    def better(value: Value) -> Value:
+        delta = value[2]
+        if delta not in made:
+            found = _linked_number(new, link, value)
+            made[delta] = found if type(found) is int else (SCALAR, ident, delta, *found[3:])
+        return made[delta]
+
+    _set_linked(state.regs, ident, better)
+    if state.callers:
+        state.own_callers()
+        for _, regs, _ in state.callers:
+            _set_linked(regs, ident, better)
+    for frame in state.stacks:
+        for slot, value in frame.items():
+            if type(value) is not tuple:
+                continue
+            if value[0] == SCALAR and value[1] == ident:
+                frame[slot] = better(value)
+            elif value[0] == PARTIAL and type(value[1]) is tuple and value[1][1] == ident:
+                frame[slot] = (PARTIAL, better(value[1]), *value[2:])
+
+
+def _set_linked(regs: list[Value], ident: int, better: Callable[[Value], Value]) -> None:
+    for register, value in enumerate(regs):
+        if type(value) is tuple and value[1] == ident and value[0] == SCALAR:
+            regs[register] = better(value)
+
+
+def link_of(code: int, left: Value, operand: Value) -> int:
+    """How a number that a constant is added to is linked to the one that it was; 0 for not.
+
+    Source: linux v6.18.44, kernel/bpf/verifier.c, adjust_reg_min_max_vals().
+    """
+    operation = code & OP_MASK
+    is_64 = code & CLASS_MASK == ALU64
+    if operation not in (ADD, SUB) or type(operand) is not int:
+        return 0
+    delta = signed(operand, 64 if is_64 else 32)
+    if not scalars.S32_MIN <= delta <= scalars.S32_MAX or not (is_64 or scalars.fits_u32(left)):
+        return 0
+    if operation == SUB:
+        delta = -delta
+    if delta > scalars.S32_MAX:
+        return 0
+    return delta << 2 | (_ADDED_64 if is_64 else _ADDED_32)
+
+
+def _linked_number(known: Value, link: int, value: Value) -> Value:
+    """What a number is, of which one that it is linked to is known better.
+
+    Source: linux v6.18.44, kernel/bpf/verifier.c, sync_linked_regs().
+    """
+    widths = (link & _WIDTH) | (value[2] & _WIDTH)
+    if widths == _ADDED_32 | _ADDED_64:
+        return value if link & _WIDTH != value[2] & _WIDTH else known
+    gap = (value[2] >> 2) - (link >> 2)
+    if not gap:
+        return known
+    moved_by = scalarops.arithmetic(ALU64 | ADD, known, gap & U64)
+    return scalars.low_half(moved_by) if widths == _ADDED_32 else moved_by
+
+
+def pointer_alu(code: int, left: Value, right: Value) -> Value:
+    """Arithmetic of which one side is a pointer, or not known at all."""
+    operation = code & OP_MASK
+    if code & CLASS_MASK == ALU:
+        return LOADED[4]
+    if operation not in (ADD, SUB):
+        # A number whatever comes out: the domain of scalars says how large.
+        return scalarops.arithmetic(code, as_scalar(left), as_scalar(right))
+    if is_pointer(right):
+        if operation == SUB or is_pointer(left):
+            return UNKNOWN
+        left, right = right, left
+    if left is None:
+        return None
+    if is_pointer(left):
+        return moved(left, as_scalar(right), 1 if operation == ADD else -1)
+    return UNKNOWN

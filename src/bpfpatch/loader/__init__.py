@@ -1,0 +1,1 @@
+"""What libbpf does before a load: CO-RE, maps, kconfig, externs, BTF made fit."""
