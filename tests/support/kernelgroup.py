@@ -26,11 +26,11 @@ GROUP = "kernel"
 _MARK = re.compile(rb"\bmark\.kernel\b")
 _SHARED = ("/proc/sys/net/core/bpf_jit_harden", "/sys/fs/bpf/")
 _WRITES = os.O_WRONLY | os.O_RDWR
-_HARMLESS = re.compile(
-    r"(bpf-)?(clang|gcc|ld|objdump|readelf)(-\d+)?|llvm-\w+(-\d+)?|ldconfig|dot|dpkg|uname"
-    r"|lcov|genhtml|chromium|google-chrome"
+_LOADERS = re.compile(
+    r"python[\d.]*|bpfpatch|pytest|make|(ba|da)?sh|env|sudo|unshare|nsenter|ip|tc|bpftrace"
+    r"|xdp-\w+|systemd-run"
 )
-"""Programs that load nothing. Of others nobody knows, least of all of Python and of shells."""
+"""Programs that load BPF, or start what does: Python and shells, whatever they are given."""
 _HARMLESS_BPFTOOL = {"btf", "gen", "version"}
 
 
@@ -48,7 +48,7 @@ class KernelGuard:
     """
 
     def __init__(self) -> None:
-        from bpfpatch.kernel.syscall import _entry
+        from bpfpatch.bpf.syscall import _entry
 
         self._forget = _entry.cache_clear
         self._test = ""
@@ -100,19 +100,19 @@ def _opens(path: object, _mode: object, flags: int) -> str:
 
 def _starts(executable: Any, args: Any, _cwd: object, _env: object) -> str:
     words = [os.fsdecode(word) for word in ([args] if isinstance(args, str | bytes) else args)]
-    if _is_harmless(os.fsdecode(executable or words[0]), words[1:]):
+    if not _is_loader(os.fsdecode(executable or words[0]), words[1:]):
         return ""
     return f"starts {' '.join(words)[:200]!r}, which might load programs"
 
 
-def _is_harmless(executable: str, args: Sequence[str]) -> bool:
+def _is_loader(executable: str, args: Sequence[str]) -> bool:
     name = Path(executable).name
     if name == "setarch":  # starts what follows its options
         inner = [word for word in args if not word.startswith("-")]
-        return bool(inner) and _is_harmless(inner[0], inner[1:])
+        return not inner or _is_loader(inner[0], inner[1:])
     if name == "bpftool":
-        return bool(_HARMLESS_BPFTOOL.intersection(args[:2]))
-    return bool(_HARMLESS.fullmatch(name))
+        return not _HARMLESS_BPFTOOL.intersection(args[:2])
+    return bool(_LOADERS.fullmatch(name))
 
 
 _TOUCHES: dict[str, Callable[..., str]] = {

@@ -16,8 +16,8 @@ from unittest.mock import Mock
 import pytest
 
 from bpfpatch import asm, kernel
-from bpfpatch.kernel.harden import SETTING
-from support.kernelgroup import GROUP, KernelGuard, _is_harmless, in_group
+from bpfpatch.bpf.harden import SETTING
+from support.kernelgroup import GROUP, KernelGuard, _is_loader, in_group
 from support.tools import bpf_call
 
 # So that the guard of this process does not listen, but the one under test.
@@ -74,22 +74,23 @@ def test_reading_is_no_touch(guard: KernelGuard) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "is_harmless"),
+    ("command", "is_loader"),
     [
-        ("/usr/bin/clang-19 -c x.c", True),
-        ("setarch --addr-no-randomize bpf-gcc -O2 x.c", True),
-        ("setarch --addr-no-randomize bpftool prog", False),
-        ("bpftool -j btf dump file x.o", True),
-        ("bpftool gen object x.o y.o", True),
-        ("bpftool -j prog loadall x.o pin", False),
-        ("bpfpatch dump x.o", False),
-        ("sh -c clang", False),
+        ("fc-list --format=x", False),
+        ("/usr/bin/clang-19 -c x.c", False),
+        ("setarch --addr-no-randomize bpf-gcc -O2 x.c", False),
+        ("setarch --addr-no-randomize bpftool prog", True),
+        ("bpftool -j btf dump file x.o", False),
+        ("bpftool gen object x.o y.o", False),
+        ("bpftool -j prog loadall x.o pin", True),
+        ("bpfpatch dump x.o", True),
+        ("sh -c clang", True),
     ],
 )
-def test_which_programs_are_harmless(command: str, is_harmless: bool) -> None:
-    """Compilers are, whatever starts them; shells, and all that nobody knows, are not."""
+def test_which_programs_might_load(command: str, is_loader: bool) -> None:
+    """Loaders, and what starts any program it is told; compilers and a look for fonts do not."""
     executable, *args = command.split()
-    assert _is_harmless(executable, args) is is_harmless
+    assert _is_loader(executable, args) is is_loader
 
 
 def test_marked_files_are_one_unit_of_work_that_goes_out_first() -> None:
