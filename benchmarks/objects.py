@@ -39,7 +39,7 @@ def _sets(name: str) -> Objects:
     if name == "synthetic":
         return [("synthetic", big_object(n_insns=430_000, n_relocs=60_000))]
     sys.path.insert(0, str(ROOT / "tests"))
-    found: Objects = import_module("support.bpfobjects").debian_objects()
+    found: Objects = import_module("support.inputs.bpfobjects").debian_objects()
     return found
 
 

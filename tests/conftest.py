@@ -14,7 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from support.kernelgroup import KernelGuard
+from support.session.kernelgroup import KernelGuard
 
 if TYPE_CHECKING:
     from xdist.scheduler import LoadScopeScheduling
@@ -37,7 +37,7 @@ _skipped: Counter[str] = Counter()
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist, which need not be there
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
     """Side by side go files, but those that share the kernel go to one process."""
-    from support.sidebyside import KernelInOneProcess
+    from support.session.sidebyside import KernelInOneProcess
 
     return KernelInOneProcess(config, log)
 

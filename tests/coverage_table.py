@@ -21,14 +21,14 @@ from bpfpatch.coverage import cover_map
 from bpfpatch.elf import ElfObject
 from bpfpatch.errors import BpfPatchError
 from bpfpatch.passes import Pipeline
-from support import tools
-from support.bpfloads import loaded_bytes
-from support.bpfobjects import (
+from support.inputs.bpfobjects import (
     FIXTURES,
     fixture_objects,
     libbpf_tools_objects,
     xdp_tools_objects,
 )
+from support.machine import tools
+from support.machine.bpfloads import loaded_bytes
 
 WAYS = [
     f"edges={edges},count={count}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from support import conformance
+from support.inputs import conformance
 
 
 def main() -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from support.fuzzing import Seed, run_case, seeds
+from support.generators.fuzzing import Seed, run_case, seeds
 
 MEMORY = 4 << 30
 _SEEDS: list[Seed] = []

@@ -11,7 +11,7 @@ from bpfpatch import asm, kernel
 from bpfpatch.btf import Btf, Kind
 from bpfpatch.facts.columns import MEM_ID, MEM_TYPE, SEEN
 from bpfpatch.linux.verifier.auxdata import aux_data
-from support.tools import need_bpf
+from support.machine.tools import need_bpf
 
 pytestmark = pytest.mark.kernel
 

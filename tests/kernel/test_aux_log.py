@@ -22,8 +22,8 @@ from bpfpatch.facts.columns import (
     MemType,
 )
 from bpfpatch.program import DELETED, Program
-from support.bpfobjects import debian_objects, fixture_objects, fixture_path
-from support.tools import need_bpf
+from support.inputs.bpfobjects import debian_objects, fixture_objects, fixture_path
+from support.machine.tools import need_bpf
 
 pytestmark = pytest.mark.kernel
 

@@ -18,9 +18,9 @@ from bpfpatch.facts.columns import (
     STACK_DEPTH,
 )
 from bpfpatch.linux.verifier.auxdata import aux_data
-from support.bpfobjects import debian_objects, fixture_objects
-from support.tools import need_bpf
-from support.verifiable import verifiable_code
+from support.generators.verifiable import verifiable_code
+from support.inputs.bpfobjects import debian_objects, fixture_objects
+from support.machine.tools import need_bpf
 
 pytestmark = pytest.mark.kernel
 

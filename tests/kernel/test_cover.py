@@ -18,10 +18,10 @@ from bpfpatch.facts.kinds import ProgType
 from bpfpatch.interp import Skb, Xdp
 from bpfpatch.passes import Pipeline
 from bpfpatch.runs.interpreted import configuration
-from support import tools
-from support.bpfloads import loaded_bytes
-from support.bpfobjects import FIXTURES, debian_objects, fixture_objects, xdp_tools_objects
-from support.covering import Trace, disagreements
+from support.inputs.bpfobjects import FIXTURES, debian_objects, fixture_objects, xdp_tools_objects
+from support.machine import tools
+from support.machine.bpfloads import loaded_bytes
+from support.models.covering import Trace, disagreements
 
 pytestmark = pytest.mark.kernel
 

@@ -7,7 +7,7 @@ import pytest
 from bpfpatch.elf import ElfObject
 from bpfpatch.passes import Pipeline
 from bpfpatch.verify import verify
-from support.bpfobjects import fixture_path
+from support.inputs.bpfobjects import fixture_path
 
 OBJECTS = (
     "xdp_parse.clang-19.v3.el.g.o",

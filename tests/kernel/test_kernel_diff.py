@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bpfpatch.cli.app import cli
-from support.bpfobjects import fixture_path
-from support.tools import need_bpf
+from support.inputs.bpfobjects import fixture_path
+from support.machine.tools import need_bpf
 
 pytestmark = pytest.mark.kernel
 

@@ -15,7 +15,7 @@ import pytest
 from bpfpatch import asm, kernel
 from bpfpatch.bpf.harden import SETTING
 from bpfpatch.errors import OptionError
-from support.tools import need_bpf
+from support.machine.tools import need_bpf
 
 pytestmark = pytest.mark.kernel
 

@@ -16,9 +16,9 @@ from bpfpatch.bpf.syscall import Cmd, bpf
 from bpfpatch.elf import ElfObject
 from bpfpatch.errors import OptionError
 from bpfpatch.patch import Body, PatchList
-from support.bpfobjects import fixture_path
-from support.packets import SAMPLES
-from support.tools import bpf_allowed, need_bpf
+from support.inputs.bpfobjects import fixture_path
+from support.inputs.packets import SAMPLES
+from support.machine.tools import bpf_allowed, need_bpf
 
 pytestmark = pytest.mark.kernel
 

@@ -9,8 +9,8 @@ import pytest
 from bpfpatch import asm, kernel
 from bpfpatch.elf import ElfObject
 from bpfpatch.errors import OptionError
-from support.bpfobjects import fixture_path
-from support.tools import loaded, maps_of, need_bpf
+from support.inputs.bpfobjects import fixture_path
+from support.machine.tools import loaded, maps_of, need_bpf
 
 pytestmark = pytest.mark.kernel
 

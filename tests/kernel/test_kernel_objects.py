@@ -12,9 +12,14 @@ from bpfpatch import isa, kernel
 from bpfpatch.elf import ElfObject
 from bpfpatch.errors import BpfPatchError, OptionError, UnsupportedError
 from bpfpatch.patch import Body, PatchList
-from support.bpfobjects import debian_objects, fixture_objects, fixture_path, xdp_tools_objects
-from support.packets import SKB_SAMPLES
-from support.tools import BpftoolError, bpf_run, loaded, need_bpf, xlated
+from support.inputs.bpfobjects import (
+    debian_objects,
+    fixture_objects,
+    fixture_path,
+    xdp_tools_objects,
+)
+from support.inputs.packets import SKB_SAMPLES
+from support.machine.tools import BpftoolError, bpf_run, loaded, need_bpf, xlated
 
 pytestmark = pytest.mark.kernel
 

@@ -16,9 +16,9 @@ from bpfpatch.linux.parity.masks import unmask
 from bpfpatch.passes import Pipeline, Target
 from bpfpatch.passes.blind import Blind
 from bpfpatch.program import Program
-from support.bpfobjects import debian_objects, fixture_objects
-from support.tools import need_bpf
-from support.verifiable import verifiable_code
+from support.generators.verifiable import verifiable_code
+from support.inputs.bpfobjects import debian_objects, fixture_objects
+from support.machine.tools import need_bpf
 
 pytestmark = pytest.mark.kernel
 

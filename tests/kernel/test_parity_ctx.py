@@ -13,9 +13,9 @@ from bpfpatch.facts.layouts import Layouts
 from bpfpatch.kernel import Map
 from bpfpatch.linux.passes.ctx import Converter, contexts
 from bpfpatch.program import Program
-from support import ctxgrid as grid
-from support.ctxgrid import Case, Code, World
-from support.tools import need_bpf
+from support.inputs import ctxgrid as grid
+from support.inputs.ctxgrid import Case, Code, World
+from support.machine.tools import need_bpf
 
 pytestmark = pytest.mark.kernel
 

@@ -11,9 +11,9 @@ from bpfpatch.btf import Kind
 from bpfpatch.facts import MEM_TYPE, AttachType, MapType, MemType, ProgType, column
 from bpfpatch.kernel import Map, unblinded
 from bpfpatch.program import Program
-from support import ctxgrid as grid
-from support.ctxgrid import Code, World
-from support.tools import need_bpf
+from support.inputs import ctxgrid as grid
+from support.inputs.ctxgrid import Code, World
+from support.machine.tools import need_bpf
 
 pytestmark = pytest.mark.kernel
 

@@ -18,8 +18,8 @@ from bpfpatch.asm import assemble, format_program
 from bpfpatch.bpf.xlated import read_xlated
 from bpfpatch.passes import Pipeline, Target
 from bpfpatch.program import LINE_INFO, Program
-from support.lined import with_lines
-from support.tools import need_bpf
+from support.cases.lined import with_lines
+from support.machine.tools import need_bpf
 
 pytestmark = pytest.mark.kernel
 

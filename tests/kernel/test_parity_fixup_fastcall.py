@@ -10,8 +10,8 @@ from bpfpatch.btf import Kind
 from bpfpatch.linux.passes.fastcall import Fastcall
 from bpfpatch.linux.passes.fixup_calls import FixupCalls
 from bpfpatch.passes.nops import Nops
-from support.fixupparity import Case, assert_same, kernel_types
-from support.tools import need_bpf
+from support.cases.fixupparity import Case, assert_same, kernel_types
+from support.machine.tools import need_bpf
 
 pytestmark = pytest.mark.kernel
 

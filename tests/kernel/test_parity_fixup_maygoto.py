@@ -6,8 +6,8 @@ import pytest
 
 from bpfpatch.linux.passes.fixup_calls import FixupCalls
 from bpfpatch.passes.nops import Nops
-from support.fixupparity import Case, assert_same
-from support.tools import need_bpf
+from support.cases.fixupparity import Case, assert_same
+from support.machine.tools import need_bpf
 
 pytestmark = pytest.mark.kernel
 

@@ -11,8 +11,8 @@ from bpfpatch.linux.parity.masks import unmask
 from bpfpatch.passes import Pipeline, Target
 from bpfpatch.passes.zext import Zext
 from bpfpatch.program import Program
-from support.tools import need_bpf
-from support.verifiable import verifiable_code
+from support.generators.verifiable import verifiable_code
+from support.machine.tools import need_bpf
 
 pytestmark = pytest.mark.kernel
 

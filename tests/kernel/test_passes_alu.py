@@ -14,8 +14,8 @@ import pytest
 
 from bpfpatch import isa
 from bpfpatch.isa.semantics import U64, compute, holds
-from support.rawprog import run_raw
-from support.tools import need_bpf
+from support.machine.rawprog import run_raw
+from support.machine.tools import need_bpf
 
 pytestmark = pytest.mark.kernel
 

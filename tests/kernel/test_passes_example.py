@@ -8,10 +8,10 @@ import pytest
 
 from bpfpatch.elf import ElfObject
 from bpfpatch.passes import Pipeline
-from support.bpfloads import answers, listing, loaded_bytes
-from support.bpfobjects import fixture_path
-from support.plugins import EXAMPLES, load_plugin
-from support.tools import need_bpf
+from support.inputs.bpfobjects import fixture_path
+from support.machine.bpfloads import answers, listing, loaded_bytes
+from support.machine.tools import need_bpf
+from support.session.plugins import EXAMPLES, load_plugin
 
 pytestmark = pytest.mark.kernel
 

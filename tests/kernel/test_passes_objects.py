@@ -13,9 +13,9 @@ import pytest
 from bpfpatch import kernel
 from bpfpatch.elf import ElfObject
 from bpfpatch.passes import Pipeline
-from support.bpfloads import Answer, Listing, answers, listing, loaded_bytes, source_lines
-from support.bpfobjects import debian_objects, fixture_objects
-from support.tools import BpftoolError, need_bpf
+from support.inputs.bpfobjects import debian_objects, fixture_objects
+from support.machine.bpfloads import Answer, Listing, answers, listing, loaded_bytes, source_lines
+from support.machine.tools import BpftoolError, need_bpf
 
 pytestmark = pytest.mark.kernel
 

@@ -13,9 +13,9 @@ from bpfpatch.elf import ElfObject
 from bpfpatch.patch import Body, PatchList
 from bpfpatch.program import validate
 from fixtures import build
-from support.bpfobjects import fixture_path
-from support.packets import SKB_SAMPLES
-from support.tools import Loaded, bpf_run, loaded, need_bpf
+from support.inputs.bpfobjects import fixture_path
+from support.inputs.packets import SKB_SAMPLES
+from support.machine.tools import Loaded, bpf_run, loaded, need_bpf
 
 RUNNABLE = [source for source in build.SOURCES if source.runs and source.is_committed]
 

@@ -14,8 +14,8 @@ from bpfpatch.errors import OptionError
 from bpfpatch.kernel import KernelError, VerifierError
 from bpfpatch.program import Program
 from bpfpatch.runs import Input, open_runner
-from support import packets
-from support.bpfobjects import fixture_path
+from support.inputs import packets
+from support.inputs.bpfobjects import fixture_path
 
 pytestmark = pytest.mark.kernel
 MODES = ("jit", "jit+harden")

@@ -19,9 +19,10 @@ from bpfpatch.errors import BpfPatchError, OptionError, UnsupportedError
 from bpfpatch.interp import Machine, Xdp
 from bpfpatch.passes import Pipeline
 from bpfpatch.passes.trace import MAP_NAME, trace_map
-from support import packets, tools
-from support.bpfloads import loaded_bytes
-from support.bpfobjects import fixture_objects, fixture_path, xdp_tools_objects
+from support.inputs import packets
+from support.inputs.bpfobjects import fixture_objects, fixture_path, xdp_tools_objects
+from support.machine import tools
+from support.machine.bpfloads import loaded_bytes
 
 pytestmark = pytest.mark.kernel
 

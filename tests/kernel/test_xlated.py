@@ -10,9 +10,9 @@ from bpfpatch.btf import Kind
 from bpfpatch.linux.log.auxload import with_aux
 from bpfpatch.passes import Pipeline, Target
 from bpfpatch.program import Program, validate
-from support.bpfobjects import fixture_path
-from support.lined import with_lines
-from support.tools import need_bpf
+from support.cases.lined import with_lines
+from support.inputs.bpfobjects import fixture_path
+from support.machine.tools import need_bpf
 
 pytestmark = pytest.mark.kernel
 

@@ -19,11 +19,11 @@ from bpfpatch.facts.columns import MEM_TYPE, SEEN, ZEXT_DST, MemType
 from bpfpatch.facts.kinds import ProgFlag
 from bpfpatch.linux.log.auxload import LOG_LEVEL, with_aux
 from bpfpatch.program import DELETED, FUNC_INFO, Anchor, AnchoredTable
-from support.acceptable import acceptable_case
-from support.bpfobjects import fixture_objects
-from support.paritycase import load_case
-from support.tools import need_bpf
-from support.verifiable import verifiable_code
+from support.cases.paritycase import load_case
+from support.generators.acceptable import acceptable_case
+from support.generators.verifiable import verifiable_code
+from support.inputs.bpfobjects import fixture_objects
+from support.machine.tools import need_bpf
 
 pytestmark = pytest.mark.kernel
 

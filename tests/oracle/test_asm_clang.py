@@ -12,8 +12,8 @@ import pytest
 from bpfpatch import isa
 from bpfpatch.asm import Syntax, assemble, format_insns, parse
 from bpfpatch.errors import AsmError
-from support.asmtools import CLANG, clang_object, clang_text, random_insn, text_section
-from support.tools import need
+from support.machine.asmtools import CLANG, clang_object, clang_text, random_insn, text_section
+from support.machine.tools import need
 
 ORDERS = ["little", "big"]
 

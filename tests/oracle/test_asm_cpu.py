@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from bpfpatch import isa
-from support.asmtools import code_sections
-from support.bpfobjects import debian_objects, fixture_objects
+from support.inputs.bpfobjects import debian_objects, fixture_objects
+from support.machine.asmtools import code_sections
 
 COMPILED = re.compile(r"(?!asm_).*\.(?:clang-\d+|gcc)\.v(\d)\.")
 # These hold instructions that their source names itself, whatever the version.

@@ -10,9 +10,9 @@ import pytest
 
 from bpfpatch import isa
 from bpfpatch.asm import Syntax, format_insns
-from support.asmtools import OBJDUMP, clang_object, code_sections, objdump, random_insn
-from support.bpfobjects import debian_objects, fixture_objects
-from support.tools import need
+from support.inputs.bpfobjects import debian_objects, fixture_objects
+from support.machine.asmtools import OBJDUMP, clang_object, code_sections, objdump, random_insn
+from support.machine.tools import need
 
 # LLVM 19 does not know load_acquire, call_args and the zext mark, and prints another
 # instruction for them; without -mcpu it does the same for a 32-bit fetch_add.

@@ -13,8 +13,8 @@ import pytest
 
 from bpfpatch import isa
 from bpfpatch.asm import format_xlated, parse
-from support.bpfobjects import fixture_objects, fixture_path
-from support.tools import BPF_SYSCALL, BpftoolError, loaded, need, need_bpf, xlated
+from support.inputs.bpfobjects import fixture_objects, fixture_path
+from support.machine.tools import BPF_SYSCALL, BpftoolError, loaded, need, need_bpf, xlated
 
 BPF_PROG_LOAD = 5
 SOCKET_FILTER = 1

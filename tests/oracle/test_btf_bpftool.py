@@ -30,8 +30,8 @@ from bpfpatch.btf import (
     Var,
 )
 from bpfpatch.errors import FormatError
-from support.bpfobjects import debian_objects, fixture_objects
-from support.tools import need
+from support.inputs.bpfobjects import debian_objects, fixture_objects
+from support.machine.tools import need
 
 VMLINUX = Path("/sys/kernel/btf/vmlinux")
 ENCODINGS = {

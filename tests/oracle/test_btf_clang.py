@@ -10,8 +10,8 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from bpfpatch.btf import Btf, BtfBuilder, BtfExt, source_line
-from support.bpfobjects import fixture_objects
-from support.tools import need
+from support.inputs.bpfobjects import fixture_objects
+from support.machine.tools import need
 
 SOURCE = r"""
 typedef unsigned int u32;

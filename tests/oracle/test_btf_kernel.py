@@ -41,8 +41,8 @@ from bpfpatch.btf import (
     VarLinkage,
     Volatile,
 )
-from support.bpfobjects import fixture_objects
-from support.tools import need_bpf
+from support.inputs.bpfobjects import fixture_objects
+from support.machine.tools import need_bpf
 
 pytestmark = pytest.mark.kernel
 

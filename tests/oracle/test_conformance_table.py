@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from bpfpatch.runs import MODES, available
-from support import conformance
-from support.conformance import FORMS, Cell, Form
-from support.ubpfasm import Case, assemble, read_case
+from support.inputs import conformance
+from support.inputs.conformance import FORMS, Cell, Form
+from support.inputs.ubpfasm import Case, assemble, read_case
 
 VECTORS = conformance.cases()
 SCRIPT = Path(__file__).parents[1] / "conformance"

@@ -9,8 +9,8 @@ import pytest
 from bpfpatch import isa
 from bpfpatch.elf import ElfObject, MapDef, u64_array
 from bpfpatch.patch import Body, PatchList
-from support.bpfobjects import fixture_objects, xdp_tools_objects
-from support.tools import BpftoolError, loaded, maps_of, need_bpf
+from support.inputs.bpfobjects import fixture_objects, xdp_tools_objects
+from support.machine.tools import BpftoolError, loaded, maps_of, need_bpf
 
 pytestmark = pytest.mark.kernel
 PERCPU_ARRAY = 6

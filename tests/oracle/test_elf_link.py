@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bpfpatch.elf import ElfObject, TargetKind
-from support.bpfobjects import debian_objects, fixture_objects
-from support.tools import need_bpf
+from support.inputs.bpfobjects import debian_objects, fixture_objects
+from support.machine.tools import need_bpf
 
 LARGEST = 30_000
 OTHERS = 16

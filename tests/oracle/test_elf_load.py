@@ -9,8 +9,8 @@ import pytest
 from bpfpatch import isa
 from bpfpatch.elf import ElfObject
 from bpfpatch.patch import Body, PatchList
-from support.bpfobjects import debian_objects, fixture_objects, fixture_path
-from support.tools import BPFFS, need_bpf
+from support.inputs.bpfobjects import debian_objects, fixture_objects, fixture_path
+from support.machine.tools import BPFFS, need_bpf
 
 pytestmark = pytest.mark.kernel
 

@@ -13,8 +13,8 @@ from elftools.elf.elffile import ELFFile
 from bpfpatch import isa
 from bpfpatch.elf import ElfObject
 from bpfpatch.patch import Body, PatchList
-from support.bpfobjects import debian_objects, fixture_objects
-from support.tools import need
+from support.inputs.bpfobjects import debian_objects, fixture_objects
+from support.machine.tools import need
 
 LD_IMM64 = 0x18
 DEBUG = (".debug_", ".rel.debug_", ".eh_frame", ".rel.eh_frame")

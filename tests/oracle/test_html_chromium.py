@@ -11,9 +11,9 @@ import pytest
 
 from bpfpatch.coverage.html import to_html
 from bpfpatch.coverage.sources import Sources
-from support.browser import HEIGHT, WIDTH, Scheme, ask, screenshot, show
-from support.countedcode import counted
-from support.png import read_png
+from support.machine.browser import HEIGHT, WIDTH, Scheme, ask, screenshot, show
+from support.machine.png import read_png
+from support.models.countedcode import counted
 
 SCHEMES: tuple[Scheme, ...] = ("light", "dark")
 

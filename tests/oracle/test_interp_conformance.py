@@ -10,8 +10,8 @@ from bpfpatch.errors import BpfPatchError
 from bpfpatch.interp import Machine
 from bpfpatch.passes import Pipeline
 from bpfpatch.program import Program
-from support.conformance import absent, folder
-from support.ubpfasm import Case, read_case
+from support.inputs.conformance import absent, folder
+from support.inputs.ubpfasm import Case, read_case
 
 PATHS = sorted(folder().glob("*.data"))
 PIPELINES = ("", "sprinkle", "sprinkle{every=1,seed=5}", "dce,nops")

@@ -9,7 +9,7 @@ from bpfpatch.asm import assemble
 from bpfpatch.btf import Kind
 from bpfpatch.interp import Machine, Skb
 from bpfpatch.interp.helpers import kfuncs
-from support.tools import need_bpf
+from support.machine.tools import need_bpf
 
 pytestmark = pytest.mark.kernel
 

@@ -6,9 +6,9 @@ import pytest
 
 from bpfpatch.asm import assemble
 from bpfpatch.interp import Machine, Skb
-from support.rawload import RejectedError, kernel_result
-from support.tools import bpf_allowed
-from support.verifiable import verifiable_code
+from support.generators.verifiable import verifiable_code
+from support.machine.rawload import RejectedError, kernel_result
+from support.machine.tools import bpf_allowed
 
 PACKET = bytes(range(40, 100))
 PER_TEST = 100

@@ -8,9 +8,9 @@ import pytest
 
 from bpfpatch.elf import ElfObject
 from bpfpatch.interp import Machine, Skb, Xdp
-from support.bpfobjects import FIXTURES, XDP_TOOLS
-from support.packets import SAMPLES, SKB_SAMPLES
-from support.tools import BpftoolError, bpf_run, loaded, need_bpf
+from support.inputs.bpfobjects import FIXTURES, XDP_TOOLS
+from support.inputs.packets import SAMPLES, SKB_SAMPLES
+from support.machine.tools import BpftoolError, bpf_run, loaded, need_bpf
 
 pytestmark = pytest.mark.kernel
 

@@ -11,8 +11,8 @@ import pytest
 from bpfpatch.coverage import Coverage
 from bpfpatch.coverage.lcov import to_lcov
 from bpfpatch.coverage.sources import Sources, write_known_lines
-from support.countedcode import counted
-from support.tools import need
+from support.machine.tools import need
+from support.models.countedcode import counted
 
 RATES = ("lines", "functions", "branches")
 EXPECTED = {"lines": (6, 8), "functions": (1, 2), "branches": (3, 4)}

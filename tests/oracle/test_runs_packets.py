@@ -15,7 +15,7 @@ import pytest
 from bpfpatch.elf import ElfObject, LinkedProgram
 from bpfpatch.passes import Pipeline, Target, base
 from bpfpatch.runs import MODES, Frame, Input, Outcome, Runner, available, open_runner, read_pcap
-from support import capture
+from support.inputs import capture
 
 FOLDER = Path("/usr/lib/x86_64-linux-gnu/bpf")
 PATHS = sorted(FOLDER.glob("*.o"))
@@ -66,7 +66,7 @@ def pipelines() -> list[str]:
 
 
 def test_the_capture_is_what_its_script_writes() -> None:
-    """The file in the fixtures is what tests/support/capture.py makes."""
+    """The file in the fixtures is what tests/support/inputs/capture.py makes."""
     assert capture.PATH.read_bytes() == capture.capture()
 
 

@@ -18,10 +18,10 @@ from bpfpatch.facts import ProgFlag
 from bpfpatch.kernel import VerifierError
 from bpfpatch.linux.parity.compare import Parity
 from bpfpatch.linux.parity.sweep import SOURCES, Row, Status, Tally, compare_object
-from support.acceptable import acceptable_case
-from support.bpfobjects import fixture_objects, libbpf_tools_objects, xdp_tools_objects
-from support.parity import compare_case, why
-from support.paritycase import ParityCase, read_cases
+from support.cases.parity import compare_case, why
+from support.cases.paritycase import ParityCase, read_cases
+from support.generators.acceptable import acceptable_case
+from support.inputs.bpfobjects import fixture_objects, libbpf_tools_objects, xdp_tools_objects
 
 CASES = Path(__file__).parent / "cases"
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from bpfpatch.errors import BpfPatchError
-from support.parity import compare_case
-from support.paritycase import ParityCase, read_cases
-from support.tools import need_bpf
+from support.cases.parity import compare_case
+from support.cases.paritycase import ParityCase, read_cases
+from support.machine.tools import need_bpf
 
 pytestmark = pytest.mark.kernel
 

@@ -15,10 +15,10 @@ from bpfpatch.kernel import Submitted, VerifierError
 from bpfpatch.linux.parity.sweep import with_columns
 from bpfpatch.passes import Pipeline, Target
 from bpfpatch.program import Program
-from support.acceptable import acceptable_case
-from support.bpfobjects import fixture_objects
-from support.paritycase import load_case
-from support.tools import need_bpf
+from support.cases.paritycase import load_case
+from support.generators.acceptable import acceptable_case
+from support.inputs.bpfobjects import fixture_objects
+from support.machine.tools import need_bpf
 
 pytestmark = pytest.mark.kernel
 

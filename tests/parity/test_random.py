@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from support.acceptable import acceptable_case
-from support.parity import run_seeds
-from support.paritycase import ParityCase
-from support.tools import need_bpf
+from support.cases.parity import run_seeds
+from support.cases.paritycase import ParityCase
+from support.generators.acceptable import acceptable_case
+from support.machine.tools import need_bpf
 
 pytestmark = pytest.mark.kernel
 

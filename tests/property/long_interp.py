@@ -18,7 +18,7 @@ CHUNK = 250
 
 def run_chunk(seeds: range) -> tuple[int, int, str]:
     """Run some cases; how many there were, how many the kernel took, and what differed."""
-    from support.agreement import Agreement
+    from support.models.agreement import Agreement
 
     with Agreement() as agreement:
         for seed in seeds:

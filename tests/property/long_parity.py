@@ -20,8 +20,8 @@ SHOWN = 20
 
 def run_chunk(seeds: range) -> tuple[int, int, int, list[int]]:
     """Run some programs; how many were equal, or but for paths, or refused; which seeds differ."""
-    from support.acceptable import acceptable_case
-    from support.parity import run_seeds
+    from support.cases.parity import run_seeds
+    from support.generators.acceptable import acceptable_case
 
     found = run_seeds(seeds, acceptable_case)
     return found.n_equal, found.n_by_paths, found.n_refused, found.seeds
@@ -29,10 +29,10 @@ def run_chunk(seeds: range) -> tuple[int, int, int, list[int]]:
 
 def small(seed: int) -> str:
     """The program of a seed that differs, as small as it gets, and how."""
-    from support.acceptable import acceptable_case
-    from support.parity import Outcome, compare_case, why
-    from support.paritycase import ParityCase
-    from support.shrink import shrink
+    from support.cases.parity import Outcome, compare_case, why
+    from support.cases.paritycase import ParityCase
+    from support.generators.acceptable import acceptable_case
+    from support.generators.shrink import shrink
 
     def kinds(outcome: Outcome) -> list[Any]:
         found = outcome.by_source.values()

@@ -12,7 +12,7 @@ from bpfpatch import isa
 from bpfpatch.asm import assemble, format_insns, format_program, parse
 from bpfpatch.errors import AsmError
 from bpfpatch.program import Program
-from support.asmtools import random_insn
+from support.machine.asmtools import random_insn
 
 seeds = st.integers(0, 1 << 32)
 

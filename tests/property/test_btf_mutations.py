@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bpfpatch.btf import Btf, BtfExt, Fwd, Kind, source_line
 from bpfpatch.errors import FormatError, OptionError, UnsupportedError
-from support.bpfobjects import fixture_objects
+from support.inputs.bpfobjects import fixture_objects
 
 #: Of all fixtures, these many of the smallest and of the richest sections.
 SMALLEST = 6

@@ -12,7 +12,8 @@ from bpfpatch.elf import ElfObject
 from bpfpatch.interp import Machine, Skb
 from bpfpatch.isa import ByteOrder
 from bpfpatch.passes import Pipeline
-from support.covering import (
+from support.generators.verifiable import verifiable_code
+from support.models.covering import (
     Trace,
     defined_code,
     disagreements,
@@ -20,7 +21,6 @@ from support.covering import (
     object_of,
     unknown_edges,
 )
-from support.verifiable import verifiable_code
 
 N_PROGRAMS = 30
 PACKETS = [bytes(range(64)), bytes(64)]

@@ -8,7 +8,7 @@ import pytest
 from bpfpatch import isa
 from bpfpatch.elf import ElfObject
 from bpfpatch.patch import Body, PatchList
-from support.bpfobjects import fixture_objects
+from support.inputs.bpfobjects import fixture_objects
 
 NAMES = [name for name, _ in fixture_objects() if "strip-all" not in name]
 #: Tables that are written and read back row by row, with fields that an edit may renumber.

@@ -13,7 +13,7 @@ from bpfpatch import isa
 from bpfpatch.elf import ElfObject
 from bpfpatch.errors import BpfPatchError, FormatError, ValidationError
 from bpfpatch.patch import Body, PatchList
-from support.bpfobjects import fixture_objects
+from support.inputs.bpfobjects import fixture_objects
 
 SEEDS = 8
 ROUNDS = 500

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from support.fuzzing import run_case, seeds
+from support.generators.fuzzing import run_case, seeds
 
 
 def test_mutated_input_is_read_or_refused():

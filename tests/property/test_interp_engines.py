@@ -10,8 +10,8 @@ from bpfpatch.asm import assemble
 from bpfpatch.errors import BpfPatchError
 from bpfpatch.interp import BudgetError, InterpError, Machine, TrapError
 from bpfpatch.program import Program
-from support.insnsoup import insn_soup
-from support.randomcode import random_code
+from support.generators.insnsoup import insn_soup
+from support.generators.randomcode import random_code
 
 MEM = bytes(range(200, 232))
 BUDGET = 3000

@@ -10,7 +10,7 @@ import pytest
 
 from bpfpatch import kernel
 from bpfpatch.asm import assemble
-from support.agreement import Agreement, inputs
+from support.models.agreement import Agreement, inputs
 
 N_PROGRAMS = 1000
 PER_TEST = 250

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bpfpatch.isa.semantics import compute, holds
-from support import miniinterp
+from support.models import miniinterp
 
 EDGES = [0, 1, 2, 7, 31, 32, 63, 64, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000]
 EDGES += [

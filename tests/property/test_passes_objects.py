@@ -8,7 +8,7 @@ from bpfpatch.elf import ElfObject
 from bpfpatch.errors import UnsupportedError
 from bpfpatch.passes import Pipeline
 from bpfpatch.program import validate, violations
-from support.bpfobjects import debian_objects, fixture_objects
+from support.inputs.bpfobjects import debian_objects, fixture_objects
 
 OBJECTS = dict([*fixture_objects(), *debian_objects()])
 HAVE_NOPS = ("asm_may_goto", "asm_no_symbols", "asm_two_labels")

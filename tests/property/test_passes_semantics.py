@@ -12,9 +12,9 @@ from bpfpatch.passes import Pipeline
 from bpfpatch.passes.nops import nop_slots
 from bpfpatch.patch import PatchList
 from bpfpatch.program import Program
-from support.miniinterp import result
-from support.programs import random_program
-from support.randomcode import random_code
+from support.generators.programs import random_program
+from support.generators.randomcode import random_code
+from support.models.miniinterp import result
 
 N_PROGRAMS = 250
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from bpfpatch.errors import BpfPatchError
 from bpfpatch.patch import PatchList
 from bpfpatch.program import DELETED, INSERTED, REPLACED, Anchor, AnchoredTable, Program, Remap
-from support.programs import decorated, random_program
-from support.randomprog import FREE_BODIES, Pair, random_edit
+from support.generators.programs import decorated, random_program
+from support.generators.randomprog import FREE_BODIES, Pair, random_edit
 
 FIELDS = ("own", "land", "entry", "bound", "orig", "site", "origin", "passes", "modified")
 

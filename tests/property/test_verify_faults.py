@@ -8,8 +8,8 @@ from bpfpatch.elf import ElfObject
 from bpfpatch.errors import UnsupportedError
 from bpfpatch.passes import Pipeline
 from bpfpatch.verify import verify
-from support.bpfobjects import XDP_TOOLS, fixture_objects
-from support.faults import FAULTS, PARSER, XDP_FILTER, Fault, flat_of, rewriting
+from support.inputs.bpfobjects import XDP_TOOLS, fixture_objects
+from support.models.faults import FAULTS, PARSER, XDP_FILTER, Fault, flat_of, rewriting
 
 SECONDS = 20.0
 RUNS = 20_000

@@ -17,8 +17,8 @@ import pytest
 
 from bpfpatch import asm, kernel
 from bpfpatch.bpf.harden import SETTING
-from support.kernelgroup import GROUP, KernelGuard, _is_loader, in_group
-from support.tools import bpf_call
+from support.machine.tools import bpf_call
+from support.session.kernelgroup import GROUP, KernelGuard, _is_loader, in_group
 
 # So that the guard of this process does not listen, but the one under test.
 pytestmark = pytest.mark.kernel
@@ -96,7 +96,7 @@ def test_which_programs_might_load(command: str, is_loader: bool) -> None:
 def test_marked_files_are_one_unit_of_work_that_goes_out_first() -> None:
     """All files with the mark go to one process, at once; each other file goes to any."""
     pytest.importorskip("xdist")
-    from support.sidebyside import KernelInOneProcess
+    from support.session.sidebyside import KernelInOneProcess
 
     scheduler: Any = object.__new__(KernelInOneProcess)
     scheduler.config = SimpleNamespace(rootpath=ROOT)

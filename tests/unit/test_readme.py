@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import bpfpatch as bp
-from support.bpfobjects import fixture_path
+from support.inputs.bpfobjects import fixture_path
 
 ROOT = Path(__file__).parents[2]
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from bpfpatch.cli.app import cli
 from bpfpatch.passes import base
-from support.bpfobjects import fixture_path
+from support.inputs.bpfobjects import fixture_path
 
 Run = Callable[..., Result]
 

@@ -9,7 +9,7 @@ import pytest
 
 from bpfpatch import runs
 from bpfpatch.asm import assemble
-from support.bpfobjects import fixture_path
+from support.inputs.bpfobjects import fixture_path
 
 Run = Callable[..., Any]
 

@@ -10,7 +10,7 @@ import pytest
 
 from bpfpatch.coverage import cover_map
 from bpfpatch.elf import ElfObject
-from support.bpfobjects import FIXTURES, fixture_path
+from support.inputs.bpfobjects import FIXTURES, fixture_path
 
 PCAP = FIXTURES / "packets.pcap"
 

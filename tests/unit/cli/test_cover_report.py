@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from support import packets
-from support.bpfobjects import fixture_path
+from support.inputs import packets
+from support.inputs.bpfobjects import fixture_path
 
 SOURCES = fixture_path("x").parents[1]
 BALANCER = fixture_path("xdp_balancer.clang-19.v3.el.g.o")

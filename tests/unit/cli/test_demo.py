@@ -11,8 +11,8 @@ from bpfpatch.cli import bpftool
 from bpfpatch.cli.demo_packets import packets
 from bpfpatch.elf import ElfObject
 from bpfpatch.program import violations
-from support.packets import csum
-from support.tools import need_bpf
+from support.inputs.packets import csum
+from support.machine.tools import need_bpf
 
 
 def test_demo_without_a_loader(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from bpfpatch.asm import assemble
 from bpfpatch.elf import ElfObject
-from support.tools import need
+from support.machine.tools import need
 
 
 def test_dump_is_assembly(run: Any, demo: Path) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from bpfpatch import runs
-from support import capture, packets
-from support.bpfobjects import fixture_path
+from support.inputs import capture, packets
+from support.inputs.bpfobjects import fixture_path
 
 BALANCER = fixture_path("xdp_balancer.clang-19.v3.el.g.o")
 TWO = fixture_path("callbacks.clang-19.v3.el.g.o")

@@ -10,7 +10,7 @@ import pytest
 
 from bpfpatch.cli.embedded import find_embedded
 from bpfpatch.errors import FormatError
-from support.bpfobjects import embedded_objects, fixture_path
+from support.inputs.bpfobjects import embedded_objects, fixture_path
 
 DEMO = "xdp_balancer.clang-19.v3.el.g.o"
 BIG = "xdp_parse.clang-14.v1.eb.o"

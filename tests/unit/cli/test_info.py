@@ -10,7 +10,7 @@ from elftools.elf.elffile import ELFFile
 
 from bpfpatch.elf import ElfObject
 from bpfpatch.patch import Body, PatchList
-from support.bpfobjects import fixture_path
+from support.inputs.bpfobjects import fixture_path
 
 
 def test_sections_agree_with_pyelftools(run_json: Any, demo: Path) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from support import packets
-from support.bpfobjects import fixture_path
+from support.inputs import packets
+from support.inputs.bpfobjects import fixture_path
 
 FRAME = packets.tcp4("10.0.0.1", "10.0.0.2", 80).hex()
 BALANCER = fixture_path("xdp_balancer.clang-19.v3.el.g.o")

@@ -12,8 +12,8 @@ import pytest
 from bpfpatch import kernel
 from bpfpatch.elf import ElfObject
 from bpfpatch.passes.trace import MAP_NAME, trace_map
-from support import tools
-from support.bpfobjects import fixture_path
+from support.inputs.bpfobjects import fixture_path
+from support.machine import tools
 
 LOOP = fixture_path("asm_back_edge.clang-19.v4.el.o")
 BALANCER = fixture_path("xdp_balancer.clang-19.v3.el.g.o")

@@ -10,7 +10,7 @@ import pytest
 from bpfpatch.elf import ElfObject
 from bpfpatch.patch import Body, PatchList
 from bpfpatch.runs import write_pcap
-from support.packets import SAMPLES
+from support.inputs.packets import SAMPLES
 
 FAST = ("--runs", "80")
 

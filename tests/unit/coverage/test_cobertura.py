@@ -10,7 +10,7 @@ from bpfpatch.coverage import Branch
 from bpfpatch.coverage.cobertura import to_cobertura
 from bpfpatch.coverage.sources import Sources
 from bpfpatch.errors import OptionError
-from support.countedcode import counted, without_lines
+from support.models.countedcode import counted, without_lines
 
 CHILDREN = {
     "coverage": ["sources", "packages"],

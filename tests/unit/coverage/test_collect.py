@@ -13,7 +13,7 @@ from bpfpatch.errors import FormatError, OptionError
 from bpfpatch.isa import ByteOrder
 from bpfpatch.passes import Pipeline
 from bpfpatch.passes.cover import CoverMap
-from support.covering import object_of
+from support.models.covering import object_of
 
 TEXT = ".subprog f0\nr0 = 0\nif r1 == 1 goto L\nr0 = 1\nL:\nr0 += 1\nexit"
 OTHER = TEXT.replace("r1 == 1", "r1 == 2")

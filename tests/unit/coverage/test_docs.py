@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from support.bpfobjects import FIXTURES, XDP_TOOLS
-from support.tools import need_bpf
+from support.inputs.bpfobjects import FIXTURES, XDP_TOOLS
+from support.machine.tools import need_bpf
 
 pytestmark = pytest.mark.kernel
 

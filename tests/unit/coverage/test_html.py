@@ -13,7 +13,7 @@ import pytest
 from bpfpatch.coverage import Branch, Coverage
 from bpfpatch.coverage.html import to_html
 from bpfpatch.coverage.sources import Sources
-from support.countedcode import counted, many_lines, without_lines
+from support.models.countedcode import counted, many_lines, without_lines
 
 VOID = {"meta", "col", "br", "link", "img"}
 

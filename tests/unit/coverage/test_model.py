@@ -9,8 +9,8 @@ from bpfpatch.elf import ElfObject
 from bpfpatch.errors import FormatError, OptionError
 from bpfpatch.passes import Pipeline
 from bpfpatch.passes.cover import SECTION, CoverMap, LineRow
-from support.bpfobjects import fixture_path
-from support.covering import object_of
+from support.inputs.bpfobjects import fixture_path
+from support.models.covering import object_of
 
 TEXT = """
 .subprog f0

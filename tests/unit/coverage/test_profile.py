@@ -14,8 +14,8 @@ from bpfpatch.elf import ElfObject
 from bpfpatch.errors import OptionError
 from bpfpatch.interp import Machine, Xdp
 from bpfpatch.runs import Input
-from support import packets
-from support.bpfobjects import fixture_path
+from support.inputs import packets
+from support.inputs.bpfobjects import fixture_path
 
 FRAMES = (packets.tcp4("10.0.0.1", "10.0.0.2", 80), packets.udp4("10.0.0.1", "10.0.0.2", 53))
 PROGRAMS = [

@@ -9,8 +9,8 @@ from bpfpatch.elf import ElfObject
 from bpfpatch.errors import LinkError
 from bpfpatch.passes import Cover
 from bpfpatch.runs import Input
-from support.bpfobjects import fixture_path
-from support.covering import object_of
+from support.inputs.bpfobjects import fixture_path
+from support.models.covering import object_of
 
 TEXT = ".subprog f0\nr6 = r1\nr0 = *(u8 *)skb[0]\nif r0 == 1 goto L\nr0 = 2\nexit\nL:\nr0 = 3\nexit"
 

@@ -9,7 +9,7 @@ import pytest
 
 from bpfpatch.coverage import Coverage
 from bpfpatch.coverage.sources import Sources, write_known_lines
-from support.countedcode import TEXT, A, B, counted
+from support.models.countedcode import TEXT, A, B, counted
 
 WHOLE = "\n".join(TEXT.get(line, f"// {line}").strip() for line in range(1, 15)) + "\n"
 

@@ -8,7 +8,7 @@ from bpfpatch.coverage import Branch
 from bpfpatch.coverage.sources import Sources
 from bpfpatch.coverage.terminal import file_table, function_table, source_listing
 from bpfpatch.coverage.words import percent, shown_path, visible
-from support.countedcode import counted, without_lines
+from support.models.countedcode import counted, without_lines
 
 
 def test_file_table() -> None:

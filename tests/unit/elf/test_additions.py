@@ -12,7 +12,7 @@ from bpfpatch.btf import Array, DataSec, Kind, Var
 from bpfpatch.elf import ElfObject, MapDef, TargetKind, u64_array
 from bpfpatch.errors import OptionError, UnsupportedError
 from bpfpatch.patch import Body, PatchList
-from support.bpfobjects import debian_objects, fixture_objects, fixture_path
+from support.inputs.bpfobjects import debian_objects, fixture_objects, fixture_path
 
 ARRAY = 2
 STRIPPED = "xdp_parse.clang-19.v3.el.g.strip-all.o"

@@ -8,7 +8,7 @@ from bpfpatch.elf import ElfObject
 from bpfpatch.errors import FormatError
 from bpfpatch.patch import Body, PatchList
 from bpfpatch.program import validate
-from support.bpfobjects import fixture_objects
+from support.inputs.bpfobjects import fixture_objects
 
 MOV, CALL, LD, EXIT = 0xB7, 0x85, 0x18, (0x95,)
 FUNC, SECTION, OBJECT, GLOBAL = 2, 3, 1, 1

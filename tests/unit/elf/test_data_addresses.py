@@ -10,7 +10,7 @@ import pytest
 
 from bpfpatch.elf import ElfObject
 from bpfpatch.patch import Body, PatchList
-from support.tools import need
+from support.machine.tools import need
 
 SOURCE = """
 	.text

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from bpfpatch.elf import ElfObject
-from support.bpfobjects import fixture_path
+from support.inputs.bpfobjects import fixture_path
 
 OBJECT = fixture_path("xdp_count.clang-19.v3.el.g.o")
 

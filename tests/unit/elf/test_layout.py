@@ -8,7 +8,7 @@ from bpfpatch.elf import ElfObject
 from bpfpatch.elf.layout import relayout
 from bpfpatch.elf.raw import parse_raw
 from bpfpatch.errors import UnsupportedError
-from support.bpfobjects import fixture_objects
+from support.inputs.bpfobjects import fixture_objects
 
 
 def spread(build):

@@ -8,7 +8,7 @@ from bpfpatch.elf import ElfObject, LinkTarget, TargetKind
 from bpfpatch.errors import LinkError
 from bpfpatch.patch import Body, PatchList
 from bpfpatch.program import INSERTED, validate
-from support.bpfobjects import fixture_objects
+from support.inputs.bpfobjects import fixture_objects
 
 MOV, CALL, LD, EXIT = 0xB7, 0x85, 0x18, (0x95,)
 FUNC, SECTION, OBJECT, GLOBAL = 2, 3, 1, 1

@@ -8,7 +8,7 @@ from bpfpatch.elf import ElfObject
 from bpfpatch.elf.mapdefs import MapDefinition, map_definitions
 from bpfpatch.errors import UnsupportedError
 from bpfpatch.facts.kinds import MapType
-from support.bpfobjects import fixture_path
+from support.inputs.bpfobjects import fixture_path
 
 
 def definitions(name: str) -> dict[str, MapDefinition]:

@@ -3,7 +3,7 @@
 import pytest
 
 from bpfpatch.elf import ElfObject, program_type
-from support.bpfobjects import fixture_objects
+from support.inputs.bpfobjects import fixture_objects
 
 
 def fixture(name):

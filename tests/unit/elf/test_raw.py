@@ -8,7 +8,7 @@ import pytest
 from bpfpatch.elf import ElfObject
 from bpfpatch.elf.strings import StringTable
 from bpfpatch.errors import FormatError
-from support.bpfobjects import fixture_objects
+from support.inputs.bpfobjects import fixture_objects
 
 EXIT = (0x95,)
 

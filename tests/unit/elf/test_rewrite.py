@@ -17,7 +17,7 @@ from bpfpatch.errors import (
 )
 from bpfpatch.patch import Body, PatchList
 from bpfpatch.program import Remap
-from support.bpfobjects import fixture_objects
+from support.inputs.bpfobjects import fixture_objects
 
 MOV, CALL, LD, EXIT = 0xB7, 0x85, 0x18, (0x95,)
 NOTYPE, OBJECT, FUNC, SECTION, GLOBAL = 0, 1, 2, 3, 1

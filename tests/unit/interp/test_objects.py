@@ -9,8 +9,8 @@ from bpfpatch.errors import LinkError, UnsupportedError
 from bpfpatch.interp import Machine, Xdp
 from bpfpatch.passes import Sprinkle
 from bpfpatch.patch import PatchList
-from support.bpfobjects import fixture_path
-from support.packets import SAMPLES
+from support.inputs.bpfobjects import fixture_path
+from support.inputs.packets import SAMPLES
 
 BALANCER = "xdp_balancer.clang-19.v3.el.g.o"
 

@@ -10,7 +10,7 @@ import pytest
 
 from bpfpatch.errors import OptionError
 from bpfpatch.isa import HELPERS, helper_id
-from support.tools import need
+from support.machine.tools import need
 
 KERNEL_BTF = Path("/sys/kernel/btf/vmlinux")
 

@@ -10,8 +10,8 @@ from bpfpatch.elf import ElfObject
 from bpfpatch.errors import BpfPatchError
 from bpfpatch.kernel import map_specs, prepare_btf
 from bpfpatch.loader.structops import struct_ops_places
-from support.bpfobjects import fixture_path
-from support.fuzzing import mutate
+from support.generators.fuzzing import mutate
+from support.inputs.bpfobjects import fixture_path
 
 CASES = 150
 OBJECTS = ["map_in_map", "kconfig", "ksyms", "globals", "struct_ops", "legacy_maps"]

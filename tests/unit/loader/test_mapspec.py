@@ -8,7 +8,7 @@ from bpfpatch.elf import ElfObject
 from bpfpatch.errors import UnsupportedError
 from bpfpatch.kernel import MapFlag, MapType, map_specs
 from bpfpatch.loader.mapspec import kernel_name
-from support.bpfobjects import fixture_path
+from support.inputs.bpfobjects import fixture_path
 
 
 def specs(fixture, **options):

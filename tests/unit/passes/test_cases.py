@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from support.passcase import assert_rewrite
+from support.cases.passcase import assert_rewrite
 
 CASES = Path(__file__).resolve().parents[2] / "cases" / "passes"
 

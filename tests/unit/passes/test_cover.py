@@ -18,8 +18,8 @@ from bpfpatch.interp import Machine, Skb
 from bpfpatch.passes import Cover, Pipeline
 from bpfpatch.passes.cover import SECTION, CoverMap, Way
 from bpfpatch.program import Program
-from support.bpfobjects import fixture_path
-from support.covering import Trace, disagreements, object_of
+from support.inputs.bpfobjects import fixture_path
+from support.models.covering import Trace, disagreements, object_of
 
 LOOP_HEAD = (
     ".subprog f0\nr1 = 1\ncall g\nexit\n.subprog g\nL:\nr1 += 1\nif r1 s< 5 goto L\nr0 = r1\nexit"

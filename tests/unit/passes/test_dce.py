@@ -23,7 +23,7 @@ from bpfpatch.program import (
     Program,
     Subprogs,
 )
-from support.passcase import assert_rewrite, assert_unchanged, run
+from support.cases.passcase import assert_rewrite, assert_unchanged, run
 
 DECIDABLE = "r1 = 0; if r1 == 0 goto out; r0 = 1; out: exit"
 DECIDED = "r1 = 0; goto out; out: exit"

@@ -11,7 +11,7 @@ from bpfpatch.errors import LostTargetError, OptionError
 from bpfpatch.passes import Dce
 from bpfpatch.patch import Body, PatchList
 from bpfpatch.program import Anchor, AnchoredTable, Program
-from support.passcase import assert_rewrite, run
+from support.cases.passcase import assert_rewrite, run
 
 
 def with_seen(text: str, *unseen: int) -> Program:

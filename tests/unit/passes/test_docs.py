@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bpfpatch.passes.builtin import CLASSES
-from support.plugins import EXAMPLES
+from support.session.plugins import EXAMPLES
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGES = sorted((ROOT / "docs" / "passes").glob("*.md"))

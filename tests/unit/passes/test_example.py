@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from support.passcase import assert_rewrite, assert_unchanged, run
-from support.plugins import EXAMPLES, load_plugin
+from support.cases.passcase import assert_rewrite, assert_unchanged, run
+from support.session.plugins import EXAMPLES, load_plugin
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from bpfpatch.passes import Nops
 from bpfpatch.passes.nops import nop_slots
 from bpfpatch.patch import Body, PatchList
 from bpfpatch.program import FUNC_INFO, JUMP_TABLE, Anchor, AnchoredTable, Program, Subprogs
-from support.passcase import assert_rewrite, assert_unchanged, run
+from support.cases.passcase import assert_rewrite, assert_unchanged, run
 
 
 @pytest.mark.parametrize("nop", ["goto +0", "gotol +0", "may_goto +0"])

@@ -9,7 +9,7 @@ import pytest
 from bpfpatch.asm import assemble
 from bpfpatch.passes.nops import nop_slots
 from bpfpatch.patch import CodeView
-from support.passcase import assert_rewrite, run
+from support.cases.passcase import assert_rewrite, run
 
 ONCE = "nops{once=true}"
 

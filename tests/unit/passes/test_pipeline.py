@@ -24,7 +24,7 @@ from bpfpatch.program import (
     Program,
     Subprogs,
 )
-from support.bpfobjects import fixture_path
+from support.inputs.bpfobjects import fixture_path
 
 
 @dataclass(frozen=True)

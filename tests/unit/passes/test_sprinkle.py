@@ -9,7 +9,7 @@ from bpfpatch import isa
 from bpfpatch.asm import assemble
 from bpfpatch.errors import OptionError
 from bpfpatch.passes import Pipeline, Sprinkle
-from support.passcase import assert_unchanged, run
+from support.cases.passcase import assert_unchanged, run
 
 LONG = assemble("r1 = 1;" * 1000 + "r0 = 0; exit")
 

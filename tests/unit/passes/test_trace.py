@@ -23,7 +23,7 @@ from bpfpatch.passes.trace.plan import Plan, Planner
 from bpfpatch.passes.trace.state import State
 from bpfpatch.patch import PatchList
 from bpfpatch.program import Program
-from support.bpfobjects import fixture_path
+from support.inputs.bpfobjects import fixture_path
 
 LOOP = "asm_back_edge.clang-19.v4.el.o"
 BALANCER = "xdp_balancer.clang-19.v3.el.g.o"

@@ -8,7 +8,7 @@ from bpfpatch.asm import assemble
 from bpfpatch.elf import ElfObject
 from bpfpatch.errors import OptionError
 from bpfpatch.passes.trace import Spot, find_spots
-from support.bpfobjects import fixture_path
+from support.inputs.bpfobjects import fixture_path
 
 CODE = assemble("main: r1 = 1 ll; call inner; exit; inner: r0 = 1; exit")
 

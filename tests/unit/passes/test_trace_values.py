@@ -14,8 +14,8 @@ from bpfpatch.interp import Machine, Skb, Xdp
 from bpfpatch.interp.machine import Outcome
 from bpfpatch.passes import Pipeline
 from bpfpatch.passes.trace import TracePlace, trace_map
-from support import packets
-from support.bpfobjects import fixture_objects
+from support.inputs import packets
+from support.inputs.bpfobjects import fixture_objects
 
 N_PLACES = 4
 FRAMES = (packets.tcp4("10.0.0.1", "10.0.0.2", 80), packets.udp4("10.0.0.1", "10.0.0.2", 53))

@@ -6,7 +6,7 @@ import pytest
 
 from bpfpatch.errors import OptionError
 from bpfpatch.patch import PatchList
-from support.rewrite import program
+from support.cases.rewrite import program
 
 
 @pytest.mark.parametrize("bodies", [None, 5, "r0 = 1", [None, None]])

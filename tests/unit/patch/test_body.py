@@ -11,7 +11,7 @@ from bpfpatch import isa
 from bpfpatch.errors import AsmError, EditError, OptionError
 from bpfpatch.isa import call_subprog, concat, exit_, ja, jump, ld_func, ld_imm64, mov
 from bpfpatch.patch import Body, PatchList, To
-from support.rewrite import assert_rewrite, program
+from support.cases.rewrite import assert_rewrite, program
 
 HOLE = np.zeros(1, isa.INSN)
 

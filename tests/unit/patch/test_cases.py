@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from bpfpatch.errors import BpfPatchError
-from support.casefile import Case
-from support.rewrite import assert_same_listing
+from support.cases.casefile import Case
+from support.cases.rewrite import assert_same_listing
 
 CASES = sorted((Path(__file__).parents[2] / "cases" / "patch").glob("*.txt"))
 

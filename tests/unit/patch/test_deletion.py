@@ -8,7 +8,7 @@ import pytest
 from bpfpatch.errors import LostTargetError, OptionError
 from bpfpatch.patch import Body, PatchList
 from bpfpatch.program import FUNC_INFO, LINE_INFO, LOST, Anchor, AnchoredTable, Program
-from support.rewrite import assert_rewrite, program
+from support.cases.rewrite import assert_rewrite, program
 
 LINES = """
     .globl f

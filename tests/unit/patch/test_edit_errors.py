@@ -10,7 +10,7 @@ from bpfpatch.errors import BpfPatchError, EditError, OptionError, ValidationErr
 from bpfpatch.isa import concat, exit_, ja, make, mov
 from bpfpatch.patch import Body, PatchList
 from bpfpatch.program import Anchor, AnchoredTable, Program
-from support.rewrite import program
+from support.cases.rewrite import program
 
 TEXT = """
         r1 = 0x1122334455 ll    // line 3, reloc map

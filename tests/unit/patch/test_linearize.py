@@ -20,7 +20,7 @@ from bpfpatch.program import (
     Program,
     Subprogs,
 )
-from support.rewrite import assert_rewrite, program
+from support.cases.rewrite import assert_rewrite, program
 
 NOP = Body.asm("goto +0")
 TEXT = """

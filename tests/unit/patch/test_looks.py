@@ -10,7 +10,7 @@ from bpfpatch.errors import OptionError
 from bpfpatch.isa import R1, R2, concat
 from bpfpatch.patch import Body, CodeView, Insn, PatchList
 from bpfpatch.program import INSERTED, LOST, Column, Program
-from support.rewrite import program
+from support.cases.rewrite import program
 
 TEXT = """
         r1 = 0x1122334455667788 ll

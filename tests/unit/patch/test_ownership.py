@@ -9,7 +9,7 @@ from bpfpatch import isa
 from bpfpatch.patch import Body, PatchList
 from bpfpatch.program import Column, Program, Remap
 from bpfpatch.program.types import fixed
-from support.rewrite import program
+from support.cases.rewrite import program
 
 NOP = Body.asm("goto +0")
 TEXT = "r0 = 0; if r0 == 0 goto out; r0 = 1; out: exit"

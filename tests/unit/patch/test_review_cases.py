@@ -10,7 +10,7 @@ from bpfpatch.errors import LostTargetError, ReachError
 from bpfpatch.isa import concat, exit_, ja, jump, mov
 from bpfpatch.patch import Body, PatchList
 from bpfpatch.program import DELETED, FIELD_LIMITS, LOST, REPLACED, Program
-from support.rewrite import assert_rewrite, labels, program
+from support.cases.rewrite import assert_rewrite, labels, program
 
 LOOP = """
 loop:

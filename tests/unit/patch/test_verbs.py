@@ -7,7 +7,7 @@ import pytest
 
 from bpfpatch.patch import Body, PatchList
 from bpfpatch.program import DELETED, INSERTED, REPLACED
-from support.rewrite import assert_rewrite, program
+from support.cases.rewrite import assert_rewrite, program
 
 # The site is f, slot 3: a jump comes back to it, a call enters it, control falls into slot 4.
 BEFORE = """

@@ -11,7 +11,7 @@ from bpfpatch.asm import assemble
 from bpfpatch.facts.kinds import ProgType
 from bpfpatch.runs import Input
 from bpfpatch.runs.inkernel import KernelRunner
-from support import packets
+from support.inputs import packets
 
 PACKET = packets.SAMPLES["tcp_to_balancer"]
 

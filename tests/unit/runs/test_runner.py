@@ -11,8 +11,8 @@ from bpfpatch.errors import OptionError
 from bpfpatch.interp import BudgetError, TrapError
 from bpfpatch.program import Program
 from bpfpatch.runs import Input, open_runner
-from support import packets
-from support.bpfobjects import fixture_path
+from support.inputs import packets
+from support.inputs.bpfobjects import fixture_path
 
 PACKET = packets.SAMPLES["tcp_to_balancer"]
 KEY = bytes(4)

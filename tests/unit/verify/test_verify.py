@@ -12,7 +12,7 @@ from bpfpatch.elf import ElfObject
 from bpfpatch.errors import OptionError
 from bpfpatch.passes import Pipeline
 from bpfpatch.verify import Case, Verdict, verify, verify_objects
-from support.bpfobjects import fixture_path
+from support.inputs.bpfobjects import fixture_path
 
 SAME = assemble("r0 = *(u8 *)(r1 + 0); exit")
 needs_bpf = pytest.mark.skipif(

@@ -12,8 +12,8 @@ from bpfpatch.linux.parity import compare
 from bpfpatch.linux.parity.compare import Part, first_difference
 from bpfpatch.linux.parity.sweep import with_columns
 from bpfpatch.passes import Pipeline, Target
-from support.lined import with_lines
-from support.tools import need_bpf
+from support.cases.lined import with_lines
+from support.machine.tools import need_bpf
 
 DIVISION = "r0 = 7\nr2 = *(u32 *)(r1 + 0)\nr0 /= r2\nexit"
 

@@ -6,7 +6,7 @@ import pytest
 
 from bpfpatch import isa
 from bpfpatch.linux.parity.names import IMPLEMENTATIONS, helpers_of, implementations
-from support.tools import need_bpf
+from support.machine.tools import need_bpf
 
 NEVER_CALLED = {"bpf_sk_storage_get_cg_sock", "bpf_get_socket_ptr_cookie"}
 ALWAYS_REWRITTEN = {"tail_call", "get_func_arg", "get_func_ret", "get_func_arg_cnt"}

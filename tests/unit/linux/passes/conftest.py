@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from support.plugins import own_registry
+from support.session.plugins import own_registry
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from bpfpatch.errors import OptionError
 from bpfpatch.facts import SEEN, STACK_DEPTH, ProgType, Subject, column
 from bpfpatch.passes import Fastcall, Nops, Pipeline, Target
 from bpfpatch.program import Anchor, AnchoredTable, Program
-from support.passcase import listing
+from support.cases.passcase import listing
 
 TRACING = Subject(ProgType.RAW_TRACEPOINT)
 SPILL = "r1 = 1; *(u64 *)(r10 - 8) = r1; call 8; r1 = *(u64 *)(r10 - 8); "

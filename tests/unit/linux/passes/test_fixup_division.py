@@ -10,7 +10,7 @@ import pytest
 from bpfpatch import asm, isa
 from bpfpatch.passes import FixupCalls, Pipeline, Target
 from bpfpatch.program import Program
-from support.passcase import listing
+from support.cases.passcase import listing
 
 LOADABLE, INTERNAL = Target.loadable(), Target.internal()
 OPS = ("/=", "%=", "s/=", "s%=")

@@ -10,7 +10,7 @@ from bpfpatch.errors import OptionError
 from bpfpatch.facts import CALLBACK, NONE, STACK_DEPTH, column
 from bpfpatch.passes import InlineLoop, Pipeline, Target
 from bpfpatch.program import Anchor, AnchoredTable, Program
-from support.passcase import listing
+from support.cases.passcase import listing
 
 TEXT = "main: r1 = 5; r2 = func cb ll; r3 = 0; r4 = 0; call 181; exit; cb: r0 = 0; exit"
 

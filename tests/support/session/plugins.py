@@ -10,7 +10,7 @@ import pytest
 
 from bpfpatch.passes import base
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 
 
 def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:

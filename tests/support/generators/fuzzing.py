@@ -164,7 +164,7 @@ def run_case(seeds: list[Seed], number: int) -> str | None:
 
 def seeds() -> list[Seed]:
     """The committed fixtures, their BTF, and assembly; objects over 64 KB are left out."""
-    from support.bpfobjects import fixture_objects
+    from support.inputs.bpfobjects import fixture_objects
 
     out: list[Seed] = []
     for name, data in fixture_objects():

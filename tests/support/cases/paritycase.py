@@ -40,7 +40,7 @@ from bpfpatch.asm import assemble
 from bpfpatch.btf import Kind
 from bpfpatch.facts import AttachType, ProgFlag
 from bpfpatch.program import Program
-from support.lined import with_lines
+from support.cases.lined import with_lines
 
 KEYS = {"type", "attach", "map", "flags", "each", "gpl", "harden", "aux"}
 LINE = re.compile(r"(\w+)(?: (\w+))?: *(.*)$")

@@ -6,7 +6,7 @@ import ctypes
 import os
 import struct
 
-from support import tools
+from support.machine import tools
 
 BPF_PROG_LOAD = 5
 SOCKET_FILTER = 1

@@ -1,6 +1,6 @@
 """Packets of all sorts, and the capture that ``tests/fixtures/packets.pcap`` holds.
 
-``python tests/support/capture.py`` writes the file again.
+``python tests/support/inputs/capture.py`` writes the file again.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from ipaddress import IPv6Address
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[1]))
+    sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from bpfpatch.runs import Frame, write_pcap
-from support.packets import (
+from support.inputs.packets import (
     ETH_ARP,
     ETH_IP,
     ETH_IP6,
@@ -33,7 +33,7 @@ from support.packets import (
     udp4,
 )
 
-PATH = Path(__file__).parents[1] / "fixtures" / "packets.pcap"
+PATH = Path(__file__).parents[2] / "fixtures" / "packets.pcap"
 ETH_QINQ = 0x88A8
 HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION = 0, 43, 44, 60
 A4, B4 = "192.0.2.1", "198.51.100.2"

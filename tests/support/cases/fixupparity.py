@@ -17,7 +17,7 @@ from bpfpatch.linux.passes.fixups import ADDRESS
 from bpfpatch.loader.subject import map_facts
 from bpfpatch.passes import Pass, Pipeline, Target
 from bpfpatch.program import FUNC_INFO, LINE_INFO, Anchor, AnchoredTable, Program
-from support.lined import with_lines
+from support.cases.lined import with_lines
 
 MAP_FD, MAP_VALUE = 1, 2
 TAIL_CALL = 12

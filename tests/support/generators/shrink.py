@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from bpfpatch.errors import BpfPatchError
-from support.paritycase import ParityCase
+from support.cases.paritycase import ParityCase
 
 
 def shrink(case: ParityCase, still: Callable[[ParityCase], bool]) -> ParityCase:

@@ -21,7 +21,7 @@ from bpfpatch.interp import MapSpec
 from bpfpatch.passes import Pipeline
 from bpfpatch.patch import Body, PatchList
 from bpfpatch.program import Program, Remap
-from support.bpfobjects import XDP_TOOLS, fixture_path
+from support.inputs.bpfobjects import XDP_TOOLS, fixture_path
 
 PARSER = """
     r6 = r1

@@ -8,7 +8,7 @@ import struct
 import subprocess
 from pathlib import Path
 
-FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
+FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 XDP_TOOLS = Path("/usr/lib/x86_64-linux-gnu/bpf")
 EM_BPF = 247
 EHDR_BYTES = 64

@@ -34,7 +34,7 @@ from pathlib import Path
 import numpy as np
 
 from bpfpatch.patch import Body, PatchList
-from support.rewrite import labels, listing, program
+from support.cases.rewrite import labels, listing, program
 
 EDIT = re.compile(
     r"(?:(?P<name>\w+) *= *)?(?P<verb>\w+) +(?P<sites>[^:]+)(?::(?P<body>.*))?$", re.S

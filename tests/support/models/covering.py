@@ -16,7 +16,7 @@ from bpfpatch.elf import ElfObject
 from bpfpatch.interp import Machine
 from bpfpatch.isa import ByteOrder
 from bpfpatch.passes.cover import CoverMap
-from support.randomcode import random_code
+from support.generators.randomcode import random_code
 
 _R0_TO_R9 = range(10)
 _EXEC = 6  # SHF_ALLOC | SHF_EXECINSTR

@@ -18,9 +18,9 @@ from bpfpatch.interp import MapSpec
 from bpfpatch.passes import Pipeline, Target, base
 from bpfpatch.program import Program
 from bpfpatch.runs import MODES, Input, available, open_runner
-from support.ubpfasm import Case, read_case
+from support.inputs.ubpfasm import Case, read_case
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 VARIABLE = "BPFPATCH_CONFORMANCE"
 
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from bpfpatch import isa
 from bpfpatch.bpf.proginfo import prog_info, prog_xlated
-from support import packets
-from support.tools import BPFFS, BpftoolError, Loaded, bpf_call, bpf_run, fd_of, loaded
+from support.inputs import packets
+from support.machine.tools import BPFFS, BpftoolError, Loaded, bpf_call, bpf_run, fd_of, loaded
 
 Answer = tuple[int, bytes] | str
 SourceLine = tuple[str, int, str]

@@ -15,7 +15,7 @@ from bpfpatch.linux import parity
 from bpfpatch.linux.log.auxload import LOG_LEVEL
 from bpfpatch.linux.parity.sweep import SOURCES, Source, with_columns
 from bpfpatch.passes import Pipeline
-from support.paritycase import ParityCase, load_case
+from support.cases.paritycase import ParityCase, load_case
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from support.verifiable import SLOTS, Writer
+from support.generators.verifiable import SLOTS, Writer
 
 MEMORY = 64
 """Bytes of the memory that R6 points at."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
-from support.kernelgroup import GROUP, in_group
+from support.session.kernelgroup import GROUP, in_group
 
 
 class KernelInOneProcess(LoadScopeScheduling):

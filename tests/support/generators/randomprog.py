@@ -13,8 +13,7 @@ from bpfpatch.errors import LostRowError, LostTargetError
 from bpfpatch.patch import Body, PatchList, To
 from bpfpatch.program import FUNC_INFO, INSERTED, LINE_INFO, REPLACED, Program, Remap
 from bpfpatch.program.refs import read_references
-from support.naive import NaiveList, Node, Places
-from support.programs import (
+from support.generators.programs import (
     CALL,
     FUNC,
     GOTOL,
@@ -28,6 +27,7 @@ from support.programs import (
     random_program,
     row,
 )
+from support.models.naive import NaiveList, Node, Places
 
 __all__ = ["random_program", "row", "run_case"]
 

@@ -7,7 +7,7 @@ import errno
 import os
 import struct
 
-from support.tools import bpf_call
+from support.machine.tools import bpf_call
 
 BPF_PROG_LOAD = 5
 BPF_PROG_TEST_RUN = 10

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 
 from bpfpatch.facts import ProgFlag
-from support.contexts import CONTEXTS, Context
-from support.paritycase import ParityCase
+from support.cases.paritycase import ParityCase
+from support.generators.contexts import CONTEXTS, Context
 
 OPS = ("+=", "-=", "*=", "|=", "&=", "^=", "/=", "%=", "s/=", "s%=", "<<=", ">>=", "s>>=", "=")
 SHIFTS = ("<<=", ">>=", "s>>=")

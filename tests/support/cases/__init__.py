@@ -1,0 +1,1 @@
+"""Cases as text: before and after, and how to load them."""

@@ -1,0 +1,1 @@
+"""Random programs and inputs, a module for each kind."""

@@ -1,0 +1,1 @@
+"""What programs are tried on: objects, packets, contexts, conformance vectors."""

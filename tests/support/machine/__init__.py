@@ -1,0 +1,1 @@
+"""What tests need from the machine: tools, loaders, browsers, and skips with a reason."""

@@ -1,0 +1,1 @@
+"""Slow and obvious models that say what the fast code should do."""

@@ -1,0 +1,1 @@
+"""How a run of pytest is arranged: what shares the kernel, what goes side by side."""
