@@ -3,17 +3,17 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
-SMALL  ?= --disable-pip-version-check --quiet
+SMALL  ?= --disable-pip-version-check --progress-bar off
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types deps bench bench-setup fixtures fuzz fuzz-model parity parity-long interp-long conformance coverage clean
+.PHONY: help demo test check lint types deps bench bench-setup fresh fixtures fuzz fuzz-model parity parity-long interp-long conformance coverage clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "setting up $(VENV) (once)" >&2
+	@echo "setting up $(VENV), once; what pip does comes next" >&2
 	@$(BIN)/python -m pip install $(SMALL) --editable '.[dev]'
 	@touch $@
 
@@ -36,12 +36,17 @@ coverage: $(STAMP) ## Tests of the core, which must cover every branch of it
 	  --quiet --cov=bpfpatch.program --cov=bpfpatch.patch --cov-branch \
 	  --cov-report=term-missing:skip-covered --cov-fail-under=100
 
-check: lint types coverage test ## All that CI runs
+fresh: ## What a new user does: clone, make demo, make test, on a machine with nothing else
+	@.ci/fresh
+
+check: ## All that CI runs, a new user's first minutes before anything else
+	@.ci/run
 
 deps: ## Install what the skipped tests need (Debian, as root)
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-	  clang-14 clang-16 clang-19 llvm-19 gcc-bpf bpftool libxdp1 libbpf-tools libbpf-dev \
+	  clang-14 clang-16 clang-19 llvm-19 clang-22 llvm-22 gcc-bpf bpftool bpftrace iproute2 \
+	  libxdp1 xdp-tools libbpf-tools libbpf-dev \
 	  lcov chromium graphviz >/dev/null
 
 bench: bench-setup ## Measure, next to the kernel and other tools, and save (BENCH="NAME" or "--no-save NAME" for less)

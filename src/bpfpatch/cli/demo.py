@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from importlib import resources
 from itertools import islice
@@ -13,7 +11,10 @@ from typing import Final
 
 import click
 
+from bpfpatch import runs
 from bpfpatch.elf import ElfObject
+from bpfpatch.errors import BpfPatchError
+from bpfpatch.facts import ProgType
 from bpfpatch.passes import Pipeline, Result, Sprinkle
 from bpfpatch.report import Diff, diff_programs
 
@@ -32,9 +33,10 @@ Examples:
 
 SHOWN_FUNCTION: Final = "count"
 SHOWN_LINES: Final = 60
-VERDICTS: Final = ("ABORTED", "DROP", "PASS", "TX", "REDIRECT")
 
 Row = tuple[str, int, str, str, str]
+Ran = tuple[int, bytes]
+"""What running a program on a packet gave: the low half of R0, and the packet."""
 
 
 @click.command("demo", cls=Command, epilog=EPILOG)
@@ -49,7 +51,7 @@ Row = tuple[str, int, str, str, str]
 def command(output: str) -> None:
     """Rewrite a bundled XDP load balancer, show the change, and run both on the same packets.
 
-    Running them takes root, bpf(2) and bpftool, and is skipped without.
+    The kernel judges where bpf(2) is allowed, elsewhere bpfpatch's interpreter.
     """
     obj = _bundled()
     _head(f"An XDP load balancer: {len(obj.code.subprogs)} functions, {_size(obj)}")
@@ -65,7 +67,7 @@ def command(output: str) -> None:
         click.echo(f"demo.o: note: {notice}")
     _show_change(obj, patched, result)
     paths = _write(Path(output), {"balancer.o": obj, "balancer.patched.o": patched})
-    _compare(*paths)
+    _compare(dict(zip(paths, (obj, patched), strict=True)))
 
 
 def _bundled() -> ElfObject:
@@ -107,54 +109,83 @@ def _write(folder: Path, objects: dict[str, ElfObject]) -> list[Path]:
     return paths
 
 
-def _compare(original: Path, patched: Path) -> None:
+def _compare(objects: dict[Path, ElfObject]) -> None:
     """Run both objects on the same packets, and print what they did.
 
     Raises:
         Failure: they differ, or only the original can be loaded.
     """
-    rows: list[Row] = []
-    with _skipping(), bpftool.bpffs() as folder:
-        old = bpftool.load(original, folder / "original")
-        with _failing(patched):
-            new = bpftool.load(patched, folder / "patched")
-        (old_pin,), (new_pin,) = old.values(), new.values()
-        for name, packet in packets().items():
-            was = bpftool.run(old_pin, packet)
-            with _failing(patched):
-                now = bpftool.run(new_pin, packet)
-            same = "equal" if was == now else "DIFFERENT"
-            rows.append((name, len(packet), _verdict(packet, was), _verdict(packet, now), same))
-    if not rows:
-        return
-    _head("Both loaded by bpftool and run on the same packets")
+    (_, obj), (path, patched) = objects.items()
+    click.echo(f"Running both on {len(packets())} packets ...")
+    judge, mode, old = _judged(obj)
+    with blame(str(path)):
+        new = _outcomes(patched, mode)
+    click.echo(f"Judge: {judge}.")
+    click.echo(f"Second witness: {_second_witness(dict(zip(objects, (old, new), strict=True)))}.")
+    rows: list[Row] = [
+        (name, len(packet), _words(packet, was), _words(packet, now), _equal(was, now))
+        for (name, packet), was, now in zip(packets().items(), old, new, strict=True)
+    ]
+    _head("What both did with the same packets")
     echo_table("", ["packet", "bytes#", "original", "patched", "result"], rows)
     if any(row[-1] != "equal" for row in rows):
-        raise Failure(str(patched), "does not do what the original does")
+        raise Failure(str(path), "does not do what the original does")
     click.echo(f"\nAll {len(rows)} results are equal.")
 
 
-@contextmanager
-def _skipping() -> Iterator[None]:
-    try:
-        yield
-    except bpftool.LoaderError as error:
-        click.echo(f"Skipped loading and running both: {error}")
+def _judged(obj: ElfObject) -> tuple[str, str, list[Ran]]:
+    """Who judges here, in which mode, and what the original does with each packet."""
+    reason = runs.available("jit")
+    if reason is None:
+        try:
+            return "the kernel; bpfpatch loaded both", "jit", _outcomes(obj, "jit")
+        except BpfPatchError as error:
+            reason = f"it does not load the original: {error}"
+    return f"bpfpatch's interpreter, not the kernel ({reason})", "interp", _outcomes(obj, "interp")
 
 
-@contextmanager
-def _failing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except bpftool.LoaderError as error:
-        raise Failure(
-            str(path), f"the original loads and runs, and this does not: {error}"
-        ) from error
+def _outcomes(obj: ElfObject, mode: str) -> list[Ran]:
+    """What an object's program does with each packet, its maps starting empty."""
+    (program,) = obj.programs
+    with runs.open_runner(obj.link(program.name), mode, obj=obj) as runner:
+        inputs = (runs.Input(packet=packet) for packet in packets().values())
+        return [_ran(runner.run(one, with_maps=False)) for one in inputs]
 
 
-def _verdict(packet: bytes, ran: bpftool.Ran) -> str:
-    known = ran.verdict < len(VERDICTS)
-    name = f"XDP_{VERDICTS[ran.verdict]}" if known else str(ran.verdict)
-    n_changed = sum(a != b for a, b in zip(packet, ran.packet, strict=False))
-    n_changed += abs(len(packet) - len(ran.packet))
+def _ran(outcome: runs.Outcome) -> Ran:
+    if outcome.error is not None:
+        raise outcome.error
+    return outcome.r0_as(32), outcome.packet or b""
+
+
+def _second_witness(wanted: dict[Path, list[Ran]]) -> str:
+    """What bpftool says of both objects, in a few words.
+
+    Raises:
+        Failure: it says something else than the judge.
+    """
+    reason = bpftool.absent()
+    for path, ran in wanted.items():
+        if reason is not None:
+            break
+        try:
+            seen = bpftool.run_all(path, packets().values())
+        except bpftool.LoaderError as error:
+            reason = str(error)
+            continue
+        if seen != ran:
+            raise Failure(str(path), "loaded by bpftool, it does something else than loaded by us")
+    return "bpftool, which says the same" if reason is None else f"none (bpftool: {reason})"
+
+
+def _equal(was: Ran, now: Ran) -> str:
+    return "equal" if was == now else "DIFFERENT"
+
+
+def _words(packet: bytes, ran: Ran) -> str:
+    """What a program did with a packet, such as ``XDP_TX, 9 bytes rewritten``."""
+    r0, after = ran
+    name = runs.action_name(ProgType.XDP, r0) or str(r0)
+    n_changed = sum(a != b for a, b in zip(packet, after, strict=False))
+    n_changed += abs(len(packet) - len(after))
     return f"{name}, {n_changed} bytes rewritten" if n_changed else name
