@@ -6,7 +6,7 @@ import os
 import random
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,7 @@ REASONS = (
     "which of them are free is not known",  # an address in the frame is given to others
     "the function may have",
     "no symbol table",
+    "licence",  # one that does not let it print
 )
 """Why a place, or an object, may be refused."""
 MOST_REFUSED = 0.05
@@ -87,6 +88,27 @@ def test_every_object_loads() -> None:
     assert n_done > 100
     assert [one for one in refused if not any(reason in one for reason in REASONS)] == []
     assert len(refused) < MOST_REFUSED * n_done
+
+
+PRINTING = "printing.clang-19.v3.el.g.o"
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_beside_prints_of_fewer_values(options: str) -> None:
+    """What bpf_trace_printk() is not given is not saved, at any place of code that prints."""
+    obj = an_object(PRINTING)
+    for slot in np.flatnonzero(~obj.code.second_slots).tolist():
+        with suppress(UnsupportedError):
+            kernel.open_object(traced(obj, f"trace{{at=#{slot},{options}}}")).close()
+
+
+@pytest.mark.parametrize("name", ["announce", "third", "plain", "each", "watch"])
+def test_at_functions_that_print(name: str) -> None:
+    """Each function of code that prints can be traced, and loads; twice, too, in either order."""
+    obj = an_object(PRINTING)
+    for places in ((name,), (name, f"{name}+1"), (f"{name}+1", name)):
+        pipeline = ",".join(f"trace{{at={at},regs=all}}" for at in places)
+        kernel.open_object(traced(obj, pipeline)).close()
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,11 @@ import numpy as np
 from bpfpatch import isa
 from bpfpatch.facts.helpers import helper_args
 from bpfpatch.patch import CodeView
-from bpfpatch.program.types import LOST, Insns, Mask
+from bpfpatch.program.types import LOST, Insns, Mask, Slots
 
 from .backward import Masks, solve
 from .blocks import Blocks
+from .givenargs import given_args
 from .segments import Segments
 
 _LD, _LDX, _ST, _STX, _ALU, _JMP, _JMP32, _ALU64 = range(8)
@@ -31,12 +32,13 @@ class Liveness:
     """Which registers hold what will be read, in masks: bit r is register r, bit 11 AX.
 
     A helper call reads the arguments that the helper takes, one of a subprog
-    those that the subprog reads, any other R1 to R5. Every call destroys R0 to
-    R5. An exit reads R0.
+    those that the subprog reads, any other those of R1 to R5 that every path
+    to it has set; so does bpf_trace_printk beyond its first two. Every call
+    destroys R0 to R5. An exit reads R0.
 
     Attributes:
-        before: (n,) registers that are read later, in front of each instruction.
-        after: (n,) the same behind it.
+        before: (n,) registers that are read later, before each instruction.
+        after: (n,) the same after it.
         reads: (n,) registers that it reads itself.
         writes: (n,) registers that it defines or destroys.
     """
@@ -47,7 +49,14 @@ class Liveness:
     writes: Masks
 
     @classmethod
-    def of(cls, view: CodeView, blocks: Blocks, args: Masks | None = None) -> Self:
+    def of(
+        cls,
+        view: CodeView,
+        blocks: Blocks,
+        args: Masks | None = None,
+        takes: Masks | None = None,
+        roots: Collection[int] | None = None,
+    ) -> Self:
         """The liveness of a view.
 
         The time is linear in instructions and in edges between blocks.
@@ -58,13 +67,22 @@ class Liveness:
             args: (n,) registers; those of R1 to R5 that these have at a call of a subprog count
                 as read there, whether the subprog reads them or not. The verifier checks all
                 arguments of a global function against its type: `initialized` has them.
+            takes: (m,) arguments that each subprog may have at most, where its type is known.
+            roots: the subprogs, by number, whose R0 the kernel looks at; an exit of another one
+                reads R0 only where a caller does. By default each exit reads it.
         """
         segments = Segments.of(view, blocks)
         reads, writes = _reads(view), isa.writes(view.insns)
         is_call = _own_calls(view)
         if args is not None:
             reads[is_call] = args[is_call] & isa.ARGS
-        flow = solve(view, segments, reads, writes)
+        follows = roots is not None
+        flow = solve(view, segments, reads, writes, follows_returns=follows, roots=roots)
+        open_calls = _open_calls(view, is_call)
+        if open_calls.size:
+            given = given_args(view, blocks, writes, flow.before, takes)
+            reads[open_calls] |= given[open_calls] & np.uint16(isa.ARGS)
+            flow = solve(view, segments, reads, writes, follows_returns=follows, roots=roots)
         reads[is_call] = flow.before[is_call] & isa.ARGS
         return cls(flow.before, flow.after, reads, writes)
 
@@ -130,16 +148,32 @@ def _own_calls(view: CodeView) -> Mask:
 
 
 def _reads(view: CodeView) -> Masks:
-    """(n,) what each reads, with no more arguments than a helper takes.
+    """(n,) what each certainly reads, with no more arguments than a helper takes.
 
-    What calls of subprogs of the code read is for the data flow to find.
+    What calls of subprogs of the code read is for the data flow to find, and what open calls read
+    depends on what they are given.
     """
     insns = view.insns
     out = isa.reads(insns)
     calls = np.flatnonzero(isa.is_helper_call(insns))
     out[calls] = helper_args(insns[calls])
-    out[_own_calls(view)] = 0
+    is_own = _own_calls(view)
+    out[is_own] = 0
+    out[_open_calls(view, is_own)] &= np.uint16(~isa.ARGS & 0xFFFF)
+    out[_prints(insns)] = _TRACE_PRINTK_ARGS
     return out
+
+
+def _prints(insns: Insns) -> Mask:
+    out: Mask = isa.is_helper_call(insns) & (insns["imm"] == isa.HELPER_IDS["trace_printk"])
+    return out
+
+
+def _open_calls(view: CodeView, is_own: Mask) -> Slots:
+    """Calls that take as many arguments as they are given, as far as the code tells."""
+    insns = view.insns
+    is_open = isa.is_kfunc_call(insns) | isa.is_subprog_call(insns) & ~is_own | _prints(insns)
+    return np.flatnonzero(is_open).astype(np.int32)
 
 
 def reads_64(view: CodeView) -> Masks:
@@ -163,7 +197,8 @@ def reads_64(view: CodeView) -> Masks:
     is_acquire = isa.is_atomic(insns[at]) & (insns["imm"][at] == _LOAD_ACQUIRE)
     address = np.where(is_acquire, isa.src(insns[at]), isa.dst(insns[at]))
     out[at] = np.uint16(1) << address
-    # The rest of its arguments are of any number and kind: the verifier does not look at them.
-    prints = isa.is_helper_call(insns) & (insns["imm"] == isa.HELPER_IDS["trace_printk"])
-    out[prints] = _TRACE_PRINTK_ARGS
+    # All of what is not known. Of what is printed the verifier looks at no upper halves.
+    others = np.flatnonzero(isa.is_kfunc_call(insns) | isa.is_subprog_call(insns))
+    others = others[~_own_calls(view)[others]]
+    out[others] = isa.reads(insns[others])
     return out

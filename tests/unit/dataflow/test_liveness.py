@@ -113,9 +113,50 @@ def test_helper_reads_no_more_than_it_takes() -> None:
     assert before("call 9999; exit")[0] == {1, 2, 3, 4, 5}
 
 
-def test_printing_helper_reads_all() -> None:
-    """How many arguments bpf_trace_printk has is in its text."""
-    assert before("call bpf_trace_printk; exit")[0] == {1, 2, 3, 4, 5}
+def test_printing_helper_reads_what_it_is_given() -> None:
+    """bpf_trace_printk reads its text, and those of R3 to R5 that every path has set."""
+    start = "r1 = 0; r2 = 8; "
+    assert before(start + "call bpf_trace_printk; exit")[2] == {1, 2}
+    assert before(start + "r3 = 1; call bpf_trace_printk; exit")[3] == {1, 2, 3}
+    branch = "r3 = 1; if r1 == 0 goto out; r4 = 2; out: call bpf_trace_printk; exit"
+    assert before(start + branch)[3:6] == [{1, 2, 3}, {1, 2, 3}, {1, 2, 3}]
+
+
+def test_kernel_function_reads_what_it_is_given() -> None:
+    """How many arguments a kernel function takes the code does not say: those that are set."""
+    assert before("r1 = 0; call kfunc 7; exit")[1] == {1}
+    assert before("r1 = 0; r2 = 0; if r1 == 0 goto on; r3 = 1; on: call kfunc 7; exit")[2] == {1, 2}
+
+
+def test_a_function_is_given_what_all_its_callers_set() -> None:
+    """An argument that is only printed is read by the call where every caller sets it."""
+    printing = "f: r1 = 0; r2 = 8; call bpf_trace_printk; r0 = 0; exit"
+    one = before("r1 = 0; r3 = 1; call f; exit; " + printing)
+    assert one[2] == {3}
+    other = before("r1 = 0; r3 = 1; call f; r3 = 1; r4 = 1; call f; exit; " + printing)
+    assert other[2] == {3}
+    assert other[5] == {3}
+    neither = before("r1 = 0; r3 = 1; call f; r4 = 1; call f; exit; " + printing)
+    assert neither[2] == set()
+
+
+@pytest.mark.parametrize(
+    ("helper", "printed"), [("loop", set()), ("for_each_map_elem", {3, 4}), ("find_vma", {3})]
+)
+def test_a_callback_is_given_what_its_helper_gives(helper: str, printed: set[int]) -> None:
+    """What a callback prints of its arguments is what the helper that calls it passes."""
+    text = f"r1 = 0; r2 = func f ll; r3 = 0; r4 = 0; call bpf_{helper}; exit; f: r1 = 0; r2 = 8; "
+    found = before(text + "call bpf_trace_printk; r0 = 0; exit")
+    assert found[7] == printed
+
+
+def test_a_prototype_says_what_a_function_is_given_at_most() -> None:
+    """A register that the callers only happen to have set is none of a global function's."""
+    view, blocks = looked_at(
+        "r1 = 0; r3 = 1; call f; exit; f: r1 = 0; r2 = 8; call bpf_trace_printk; r0 = 0; exit"
+    )
+    takes = np.array([0b10, 0b10], np.uint16)
+    assert registers(Liveness.of(view, blocks, takes=takes).before[4]) == set()
 
 
 def test_call_destroys_r0_to_r5() -> None:
@@ -139,14 +180,15 @@ def test_arguments_may_be_said_to_be_read() -> None:
     assert registers(found.reads[2]) == {1, 2}
 
 
-def test_call_out_of_the_object_may_read_all() -> None:
-    """What a function in another object reads, nobody knows."""
+def test_call_out_of_the_object_may_read_all_it_is_given() -> None:
+    """A function in another object may read every argument that is set."""
     program = Program(
-        assemble("call f; exit; f: r0 = 1; exit").insns, external=np.array([0], np.int32)
+        assemble("r2 = 1; r5 = 1; call f; exit; f: r0 = 1; exit").insns,
+        external=np.array([2], np.int32),
     )
     view = CodeView.of_program(program)
     blocks = Blocks.of(view, NO_TARGETS)
-    assert registers(Liveness.of(view, blocks).before[0]) == {1, 2, 3, 4, 5}
+    assert registers(Liveness.of(view, blocks).before[2]) == {1, 2, 5}
     narrow = Program(
         assemble("w1 = 1; call f; exit; f: r0 = 1; exit").insns, external=np.array([1], np.int32)
     )

@@ -21,7 +21,7 @@ from bpfpatch.passes.trace.kfuncs import called_names
 from bpfpatch.passes.trace.places import Spot
 from bpfpatch.passes.trace.plan import Plan, Planner
 from bpfpatch.passes.trace.state import State
-from bpfpatch.patch import PatchList
+from bpfpatch.patch import Body, PatchList
 from bpfpatch.program import Program
 from support.inputs.bpfobjects import fixture_path
 
@@ -49,6 +49,13 @@ def function(obj: ElfObject, name: str) -> str:
 def text(lines: str) -> str:
     """Lines without their indentation."""
     return textwrap.dedent(lines).strip("\n")
+
+
+def with_license(text: str) -> ElfObject:
+    """The balancer under another licence, of three letters at most."""
+    data = fixture_path(BALANCER).read_bytes()
+    assert data.count(b"GPL\0") == 1
+    return ElfObject.parse(data.replace(b"GPL\0", text.encode().ljust(4, b"\0")))
 
 
 def plan(code: str, slot: int, *registers: int, has_record: bool = False, **spot: Any) -> Plan:
@@ -282,6 +289,47 @@ def test_a_lock_may_be_held_in_what_is_called() -> None:
     assert plan(code, 9).node == 9
 
 
+def test_the_callback_of_a_helper_holds_no_lock() -> None:
+    """A helper that calls back cannot be called with a lock held."""
+    code = """
+        main:
+          r1 = 0
+          call bpf_spin_lock
+          r1 = 0
+          call bpf_spin_unlock
+          r1 = 5
+          r2 = func round ll
+          r3 = 0
+          r4 = 0
+          call bpf_loop
+          exit
+        round:
+          r0 = 0
+          exit
+        """
+    assert plan(code, 11).node == 11
+
+
+def test_what_orders_a_tree_holds_its_lock() -> None:
+    """The callback of bpf_rbtree_add() runs under the lock of the tree."""
+    code = """
+        main:
+          r1 = 0
+          call bpf_spin_lock
+          r3 = func less ll
+          call kfunc 7
+          r1 = 0
+          call bpf_spin_unlock
+          exit
+        less:
+          r0 = 0
+          exit
+        """
+    patches = PatchList(assemble(code))
+    assert not State(patches).obstacle(8)
+    assert "a lock may be held" in State(patches, {4: "bpf_rbtree_add_impl"}).obstacle(8)
+
+
 def test_a_lock_that_a_called_function_takes_is_held_behind_the_call() -> None:
     """Also where the last reference in front of the call is a callback's address."""
     code = """
@@ -367,6 +415,26 @@ def test_what_only_seems_to_be_read_is_left_alone() -> None:
     """A function that returns nothing does not read R0 at its exit."""
     code = "main: call nothing; r0 = 0; exit; nothing: exit"
     assert plan(code, 3).saves == Saves({}, {}, 0, 0)
+
+
+def test_two_traces_at_neighbouring_places_share_no_saves() -> None:
+    """The second trace saves nothing for the first one's call that only seems to read it."""
+    code = "main: r6 = r1; call weigh; exit; weigh: r0 = 1; r0 += 1; exit"
+    patches = PatchList(assemble(code))
+    first = Body.asm("r1 = 0; r2 = 8; call bpf_trace_printk")
+    patches.insert_before(4, first)
+    found = Planner(patches, State(patches)).plan(Spot(3, is_call=True), (), has_record=False)
+    assert found.saves.live & 0b111000 == 0
+
+
+@pytest.mark.parametrize("license_text", ["MIT", ""])
+def test_printing_takes_a_gpl_compatible_licence(license_text: str) -> None:
+    """An object that may not call bpf_trace_printk() is refused, and told what works."""
+    obj = with_license(license_text)
+    with pytest.raises(UnsupportedError, match=r"licence '.*--ring"):
+        Pipeline.parse("trace{at=balancer}").run_object(obj)
+    assert Pipeline.parse("trace{at=balancer,to=ring}").run_object(obj)
+    assert Pipeline.parse("trace{at=balancer}").run_object(with_license("GPL"))
 
 
 def test_a_deleted_instruction_cannot_be_traced() -> None:

@@ -1,4 +1,4 @@
-"""What calls of kernel functions take: their prototypes are among the object's types."""
+"""What calls of kernel functions and global functions take: the object's types say it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import Final
 import numpy as np
 
 from bpfpatch import isa
-from bpfpatch.btf import Btf, Func, FuncProto, Kind
+from bpfpatch.btf import Btf, Func, FuncLinkage, FuncProto, Kind
+from bpfpatch.dataflow.backward import Masks
 from bpfpatch.elf import ElfObject
 from bpfpatch.facts.helpers import MOST_ARGS
 from bpfpatch.patch import CodeView
 from bpfpatch.program import Program
+from bpfpatch.program.types import LOST, Slots
 
 _STAND_INS: Final = (
     "ktime_get_ns",
@@ -56,11 +58,63 @@ def with_stand_ins(view: CodeView, names: dict[int, str], btf: Btf | None) -> Co
     return replace(view, insns=np.ascontiguousarray(insns))
 
 
-def _n_params(btf: Btf, name: str) -> int | None:
-    """How many arguments a function has that the object declares."""
+def arguments_taken(view: CodeView, program: Program, btf: Btf | None) -> Masks | None:
+    """(m,) registers that each subprog may be given at most, by its prototype; None without types.
+
+    The verifier gives a global function what its prototype has and no more, whatever else its
+    callers have set; a static one gets all.
+    """
+    if btf is None:
+        return None
+    out = np.full(len(view.starts), isa.ARGS, np.uint16)
+    for row, subprog in enumerate(view.subprog.tolist()):
+        name = program.subprogs.names[subprog]
+        count = _n_params(btf, name, FuncLinkage.GLOBAL) if name else None
+        if count is not None and count < MOST_ARGS:
+            out[row] = ((1 << count) - 1) << 1
+    return out
+
+
+def roots_of(view: CodeView, program: Program, btf: Btf | None, mains: Slots) -> list[int]:
+    """The subprogs, by number, whose R0 the kernel looks at.
+
+    They are the programs, what it calls back, and global functions that return something: all
+    but static functions and those of type void. Without types, all.
+
+    Source: linux v6.18, kernel/bpf/verifier.c, check_return_code() and prepare_func_exit().
+    """
+    if btf is None:
+        return list(range(len(view.starts)))
+    live = view.ref_is_entry & (view.ref_target != LOST)
+    slots, goals = view.ref_slot[live], view.subprog_of(view.ref_target[live])
+    is_call = isa.alone(isa.is_call, view.insns[slots])
+    called, pointed_at = set(goals[is_call].tolist()), set(goals[~is_call].tolist())
+    out = set(view.subprog_of(mains).tolist()) | pointed_at
+    for row, subprog in enumerate(view.subprog.tolist()):
+        name = program.subprogs.names[subprog]
+        if row not in called or not name or _may_be_checked(btf, name):
+            out.add(row)
+    return sorted(out)
+
+
+def _may_be_checked(btf: Btf, name: str) -> bool:
+    """Whether some function of this name, if there is any, is global and returns something."""
+    found = [btf.type(one) for one in btf.find(name, Kind.FUNC)]
+    for func in found:
+        proto = btf.type(func.type_id) if isinstance(func, Func) else None
+        is_static = isinstance(func, Func) and func.linkage == FuncLinkage.STATIC
+        is_void = isinstance(proto, FuncProto) and proto.type_id == 0
+        if not (is_static or is_void):
+            return True
+    return not found
+
+
+def _n_params(btf: Btf, name: str, linkage: FuncLinkage | None = None) -> int | None:
+    """How many arguments a function has that the object declares, of one linkage or any."""
     for type_id in btf.find(name, Kind.FUNC):
         func = btf.type(type_id)
         proto = btf.type(func.type_id) if isinstance(func, Func) else None
-        if isinstance(proto, FuncProto):
+        is_it = linkage is None or (isinstance(func, Func) and func.linkage == linkage)
+        if isinstance(proto, FuncProto) and is_it:
             return len(proto.params)
     return None

@@ -16,15 +16,20 @@ from bpfpatch.patch import CodeView
 from bpfpatch.program.types import LOST, Mask, Slots
 
 LOCKING: Final = frozenset({"bpf_res_spin_lock", "bpf_res_spin_lock_irqsave"})
+ORDERING: Final = frozenset({"bpf_rbtree_add", "bpf_rbtree_add_impl"})
+"""Kernel functions whose callback runs under a lock.
+
+Source: linux v6.18, kernel/bpf/verifier.c, is_rbtree_lock_required_kfunc()."""
 UNLOCKING: Final = frozenset({"bpf_res_spin_unlock", "bpf_res_spin_unlock_irqrestore"})
 _LOCK, _UNLOCK, _CALL, _CALLBACK = range(4)
 
 
 def held(view: CodeView, blocks: Blocks, kfuncs: dict[int, str]) -> Mask:
-    """Find where a lock may be held, on any way that leads there.
+    """Find where a lock may be held, on any path to it.
 
-    A function holds one where somebody who holds one calls it. A callback may
-    hold one where the function that hands it on takes any.
+    A function holds one where a caller of it does. The callback of a helper
+    holds none, since that helper cannot be called with one; the one that
+    orders a tree is called with the tree's lock held.
 
     Args:
         view: the code.
@@ -32,17 +37,19 @@ def held(view: CodeView, blocks: Blocks, kfuncs: dict[int, str]) -> Mask:
         kfuncs: names of kernel functions, by the slot of the call.
 
     Returns:
-        (n,) whether, in front of each slot.
+        (n,) whether, before each slot.
     """
     out = np.zeros(len(view), bool)
     takes, gives = _calls(view, kfuncs)
     if takes.size:
-        _Locks(view, blocks, takes, gives).spread(out)
+        orders = [slot for slot, name in kfuncs.items() if name in ORDERING]
+        owners = view.subprog_of(np.array(orders, np.int32)).tolist()
+        _Locks(view, blocks, takes, gives, set(owners)).spread(out)
     return out
 
 
 def _calls(view: CodeView, kfuncs: dict[int, str]) -> tuple[Slots, Slots]:
-    """Slots that take a lock, and such that give one back."""
+    """Slots that take a lock, and those that give one back."""
     insns = view.insns
     found = []
     for helper, names in (("spin_lock", LOCKING), ("spin_unlock", UNLOCKING)):
@@ -55,7 +62,9 @@ def _calls(view: CodeView, kfuncs: dict[int, str]) -> tuple[Slots, Slots]:
 class _Locks:
     """The state of all functions, followed until nothing changes."""
 
-    def __init__(self, view: CodeView, blocks: Blocks, takes: Slots, gives: Slots) -> None:
+    def __init__(
+        self, view: CodeView, blocks: Blocks, takes: Slots, gives: Slots, orders: set[int]
+    ) -> None:
         self._view = view
         self._blocks = blocks
         self._into = [False] * len(blocks)
@@ -63,6 +72,7 @@ class _Locks:
         self._events = self._find_events(takes, gives)
         owners = view.subprog_of(np.concatenate([takes, gives])).tolist()
         self._touches = set(owners)
+        self._orders = orders
         self._entry = np.searchsorted(blocks.start, view.starts).tolist()
 
     def _find_events(self, takes: Slots, gives: Slots) -> list[list[tuple[int, int, int]]]:
@@ -86,7 +96,7 @@ class _Locks:
         return out
 
     def spread(self, out: Mask) -> None:
-        """Follow all ways, and write down where a lock may be held."""
+        """Follow all paths, and write down where a lock may be held."""
         while self._round(None):
             pass
         self._round(out)
@@ -118,14 +128,14 @@ class _Locks:
         return before != (self._into, self._leaves, len(self._touches))
 
     def _after(self, owner: int, what: int, goal: int, *, held_now: bool) -> bool:
-        """Whether a lock may be held behind an event."""
+        """Whether a lock may be held after an event."""
         if what in (_LOCK, _UNLOCK):
             return what == _LOCK
         if goal in self._touches:
             self._touches.add(owner)
         first = self._entry[goal]
         if what == _CALLBACK:
-            self._into[first] |= owner in self._touches
+            self._into[first] |= owner in self._orders
             return held_now
         self._into[first] |= held_now
         return self._leaves[goal] if goal in self._touches else held_now

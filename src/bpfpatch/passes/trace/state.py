@@ -19,7 +19,7 @@ from ..cover.flow import may_vanish
 from ..scratch import fastcall_sequences
 from ..sites import indirect_targets
 from .frames import Frames
-from .kfuncs import with_stand_ins
+from .kfuncs import arguments_taken, roots_of, with_stand_ins
 from .locks import held
 from .maybe import MaybeSet
 
@@ -57,8 +57,11 @@ class State:
         self.blocks = blocks = Blocks.of(view, indirect_targets(program, view), leaves)
         mains = np.flatnonzero(np.isin(view.node, programs)).astype(np.int32)
         # A global function's arguments are checked where it is called, read or not.
-        known = _initialized(view, blocks, Liveness.of(view, blocks), mains)
-        liveness = Liveness.of(view, blocks, known)
+        takes = arguments_taken(view, program, btf)
+        roots = roots_of(view, program, btf, mains)
+        first = Liveness.of(view, blocks, takes=takes, roots=roots)
+        known = _initialized(view, blocks, first, mains)
+        liveness = Liveness.of(view, blocks, known, takes, roots)
         self.writes = liveness.writes
         self._live = liveness.before
         self._set = _initialized(view, blocks, liveness, mains)

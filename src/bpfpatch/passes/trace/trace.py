@@ -10,7 +10,8 @@ import numpy as np
 
 from bpfpatch import isa
 from bpfpatch.elf import ElfObject, MapDef
-from bpfpatch.errors import OptionError
+from bpfpatch.errors import OptionError, UnsupportedError
+from bpfpatch.facts.license import is_gpl_compatible
 from bpfpatch.patch import Body, PatchList
 from bpfpatch.program import Program
 
@@ -78,11 +79,14 @@ class Trace(Pass):
         Raises:
             OptionError: there is no such place, a register has no value there, or the code is
                 of no object.
-            UnsupportedError: the code has no room, or a lock is held there.
+            UnsupportedError: the code has no room, a lock is held there, or the licence allows no
+                printing.
         """
         edit = setting.edit
         if edit is None:
             raise OptionError("pass trace adds to an object, and this code is of none")
+        if self.to == "pipe":
+            _check_license(edit.obj)
         spots = find_spots(patches.program, self.at)
         planner = Planner(patches, _state(edit.obj, patches))
         asked = [self._asked(planner, spot) for spot in spots]
@@ -138,6 +142,16 @@ class Trace(Pass):
             text=source.text if source and has_text else isa.describe(program.insns, spot.slot),
             registers=registers,
             message=self.message,
+        )
+
+
+def _check_license(obj: ElfObject) -> None:
+    if not is_gpl_compatible(obj.license):
+        has = "no licence" if obj.license is None else f"licence {obj.license!r}"
+        raise UnsupportedError(
+            f"the object has {has}, and the kernel lets only GPL-compatible programs call "
+            "bpf_trace_printk(); send to a ring buffer instead: to=ring (--ring), which has no "
+            "such rule"
         )
 
 
