@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from bpfpatch import asm, kernel
+from bpfpatch.bpf import harden
 from bpfpatch.bpf.harden import SETTING
 from bpfpatch.errors import OptionError
 from support.machine.tools import need_bpf
@@ -37,6 +38,14 @@ def _settable() -> None:
     need_bpf()
     if "harden" not in kernel.probe().features:
         pytest.skip("not on this kernel: bpf_jit_harden cannot be set")
+
+
+def wait_for(value: str) -> None:
+    """Wait until the setting is what it should become, a moment after a process has died."""
+    end = time.monotonic() + SECONDS
+    while setting() != value and time.monotonic() < end:
+        time.sleep(0.01)
+    assert setting() == value
 
 
 def setting() -> str:
@@ -118,7 +127,7 @@ def test_it_is_put_back_after_a_signal(number: signal.Signals, before: str) -> N
     process.send_signal(number)
     process.communicate(timeout=SECONDS)
     assert process.returncode == -number
-    assert setting() == before
+    wait_for(before)
 
 
 def test_it_is_put_back_at_exit(before: str) -> None:
@@ -126,17 +135,78 @@ def test_it_is_put_back_at_exit(before: str) -> None:
     process = started("sys.exit(3)")
     process.communicate(timeout=SECONDS)
     assert process.returncode == 3
+    wait_for(before)
+
+
+def test_it_is_put_back_after_sigkill(before: str) -> None:
+    """The process that waits beside it restores the setting, and only then lets go of the lock."""
+    process = started(f"time.sleep({SECONDS})")
+    assert setting() == "2"
+    process.kill()
+    process.communicate(timeout=SECONDS)
+    with kernel.harden(1):
+        pass
     assert setting() == before
 
 
-def test_the_next_one_puts_back_what_a_killed_one_could_not(before: str) -> None:
-    """After SIGKILL the setting stays, until the next block sets and restores the old value."""
-    process = started(f"time.sleep({SECONDS})")
-    process.kill()
-    process.communicate(timeout=SECONDS)
+def test_what_an_administrator_sets_meanwhile_stays(before: str) -> None:
+    """A value that is not ours is not overwritten, neither by us nor after a kill."""
+    try:
+        with kernel.harden(2):
+            SETTING.write_text("1")
+        assert setting() == "1"
+        process = started(f"time.sleep({SECONDS})")
+        SETTING.write_text("0")
+        process.kill()
+        process.communicate(timeout=SECONDS)
+        with kernel.harden(2):
+            pass
+        assert setting() == "0"
+    finally:
+        SETTING.write_text(before)
+
+
+@pytest.mark.parametrize("planted", ["open folder", "link", "other's file"])
+def test_a_lock_of_another_user_is_refused(
+    planted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    """A lock that another user made, can write to, or made a link of, is not taken."""
+    lock = tmp_path / "run" / "harden.lock"
+    lock.parent.mkdir(mode=0o777 if planted == "open folder" else 0o700)
+    if planted == "open folder":
+        lock.parent.chmod(0o777)
+    elif planted == "link":
+        lock.symlink_to(tmp_path / "elsewhere")
+    else:
+        lock.write_text("0")
+        os.chown(lock, 12345, 12345)
+    monkeypatch.setattr(harden, "LOCK", lock)
+    with pytest.raises(kernel.KernelError, match=r"belongs to another|opening the lock"):
+        kernel.load(asm.assemble("r0 = 1; exit"), mode="jit+harden")
+    assert setting() == before
+
+
+def test_what_is_written_in_the_lock_is_not_believed(before: str) -> None:
+    """A number in the lock file, however it came there, decides nothing."""
+    with kernel.harden(2):
+        pass
+    harden.LOCK.write_text("1" if before == "0" else "0")
     with kernel.harden(2):
         pass
     assert setting() == before
+
+
+def test_waiting_for_the_lock_has_an_end(monkeypatch: pytest.MonkeyPatch, before: str) -> None:
+    """Whoever holds the lock too long is an error that says how to find him."""
+    monkeypatch.setattr(harden, "WAIT_S", 0.1)
+    process = started(f"time.sleep({SECONDS})")
+    try:
+        with pytest.raises(kernel.KernelError, match="fuser"), kernel.harden(1):
+            pass
+    finally:
+        process.kill()
+        process.communicate(timeout=SECONDS)
+    wait_for(before)
 
 
 def test_processes_take_turns(before: str) -> None:

@@ -1,65 +1,100 @@
 """Constant blinding for everyone, for a moment: net.core.bpf_jit_harden.
 
-The setting is the whole machine's. It is set around one load and put back, whatever
-ends the load. While it is changed, a locked file holds the value to put back: other
-processes wait for the lock, and the first to take it after a process that was killed
-puts back what that one could not.
+The setting is the whole machine's. It is set around one load and put back, whatever ends the
+load: a child process waits at a pipe, and restores the setting when the pipe closes without a
+word, as it does when this process is killed. What is restored is what was read from the setting
+itself, and only where the setting still has a value of ours: an administrator who changes it
+meanwhile keeps his own.
+
+Processes take turns by a lock in a folder that only root can write to. The lock file is empty,
+and nothing in it is read.
 """
 
 from __future__ import annotations
 
-import atexit
+import errno
 import fcntl
 import os
-import signal
+import stat
+import subprocess
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Final
 
 from .errors import KernelError
 
 SETTING: Final = Path("/proc/sys/net/core/bpf_jit_harden")
-_LOCK_FILES: Final = (
-    Path("/run/lock/bpfpatch-harden.lock"),
-    Path("/run/bpfpatch-harden.lock"),
-    Path("/tmp/bpfpatch-harden.lock"),
-)
-_WAIT_S: Final = 120
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
+LOCK: Final = Path("/run/bpfpatch/harden.lock")
+WAIT_S: Final = 120
+"""A load of 200,000 blinded constants takes the kernel this long."""
+
+_KEEPER: Final = """
+ours=" "
+while read -r word; do
+  [ "$word" = done ] && exit 0
+  ours="$ours$word "
+done
+read -r now < "$1"
+case "$ours" in *" $now "*) echo "$2" > "$1" ;; esac
+"""
+"""Reads each value that is about to be set, then ``done``; or restores ($2) the setting ($1)."""
 
 _mutex = threading.RLock()
-_changed: list[_Change] = []
 
 
 class _Change:
-    """The setting, changed; `undo` may be called at any time and more than once."""
+    """The setting while it is ours to change, and the process that outlives this one."""
 
-    def __init__(self, lock: int, before: str) -> None:
-        self.lock = lock
-        self.before = before
-        self.pid = os.getpid()
+    def __init__(self, lock: int) -> None:
+        try:
+            self.before = SETTING.read_text().strip()
+        except OSError as error:
+            what = f"reading {SETTING}, which the JIT provides"
+            raise KernelError(error.errno or 0, what) from error
+        self.values = [self.before]
+        self._keeper = subprocess.Popen(
+            ["/bin/sh", "-c", _KEEPER, "bpfpatch-harden", str(SETTING), self.before],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=(lock,),  # it holds the lock until the setting is restored
+            start_new_session=True,  # a Ctrl-C at the terminal is not for it
+        )
 
-    def undo(self) -> None:
-        """Put the value back and say so in the lock file."""
-        # A forked child has a copy of the list; the change is its parent's.
-        if self not in _changed or self.pid != os.getpid():
-            return
-        SETTING.write_text(self.before)
-        os.ftruncate(self.lock, 0)
-        _changed.remove(self)
+    def push(self, level: int) -> None:
+        """Set a value, for the length of a block."""
+        assert self._keeper.stdin is not None
+        self._keeper.stdin.write(b"%d\n" % level)
+        self._keeper.stdin.flush()
+        try:
+            SETTING.write_text(str(level))
+        except OSError as error:
+            raise KernelError(error.errno or 0, f"setting {SETTING} to {level}") from error
+        self.values.append(str(level))
+
+    def pop(self) -> None:
+        """Set what was there before the last `push`, unless another has set it since."""
+        ours = self.values.pop()
+        if SETTING.read_text().strip() == ours:
+            SETTING.write_text(self.values[-1])
+
+    def end(self) -> None:
+        """Let the other process go."""
+        self._keeper.communicate(b"done\n")
+
+
+_current: _Change | None = None
 
 
 @contextmanager
 def harden(level: int = 2) -> Iterator[None]:
     """Set net.core.bpf_jit_harden for the length of a ``with`` block, and put it back.
 
-    It is put back after an exception, SIGINT, SIGTERM, SIGHUP and at exit; after SIGKILL by
-    the next process that comes here. Keep the block short: the setting is global, and other
-    processes that want it wait.
+    It is put back whatever ends the block or the process, SIGKILL included. Keep the block
+    short: the setting is global, and other processes that want it wait.
 
     Args:
         level: 2 blinds every program's constants, 1 those of unprivileged users.
@@ -67,28 +102,26 @@ def harden(level: int = 2) -> Iterator[None]:
     Raises:
         KernelError: the setting cannot be changed, or another process holds it for too long.
     """
+    global _current  # noqa: PLW0603 - the setting is the machine's, one change at a time
     with _mutex:
-        if _changed:
-            # Nested: the outer block puts back.
-            before = SETTING.read_text().strip()
-            _write(level)
-            try:
+        if _current is not None:
+            with _set(_current, level):
                 yield
-            finally:
-                SETTING.write_text(before)
             return
-        with _locked() as lock, _signals_caught():
-            change = _begin(lock)
+        with _locked() as lock:
+            change = _Change(lock)
+            _current = change
             try:
-                _write(level)
-                yield
+                with _set(change, level):
+                    yield
             finally:
-                change.undo()
+                _current = None
+                change.end()
 
 
 @contextmanager
 def unblinded() -> Iterator[None]:
-    """See to it that nobody has constants blinded for the length of a ``with`` block.
+    """Keep constants from being blinded for the length of a ``with`` block.
 
     Another process's `harden` would blind what is loaded here meanwhile. Where the setting
     cannot be changed it stays what it is.
@@ -100,27 +133,13 @@ def unblinded() -> Iterator[None]:
         yield
 
 
-def _write(level: int) -> None:
+@contextmanager
+def _set(change: _Change, level: int) -> Iterator[None]:
+    change.push(level)
     try:
-        SETTING.write_text(str(level))
-    except OSError as error:
-        raise KernelError(error.errno or 0, f"setting {SETTING} to {level}") from error
-
-
-def _begin(lock: int) -> _Change:
-    """Note what to put back, before anything changes."""
-    left = os.pread(lock, 16, 0).decode("ascii", "replace").strip()
-    try:
-        if left.isdigit():
-            # Its owner was killed: what it noted is the true value.
-            SETTING.write_text(left)
-        before = SETTING.read_text().strip()
-    except OSError as error:
-        raise KernelError(error.errno or 0, f"reading {SETTING}, which the JIT provides") from error
-    os.pwrite(lock, before.encode(), 0)
-    change = _Change(lock, before)
-    _changed.append(change)
-    return change
+        yield
+    finally:
+        change.pop()
 
 
 @contextmanager
@@ -128,7 +147,7 @@ def _locked() -> Iterator[int]:
     """A descriptor of the lock file, locked."""
     fd = _open_lock()
     try:
-        end = time.monotonic() + _WAIT_S
+        end = time.monotonic() + WAIT_S
         while True:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -136,7 +155,9 @@ def _locked() -> Iterator[int]:
             except BlockingIOError:
                 if time.monotonic() > end:
                     raise KernelError(
-                        0, f"another process has held bpf_jit_harden for {_WAIT_S} seconds"
+                        0,
+                        f"another process has held net.core.bpf_jit_harden for {WAIT_S} seconds; "
+                        f"`fuser {LOCK}` names it",
                     ) from None
                 time.sleep(0.01)
         yield fd
@@ -145,41 +166,27 @@ def _locked() -> Iterator[int]:
 
 
 def _open_lock() -> int:
-    for path in _LOCK_FILES:
-        with suppress(OSError):
-            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    raise KernelError(0, f"no lock file can be made; tried {', '.join(map(str, _LOCK_FILES))}")
-
-
-@contextmanager
-def _signals_caught() -> Iterator[None]:
-    """Put the setting back before a signal ends the process."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(number: int, frame: FrameType | None) -> None:
-        _undo_all()
-        handler = before[signal.Signals(number)]
-        signal.signal(number, handler)
-        if callable(handler):
-            handler(number, frame)
-        else:
-            os.kill(os.getpid(), number)
-
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
-    # None is a handler that is not Python's, and cannot be put back.
-    caught = [number for number, handler in before.items() if handler not in (signal.SIG_IGN, None)]
+    """Open the lock file, whose folder nobody else can write to."""
+    folder = LOCK.parent
     try:
-        for number in caught:
-            signal.signal(number, end)
-        yield
-    finally:
-        for number in caught:
-            signal.signal(number, before[number])
+        folder.mkdir(mode=0o700, exist_ok=True)
+        _check_ours(os.lstat(folder), folder, stat.S_ISDIR)
+        fd = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise KernelError(error.errno or 0, f"opening the lock {LOCK}") from error
+    try:
+        _check_ours(os.fstat(fd), LOCK, stat.S_ISREG)
+    except KernelError:
+        os.close(fd)
+        raise
+    return fd
 
 
-@atexit.register
-def _undo_all() -> None:
-    for change in list(_changed):
-        change.undo()
+def _check_ours(found: os.stat_result, path: Path, is_kind: Callable[[int], bool]) -> None:
+    """Refuse a folder or file that another user could have put there or can write to."""
+    if not is_kind(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        raise KernelError(
+            errno.EPERM,
+            f"{path} belongs to another user, or others can write to it; remove it, since "
+            "whoever can write to it decides when programs are hardened",
+        )
