@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
+from types import FrameType
 from typing import Final
 
 __all__ = ["main"]
@@ -12,9 +14,22 @@ __all__ = ["main"]
 _EXTRA: Final = {"click", "rich"}
 
 
+INTERRUPTED: Final = 130
+"""What a shell says of a process that SIGINT ended."""
+
+
+def stop_at_once(_number: int, _frame: FrameType | None) -> None:
+    """End a process that has done nothing yet, without a traceback from the middle of an import."""
+    os.write(2, b"bpfpatch: interrupted\n")
+    os._exit(INTERRUPTED)
+
+
 def main() -> None:
     """Run the command line on ``sys.argv``, and exit."""
     _have_streams()
+    # A shell that starts a command in the background has it ignored: leave that.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, stop_at_once)
     try:
         from .app import run  # noqa: PLC0415 - without click there is still a message
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import Final
 
 import click
 
 from bpfpatch._version import __version__
 
+from . import INTERRUPTED, stop_at_once
 from .failure import forget_stdout
 
-INTERRUPTED: Final = 130
 BUG: Final = 3
+TERMINATED: Final = 128 + signal.SIGTERM
 
 COMMANDS: Final = {
     "apply": "Rewrite an object with a pipeline of passes.",
@@ -96,14 +100,18 @@ def run(args: Sequence[str] | None = None) -> int:
         The exit status.
     """
     try:
-        result = cli.main(args, prog_name="bpfpatch", standalone_mode=False)
-        sys.stdout.flush()
+        with _signals():
+            result = cli.main(args, prog_name="bpfpatch", standalone_mode=False)
+            sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        sys.stderr.write("bpfpatch: interrupted\n")
+        sys.stderr.write(f"bpfpatch: interrupted{_so_far()}\n")
         return INTERRUPTED
+    except _TerminatedError:
+        sys.stderr.write(f"bpfpatch: terminated{_so_far()}\n")
+        return TERMINATED
     except ModuleNotFoundError:
         raise
     except OSError as error:  # commands take care of their own: this was a help text
@@ -119,3 +127,34 @@ def run(args: Sequence[str] | None = None) -> int:
         )
         return BUG
     return result if isinstance(result, int) else 0
+
+
+class _TerminatedError(BaseException):
+    """SIGTERM, as an exception: what is half done is undone on the way out."""
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    raise _TerminatedError
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Turn SIGINT and SIGTERM into exceptions for the length of a command."""
+    is_ours = signal.getsignal(signal.SIGINT) is stop_at_once
+    if is_ours:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    is_default = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if is_default:
+        signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        if is_default:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _so_far() -> str:
+    """What is there in spite of an interruption."""
+    from bpfpatch.elf.files import written  # noqa: PLC0415 - NumPy takes a while
+
+    return f" after {', '.join(written)} was written" if written else ""

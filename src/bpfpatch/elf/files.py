@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import stat
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -16,6 +18,7 @@ Source = str | os.PathLike[str] | BinaryIO
 Target = str | os.PathLike[str] | BinaryIO
 
 
+_MAX_LINKS: Final = 40
 MAX_BYTES: Final = 256 << 20
 """More than any object has: a device or pipe that gives more does not end."""
 
@@ -39,13 +42,19 @@ def read_all(source: Source) -> bytes:
     return data
 
 
+written: Final[list[str]] = []
+"""Files that this process has replaced so far: who is interrupted is told of them."""
+
+
 def write_all(target: Target, data: bytes) -> None:
     """Write a file, an open binary stream, or standard output (``-``).
 
     A file gets its new content in one step: the bytes go to a temporary file
-    beside it, which then takes its name. It keeps the mode of what it
-    replaces. Where that fails nothing is left behind, and what was there is
-    still there. Devices and pipes are written to directly.
+    beside it, which then takes its name. It keeps the owner and the permissions
+    of what it replaces, but no set-id bits. Where that fails, or a signal ends
+    it, nothing is left behind, and what was there is still there. Devices and
+    pipes are written to directly, also those that are a link to an open file
+    (``/dev/stdout``, a shell's ``>(...)``).
 
     Raises:
         OSError: the file cannot be written.
@@ -57,19 +66,32 @@ def write_all(target: Target, data: bytes) -> None:
     if not isinstance(target, str | os.PathLike):
         target.write(data)
         return
-    path = Path(os.path.realpath(target))
-    mode = _mode_of(path)
-    if mode is not None and not stat.S_ISREG(mode):
-        path.write_bytes(data)
+    old = _status(target)
+    if (old is not None and not stat.S_ISREG(old.st_mode)) or _is_open_file(target):
+        with Path(target).open("wb") as stream:
+            stream.write(data)
         return
-    _replace(path, data, _new_mode() if mode is None else stat.S_IMODE(mode))
+    _replace(Path(os.path.realpath(target)), data, old)
 
 
-def _mode_of(path: Path) -> int | None:
+def _status(target: str | os.PathLike[str]) -> os.stat_result | None:
     try:
-        return path.stat().st_mode
+        return os.stat(target)  # noqa: PTH116 - follows links, as the kernel does
     except FileNotFoundError:
         return None
+
+
+def _is_open_file(target: str | os.PathLike[str]) -> bool:
+    """Whether a name leads to a descriptor: whoever holds it reads what is written to that."""
+    path = Path(target)
+    for _ in range(_MAX_LINKS):
+        folder = os.path.realpath(path.parent)
+        if folder.startswith("/proc/") and folder.endswith("/fd"):
+            return True
+        if not path.is_symlink():
+            return False
+        path = Path(folder) / path.readlink()
+    return False
 
 
 def _new_mode() -> int:
@@ -78,20 +100,61 @@ def _new_mode() -> int:
     return 0o666 & ~umask
 
 
-def _replace(path: Path, data: bytes, mode: int) -> None:
-    handle, name = tempfile.mkstemp(prefix=f".{path.name[:64]}.", dir=path.parent)
+def _replace(path: Path, data: bytes, old: os.stat_result | None) -> None:
+    name = None
+    with _signals_held() as let_in:
+        try:
+            handle, name = tempfile.mkstemp(prefix=".bpfpatch-", dir=path.parent)
+            with os.fdopen(handle, "wb") as stream, let_in():
+                stream.write(data)
+                stream.flush()
+                _take_over(stream.fileno(), old)
+                os.fsync(stream.fileno())
+            Path(name).replace(path)
+            written.append(str(path))
+        except BaseException:
+            if name is not None:
+                with contextlib.suppress(FileNotFoundError):
+                    Path(name).unlink()
+            raise
+        _sync_directory(path.parent)
+
+
+def _take_over(handle: int, old: os.stat_result | None) -> None:
+    """Give a new file the owner and permissions of the one that it replaces.
+
+    A set-id bit stays behind: the content is no longer what its owner gave it to.
+    """
+    if old is None:
+        os.fchmod(handle, _new_mode())
+        return
+    with contextlib.suppress(PermissionError):
+        os.fchown(handle, old.st_uid, old.st_gid)
+    os.fchmod(handle, stat.S_IMODE(old.st_mode) & 0o1777)
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[Callable[[], contextlib.AbstractContextManager[None]]]:
+    """Hold back SIGINT and SIGTERM, but where the function that is given lets them in.
+
+    Between the making of a temporary file and the code that removes it no signal may come;
+    the same holds between its taking the name and the note of that.
+    """
+    mask = {signal.SIGINT, signal.SIGTERM}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, mask)
+
+    @contextlib.contextmanager
+    def let_in() -> Iterator[None]:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_BLOCK, mask)
+
     try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fchmod(stream.fileno(), mode)
-            os.fsync(stream.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            Path(name).unlink()
-        raise
-    _sync_directory(path.parent)
+        yield let_in
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _sync_directory(path: Path) -> None:

@@ -2,8 +2,10 @@
 
 import io
 import os
+import signal
 import stat
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -89,3 +91,72 @@ def test_streams_and_dashes(monkeypatch):
     stream = io.BytesIO()
     ElfObject.read(io.BytesIO(data)).write(stream)
     assert stream.getvalue() == data
+
+
+def test_a_link_to_an_open_file_is_written_to_directly(tmp_path):
+    """/dev/fd/N and what leads there is that descriptor: its holder reads what is written."""
+    data = OBJECT.read_bytes()
+    read_end, write_end = os.pipe()
+    link = tmp_path / "link"
+    link.symlink_to(f"/proc/self/fd/{write_end}")
+    ElfObject.read(OBJECT).write(link)
+    assert os.read(read_end, len(data)) == data
+    os.close(read_end)
+    os.close(write_end)
+    with (tmp_path / "redirected").open("wb") as held:
+        ElfObject.read(OBJECT).write(f"/dev/fd/{held.fileno()}")
+        assert (tmp_path / "redirected").stat().st_ino == os.fstat(held.fileno()).st_ino
+    assert (tmp_path / "redirected").read_bytes() == data
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "ü" * 127])
+def test_a_name_may_be_as_long_as_names_can_be(tmp_path, name):
+    """The temporary file's name does not depend on that of the file."""
+    ElfObject.read(OBJECT).write(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_set_id_bits_are_not_handed_on(tmp_path):
+    """A file that runs with its owner's rights does not do so with new content."""
+    target = tmp_path / "out.o"
+    target.write_bytes(b"old")
+    if os.geteuid() == 0:
+        os.chown(target, 12345, 12345)
+    target.chmod(0o6755)
+    owner = target.stat().st_uid
+    ElfObject.read(OBJECT).write(target)
+    assert stat.S_IMODE(target.stat().st_mode) == 0o755
+    assert target.stat().st_uid == owner
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("step", ["mkstemp", "fsync", "replace"])
+def test_a_signal_leaves_the_old_file_or_the_new_one(tmp_path, monkeypatch, step, number):
+    """A signal at any step leaves one whole file, and no temporary one."""
+    target = tmp_path / "out.o"
+    target.write_bytes(b"old")
+    places = {"mkstemp": tempfile, "fsync": os, "replace": Path}
+    original = getattr(places[step], step)
+
+    def step_and_signal(*args, **options):
+        out = original(*args, **options)
+        os.kill(os.getpid(), number)
+        return out
+
+    class SignalError(Exception):
+        pass
+
+    def stop(*_):
+        raise SignalError
+
+    before = signal.signal(number, stop)
+    monkeypatch.setattr(places[step], step, step_and_signal)
+    try:
+        with pytest.raises(SignalError):
+            ElfObject.read(OBJECT).write(target)
+    finally:
+        signal.signal(number, before)
+    monkeypatch.undo()
+    wanted = OBJECT.read_bytes() if step == "replace" else b"old"
+    assert target.read_bytes() == wanted
+    assert [path.name for path in tmp_path.iterdir()] == ["out.o"]
