@@ -155,6 +155,6 @@ def _signals() -> Iterator[None]:
 
 def _so_far() -> str:
     """What is there in spite of an interruption."""
-    from bpfpatch.elf.files import written  # noqa: PLC0415 - NumPy takes a while
-
+    files = sys.modules.get("bpfpatch.elf.files")  # not there yet: nothing was written
+    written = getattr(files, "written", ())
     return f" after {', '.join(written)} was written" if written else ""

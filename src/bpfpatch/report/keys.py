@@ -15,6 +15,7 @@ from bpfpatch.program.types import Slots
 
 Positions = NDArray[np.int64]
 
+_OWN, _OUTSIDE = np.int64(-1), np.int64(-2)
 _FACTOR: Final = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -26,7 +27,8 @@ class Keys:
         program: the program.
         slot: (n,) int32 first slot of each instruction.
         word: (n,) uint64, the instruction without its distance.
-        wide: (n,) uint64, the second slot of an ld_imm64, else 0.
+        wide: (n,) uint64, the second slot of an ld_imm64; the place that a reference
+            to another function, or out of the program, leads to; else 0.
         name_id: (n,) int64 number of what a call, function address or relocation names, or 0.
         ids: (n,) int64, all of these in one number, to align by.
         jump_to: (n,) int64 position of the instruction that a jump leads to, else -1.
@@ -99,11 +101,16 @@ def keys_of(program: Program, names: Mapping[int, str], functions: NDArray[np.in
     wide = np.zeros(slot.size, np.uint64)
     is_wide = isa.is_ld_imm64(program.insns)[slot]
     wide[is_wide] = words[slot[is_wide] + 1]
-    name_id = _name_ids(program, names, functions)[slot]
     jump_to = np.full(slot.size, -1, np.int64)
-    is_jump = ~refs.is_entry & (refs.target >= 0) & (refs.target < len(program))
-    jump_to[at[refs.slot[is_jump]]] = at[refs.target[is_jump]]
-    word = words[slot]
+    name_of, place = _places(program, functions)
+    is_near = ~refs.is_entry & (name_of == _OWN)
+    jump_to[at[refs.slot[is_near]]] = at[refs.target[is_near]]
+    wide[at[refs.slot]] += place
+    by_slot = np.zeros(len(program), np.int64)
+    by_slot[refs.slot] = np.where(is_near, 0, name_of)
+    for one, name in names.items():
+        by_slot[one] = hash(name)
+    word, name_id = words[slot], by_slot[slot]
     ids = (word * _FACTOR ^ wide) * _FACTOR ^ name_id.astype(np.uint64)
     # A jump that does nothing would align with any other, were it not told apart here.
     ids[isa.is_nop(program.insns)[slot]] += np.uint64(1)
@@ -124,15 +131,26 @@ def function_name(program: Program, function: int) -> str:
     return program.subprogs.names[function] or f"sub_{program.subprogs.start[function]}"
 
 
-def _name_ids(
-    program: Program, names: Mapping[int, str], functions: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """(n_slots,) a number for what each instruction refers to by name, 0 for none."""
-    out = np.zeros(len(program), np.int64)
-    refs = program.refs
-    slot, target = refs.slot[refs.is_entry], refs.target[refs.is_entry]
-    inside = (target >= 0) & (target < len(program))
-    out[slot[inside]] = functions[program.subprogs.of(target[inside])]
-    for at, name in names.items():
-        out[at] = hash(name)
-    return out
+def _places(
+    program: Program, functions: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """Where each reference leads, in terms that mean the same in another program.
+
+    Returns:
+        (n_refs,) a number of the function, `_OWN` for a jump within its own, `_OUTSIDE` for
+        none; and (n_refs,) the place in it, 0 where the first tells all. Outside it is the
+        distance to the program's start or end.
+    """
+    refs, subprogs = program.refs, program.subprogs
+    # From the field itself: a target outside is not kept.
+    insns = program.insns[refs.slot]
+    is_short = refs.kind == isa.RefKind.JUMP16
+    target = refs.slot + 1 + np.where(is_short, insns["off"], insns["imm"]).astype(np.int64)
+    is_inside = (target >= 0) & (target < len(program))
+    function = subprogs.of(target[is_inside].astype(np.int32))
+    is_own = ~refs.is_entry[is_inside] & (function == subprogs.of(refs.slot[is_inside]))
+    name_of = np.full(target.size, _OUTSIDE, np.int64)
+    name_of[is_inside] = np.where(is_own, _OWN, functions[function])
+    place = np.where(target < 0, target, target - len(program) + 1)
+    place[is_inside] = np.where(is_own, 0, target[is_inside] - subprogs.start[function])
+    return name_of, place.view(np.uint64)

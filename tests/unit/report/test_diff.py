@@ -195,3 +195,26 @@ def test_json_has_the_counts_and_the_lines() -> None:
     assert first["status"] == "changed"
     assert [line["text"] for line in first["lines"]] == ["r1 = 0x5", "r1 = 0x6"]
     assert second["lines"] == []
+
+
+def jump(slot_off: int) -> Program:
+    """Three instructions, the first a jump over this many slots."""
+    insns = assemble("goto +0; r0 = 0; exit").insns.copy()
+    insns["off"][0] = slot_off
+    return Program.from_bytes(insns.tobytes())
+
+
+@pytest.mark.parametrize(("one", "other"), [(-1, 50), (-1, -7), (50, 51), (-7, -8), (0, 50)])
+def test_jumps_that_leave_the_program_are_told_apart(one: int, other: int) -> None:
+    """A jump out of the program equals only one that leaves it at the same place."""
+    assert not diff_programs(jump(one), jump(other)).is_equal
+    assert diff_programs(jump(other), jump(other)).is_equal
+
+
+def test_calls_that_leave_the_program_are_told_apart() -> None:
+    """The same holds of calls."""
+    far = [assemble("call f; exit; f: exit").insns.copy() for _ in range(2)]
+    far[0]["imm"][0], far[1]["imm"][0] = 70, 71
+    one, other = (Program.from_bytes(insns.tobytes()) for insns in far)
+    assert not diff_programs(one, other).is_equal
+    assert diff_programs(one, one).is_equal
