@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bpfpatch.elf import ElfObject
-from support.bpfobjects import fixture_path
+from support.inputs.bpfobjects import fixture_path
 
 # Processes of the command line might load programs, for all that the guard can tell.
 pytestmark = pytest.mark.kernel

@@ -10,7 +10,8 @@ import pytest
 
 from bpfpatch.coverage import Coverage
 from bpfpatch.coverage.lcov import to_lcov
-from bpfpatch.coverage.sources import Sources, write_known_lines
+from bpfpatch.coverage.sources import Sources
+from bpfpatch.coverage.writesources import write_known_lines
 from support.machine.tools import need
 from support.models.countedcode import counted
 

@@ -99,6 +99,7 @@ def run(args: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
+    before = len(_written())
     try:
         with _signals():
             result = cli.main(args, prog_name="bpfpatch", standalone_mode=False)
@@ -107,10 +108,10 @@ def run(args: Sequence[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        sys.stderr.write(f"bpfpatch: interrupted{_so_far()}\n")
+        sys.stderr.write(f"bpfpatch: interrupted{_so_far(before)}\n")
         return INTERRUPTED
     except _TerminatedError:
-        sys.stderr.write(f"bpfpatch: terminated{_so_far()}\n")
+        sys.stderr.write(f"bpfpatch: terminated{_so_far(before)}\n")
         return TERMINATED
     except ModuleNotFoundError:
         raise
@@ -153,8 +154,13 @@ def _signals() -> Iterator[None]:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _so_far() -> str:
+def _so_far(before: int) -> str:
     """What is there in spite of an interruption."""
-    files = sys.modules.get("bpfpatch.elf.files")  # not there yet: nothing was written
-    written = getattr(files, "written", ())
+    written = _written()[before:]
     return f" after {', '.join(written)} was written" if written else ""
+
+
+def _written() -> list[str]:
+    files = sys.modules.get("bpfpatch.elf.files")  # not there yet: nothing was written
+    found: list[str] = getattr(files, "written", [])
+    return found

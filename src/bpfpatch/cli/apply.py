@@ -25,7 +25,7 @@ from .inputs import (
     read_input,
     reference_names,
 )
-from .options import cpu_option, dwarf_option
+from .options import Real, cpu_option, dwarf_option
 from .plugins import blame_pass, load_plugins, plugin_option
 from .screen import echo, echo_diff, echo_json, patience
 
@@ -81,7 +81,7 @@ class Rewrite:
 )
 @click.option(
     "--verify-seconds",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Real(min=0, min_open=True),
     show_default="10",
     help="Most time for each program, with --verify.",
 )

@@ -13,15 +13,23 @@ from bpfpatch.elf.files import read_all
 from bpfpatch.passes.cover import CoverMap
 
 from .failure import blame
+from .options import KERNEL_ID
 
 Callback = Callable[..., Any]
 
 _PARAMS: Final[tuple[Callable[[Callback], Callback], ...]] = (
     click.argument("counters", metavar="[COUNTERS]...", nargs=-1),
     click.option("--pin", "pins", metavar="PATH", multiple=True, help="A pinned map or program."),
-    click.option("--id", "map_ids", metavar="N", type=int, multiple=True, help="A map, by its id."),
     click.option(
-        "--prog-id", "prog_ids", metavar="N", type=int, multiple=True, help="A program, by its id."
+        "--id", "map_ids", metavar="N", type=KERNEL_ID, multiple=True, help="A map, by its id."
+    ),
+    click.option(
+        "--prog-id",
+        "prog_ids",
+        metavar="N",
+        type=KERNEL_ID,
+        multiple=True,
+        help="A program, by its id.",
     ),
 )
 

@@ -15,9 +15,10 @@ from bpfpatch.coverage.cobertura import to_cobertura
 from bpfpatch.coverage.data import to_data
 from bpfpatch.coverage.html import to_html
 from bpfpatch.coverage.lcov import to_lcov
-from bpfpatch.coverage.sources import Sources, write_known_lines
+from bpfpatch.coverage.sources import Sources
 from bpfpatch.coverage.terminal import file_table, function_table, source_listing
 from bpfpatch.coverage.totals import of_object
+from bpfpatch.coverage.writesources import write_known_lines
 from bpfpatch.elf.files import write_all
 from bpfpatch.errors import OptionError
 
@@ -25,6 +26,7 @@ from .counters import counter_options, read_counters
 from .cover_show import echo_coverage, echo_listing, echo_notices
 from .failure import Command, Failure, blame
 from .inputs import read_object
+from .options import Real
 from .screen import patience
 
 _FORMATS: Final = ("terminal", "lcov", "cobertura", "html", "json")
@@ -72,10 +74,11 @@ Exit status: 0 done, 1 failed or less than --fail-under, 2 wrong arguments.
     metavar="DIR",
     help="Write the known lines of files not found here, for tools that show them.",
 )
+@click.option("--force", is_flag=True, help="Let --write-sources replace files that differ.")
 @click.option(
     "--fail-under",
     metavar="PERCENT",
-    type=click.FloatRange(0, 100),
+    type=Real(0, 100),
     help="Exit with 1 if less of the lines ran; of the blocks, where no lines are known.",
 )
 def command(
@@ -91,6 +94,7 @@ def command(
     functions: bool,
     roots: tuple[str, ...],
     write_sources: str | None,
+    force: bool,
     fail_under: float | None,
 ) -> None:
     """Say which lines, branches and functions of OBJ ran."""
@@ -105,7 +109,7 @@ def command(
     with blame(where):
         cover = cover_map(found)
     coverage = read_counters(cover, counters, pins, map_ids, prog_ids)
-    sources = _sources(coverage, roots, write_sources)
+    sources = _sources(coverage, roots, write_sources, force=force)
     title = Path(where).name
     echo_notices(where, (*coverage.notices, *sources.notices))
     if form == "terminal":
@@ -119,7 +123,9 @@ def command(
         _check(where, coverage, fail_under)
 
 
-def _sources(coverage: Coverage, roots: tuple[str, ...], folder: str | None) -> Sources:
+def _sources(
+    coverage: Coverage, roots: tuple[str, ...], folder: str | None, *, force: bool
+) -> Sources:
     for root in roots:
         if not Path(root).is_dir():
             raise Failure(root, "is no folder to look for source files in")
@@ -127,7 +133,7 @@ def _sources(coverage: Coverage, roots: tuple[str, ...], folder: str | None) -> 
     if folder is None:
         return sources
     with blame(folder):
-        return write_known_lines(coverage, sources, folder)
+        return write_known_lines(coverage, sources, folder, force=force)
 
 
 def _show(coverage: Coverage, sources: Sources, *, lines: bool, functions: bool) -> None:

@@ -9,8 +9,9 @@ from typing import Final, Literal
 import click
 
 from bpfpatch.coverage.terminal import Kind, Table
+from bpfpatch.text import visible
 
-from .screen import echo, echo_table, has_color, printable
+from .screen import echo, echo_table, has_color
 
 _GOOD: Final = 0.9
 _FAIR: Final = 0.5
@@ -49,7 +50,7 @@ def _rich_table(table: Table) -> None:
         justify: Literal["left", "right"] = "right" if is_number else "left"
         out.add_column(column.removesuffix("#"), justify=justify, no_wrap=is_number)
     for row in table.rows:
-        first, *others = (printable(cell) for cell in row.cells)
+        first, *others = (visible(cell) for cell in row.cells)
         style = _color(row.share)
         out.add_row(Text(first), *(Text(cell, style=style) for cell in others))
     Console(no_color=not has_color()).print(out)
@@ -59,7 +60,7 @@ def echo_listing(lines: Iterator[tuple[Kind, str]]) -> None:
     """Print source with counts."""
     color = has_color()
     for kind, raw in lines:
-        line = printable(raw)
+        line = visible(raw)
         shown = click.style(line, fg=_COLORS[kind]) if color else line
         sys.stdout.write(f"{shown}\n")
 

@@ -11,8 +11,7 @@ from typing import Any, ClassVar, Final, Self
 import click
 
 from bpfpatch.errors import BpfPatchError, ValidationError
-
-from .screen import printable
+from bpfpatch.text import visible
 
 BROKEN_PIPE: Final = 128 + 13
 """What a shell says of a process that SIGPIPE ended."""
@@ -100,4 +99,4 @@ def forget_stdout() -> None:
 
 
 def _one_line(message: str) -> str:
-    return printable(" ".join(message.split("\n")))
+    return visible(" ".join(message.split("\n")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -9,6 +10,23 @@ import click
 
 Callback = Callable[..., Any]
 Decorator = Callable[[Callback], Callback]
+
+
+class Real(click.FloatRange):
+    """A number in a range; NaN, which compares as in every range, is in none."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Read a number."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no finite number", param, ctx)
+        return number
+
+
+KERNEL_ID: Final = click.IntRange(1, (1 << 32) - 1)
+"""An id of a map or program: the kernel starts with 1 and has 32 bits for them."""
 
 cpu_option: Final = click.option(
     "--cpu",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,26 +12,22 @@ from typing import Any, Final, Literal
 
 import click
 
+from bpfpatch.text import visible
+
 PATIENCE: Final = 1.0
 """Seconds after which something is shown to be going on."""
 
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\udc80-\udcff]")
 _COLORS: Final = {"added": "green", "removed": "red", "head": "cyan", "source": "blue"}
-
-
-def printable(text: str) -> str:
-    """Text with control characters and broken UTF-8 made visible: an object may hold any."""
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]) & 0xFF:02x}", text)
 
 
 def echo(text: str = "", *, err: bool = False) -> None:
     """Print one line."""
-    click.echo(printable(text), err=err)
+    click.echo(visible(text), err=err)
 
 
 def echo_lines(lines: Iterable[str]) -> None:
     """Print lines, which end in no newline."""
-    sys.stdout.writelines(f"{printable(line)}\n" for line in lines)
+    sys.stdout.writelines(f"{visible(line)}\n" for line in lines)
 
 
 def echo_json(value: Any) -> None:
@@ -51,7 +46,7 @@ def echo_diff(lines: Iterator[tuple[str, str]]) -> None:
     color = has_color()
     write = sys.stdout.write
     for kind, raw in lines:
-        line = printable(raw)
+        line = visible(raw)
         shown = click.style(line, fg=_COLORS[kind]) if color and kind in _COLORS else line
         write(f"{shown}\n")
 
@@ -62,7 +57,7 @@ def echo_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[objec
         _rich_table(title, columns, rows)
         return
     names = [column.removesuffix("#").upper() for column in columns]
-    cells = [names, *([printable(str(cell)) for cell in row] for row in rows)]
+    cells = [names, *([visible(str(cell)) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     if title:
         echo(f"{title}:")
@@ -85,7 +80,7 @@ def _rich_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
         justify: Literal["left", "right"] = "right" if is_number else "left"
         table.add_column(column.removesuffix("#"), justify=justify, no_wrap=is_number)
     for row in rows:
-        table.add_row(*(Text(printable(str(cell))) for cell in row))
+        table.add_row(*(Text(visible(str(cell))) for cell in row))
     Console().print(table)
 
 

@@ -15,10 +15,12 @@ from bpfpatch.elf.files import write_all
 from bpfpatch.errors import OptionError
 from bpfpatch.passes import Pipeline, Trace
 from bpfpatch.passes.trace import MAP_NAME, TraceMap, TracePlace, TraceRecord, trace_map
+from bpfpatch.text import visible
 
 from .failure import Command, blame
 from .inputs import check_terminal, read_object
-from .screen import echo, patience, printable
+from .options import KERNEL_ID
+from .screen import echo, patience
 
 if TYPE_CHECKING:
     from bpfpatch.bpf.map import Map
@@ -161,8 +163,8 @@ def _missing_helpers(places: list[TracePlace]) -> Iterator[str]:
 @command.command("read", cls=Command, epilog=READ_EPILOG)
 @click.argument("obj", metavar="TRACED_OBJ")
 @click.option("--pin", metavar="PATH", help="Where the map or the program is pinned.")
-@click.option("--id", "map_id", metavar="N", type=int, help="The map, by its id.")
-@click.option("--prog-id", metavar="N", type=int, help="The program, by its id.")
+@click.option("--id", "map_id", metavar="N", type=KERNEL_ID, help="The map, by its id.")
+@click.option("--prog-id", metavar="N", type=KERNEL_ID, help="The program, by its id.")
 @click.option("-f", "--follow", is_flag=True, help="Wait for more, until interrupted.")
 @click.option("-n", "--count", type=click.IntRange(min=1), help="Stop after so many records.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one record a line.")
@@ -195,7 +197,7 @@ def read(
             for data in reader.read():
                 with blame(where):
                     record = meaning.record(data, traced.byteorder)
-                click.echo(json.dumps(_json(record)) if as_json else printable(str(record)))
+                click.echo(json.dumps(_json(record)) if as_json else visible(str(record)))
                 left = None if left is None else left - 1
                 if left == 0:
                     return

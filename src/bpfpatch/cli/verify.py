@@ -20,6 +20,7 @@ from .diff import DIFFERENT, DiffCommand
 from .exec_inputs import parse_hex
 from .failure import Failure, blame
 from .inputs import Input, endian_option, format_option, read_input
+from .options import Real
 from .screen import echo, echo_json, patience
 
 UNCHECKED: Final = 2
@@ -58,7 +59,7 @@ all could be checked.
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Real(min=0, min_open=True),
     default=10.0,
     show_default=True,
     help="Most time for a program and mode.",

@@ -10,13 +10,13 @@ from typing import Final
 from xml.etree import ElementTree
 
 from bpfpatch._version import __version__
+from bpfpatch.text import visible
 
 from .lcov import need_lines
 from .model import Branch, Coverage, FileCoverage
 from .pieces import Pieces
 from .sources import Sources
 from .totals import Tally, Totals, of_file, sides
-from .words import visible
 
 _HEAD: Final = (
     '<?xml version="1.0" encoding="UTF-8"?>\n'

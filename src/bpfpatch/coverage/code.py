@@ -9,9 +9,9 @@ import numpy as np
 
 from bpfpatch import isa
 from bpfpatch.asm import format_insns
+from bpfpatch.text import visible
 
 from .model import Coverage
-from .words import visible
 
 _DISTANCE: Final = re.compile(r"(?:pc)?[+-]0x[0-9a-f]+$")
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from bpfpatch.errors import OptionError, UnsupportedError
 from bpfpatch.passes.cover.flow import OUTSIDE, Way
+from bpfpatch.text import visible
 
 from .code import Code
 from .model import BlockCount, Coverage, EdgeCount, FunctionCoverage
@@ -117,7 +118,7 @@ def _color(times: int, most: int) -> str:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"')
+    return visible(text).replace("\\", "\\\\").replace('"', '\\"')
 
 
 def _quoted(text: str) -> str:

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from typing import Final
 
 from bpfpatch.errors import OptionError
+from bpfpatch.text import visible
 
 from .model import Branch, Coverage, FileCoverage
 from .sources import Sources
 from .totals import of_file
-from .words import visible
 
 _NOT_IN_TEST_NAME: Final = re.compile(r"\W", re.ASCII)
 

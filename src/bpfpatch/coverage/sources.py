@@ -74,41 +74,7 @@ class Sources:
         return self.texts.get(file.path) or SourceText(shown_path(file.path), None, file.text)
 
 
-def write_known_lines(
-    coverage: Coverage, sources: Sources, folder: str | os.PathLike[str]
-) -> Sources:
-    """Write a file for each source file that was not found: the lines that are known, else empty.
-
-    Tools that show source, as genhtml does, have something to show then.
-
-    Args:
-        coverage: names the files.
-        sources: what is known.
-        folder: below which to write; made if need be.
-
-    Returns:
-        The sources, with the files that were written in place of those not found.
-
-    Raises:
-        OSError: a file cannot be written.
-    """
-    root = Path(folder).resolve()
-    taken: set[Path] = set()
-    texts = {}
-    for path, file in coverage.files.items():
-        text = sources.of(file)
-        if text.found is None:
-            place = _free(root.joinpath(*_parts(path)), taken)
-            last = max((*file.lines, *text.lines), default=0)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            body = "".join(f"{text.lines.get(line, '')}\n" for line in range(1, last + 1))
-            place.write_text(body, "utf-8", "backslashreplace")
-            text = SourceText(text.name, place, text.lines)
-        texts[path] = text
-    return Sources(texts, sources.notices)
-
-
-def _parts(path: str) -> tuple[str, ...]:
+def path_parts(path: str) -> tuple[str, ...]:
     """The parts of a path below whatever it starts from."""
     parts = PurePosixPath(shown_path(path)).parts
     return tuple(part for part in parts if part not in ("/", "//", "..", ".")) or ("unnamed",)
@@ -116,7 +82,7 @@ def _parts(path: str) -> tuple[str, ...]:
 
 def _places(path: str, roots: Sequence[str | os.PathLike[str]]) -> Iterator[Path]:
     """Files below the roots that may be the one, the likeliest first."""
-    parts = _parts(path)
+    parts = path_parts(path)
     for root in roots:
         base = Path(root).resolve()
         for first in range(len(parts)):
@@ -156,13 +122,3 @@ def _disagreement(file: FileCoverage, lines: list[str]) -> str | None:
         if number <= len(lines) and lines[number - 1].strip() != text.strip():
             return f"line {number} is another"
     return None
-
-
-def _free(place: Path, taken: set[Path]) -> Path:
-    """A name that no other file has got: paths may differ only in what leads out of the folder."""
-    out, number = place, 1
-    while out in taken:
-        number += 1
-        out = place.with_name(f"{place.stem}.{number}{place.suffix}")
-    taken.add(out)
-    return out

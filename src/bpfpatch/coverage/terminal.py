@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from bpfpatch.text import visible
+
 from .code import Code
 from .model import Branch, Coverage, FileCoverage, FunctionCoverage
 from .pieces import Pieces, State, state
 from .sources import Sources
 from .totals import Tally, Totals, of_file, of_object, sides
-from .words import shown_path, times, visible
+from .words import shown_path, times
 
 NO_LINES: Final = "(no source line)"
 MANY_BRANCHES: Final = 3

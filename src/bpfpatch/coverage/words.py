@@ -3,25 +3,8 @@
 from __future__ import annotations
 
 import posixpath
-import re
-from typing import Final
 
-_HIDDEN: Final = re.compile(
-    r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
-    "\ud800-\udfff\ufffe\uffff]"
-)
-"""Control characters but the tab, marks that turn the direction of writing round, which can make
-a line look like another one, and what no XML file may hold."""
-
-
-def visible(text: str) -> str:
-    """Text of an object, which may hold anything, on one line and with nothing hidden in it."""
-    return _HIDDEN.sub(_escaped, text)
-
-
-def _escaped(found: re.Match[str]) -> str:
-    code = ord(found[0])
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+from bpfpatch.text import visible
 
 
 def shown_path(path: str) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from html import escape
+from html import escape as escape_html
 from typing import Final
+
+from bpfpatch.text import visible
 
 from .diff import Diff, FunctionDiff, Op
 from .diff_text import describe_change
@@ -33,6 +35,11 @@ tr.skipped td { background: var(--head); color: var(--dim); text-align: center; 
 td.note { color: var(--dim); text-align: right; width: 1%; }
 """
 _SIGN: Final = {"same": " ", "removed": "-", "added": "+"}
+
+
+def escape(text: str) -> str:
+    """Text of an object as a page may hold it."""
+    return escape_html(visible(text))
 
 
 def diff_html(diff: Diff, title: str, context: int) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from bpfpatch.coverage import Coverage
-from bpfpatch.coverage.sources import Sources, write_known_lines
+from bpfpatch.coverage.sources import Sources
+from bpfpatch.coverage.writesources import write_known_lines
 from support.models.countedcode import TEXT, A, B, counted
 
 WHOLE = "\n".join(TEXT.get(line, f"// {line}").strip() for line in range(1, 15)) + "\n"
@@ -116,3 +117,92 @@ def test_found_files_are_not_written(tmp_path: Path) -> None:
     written = write_known_lines(counted(), sources, tmp_path / "out")
     assert written.texts[A].found == found
     assert not (tmp_path / "out/src/a.c").exists()
+
+
+def write(coverage: Coverage, folder: Path, *, force: bool = False) -> Sources:
+    """Write what is known of an object's files."""
+    return write_known_lines(coverage, Sources.find(coverage), folder, force=force)
+
+
+def test_an_existing_file_is_not_replaced(tmp_path: Path) -> None:
+    """A file that was edited stays, and a notice says so; force replaces it."""
+    edited = put(tmp_path / "src/a.c", "mine\n")
+    kept = write(counted(), tmp_path)
+    assert edited.read_text() == "mine\n"
+    assert kept.texts[A].found is None
+    assert [one for one in kept.notices if str(edited) in one and "--force" in one]
+    forced = write(counted(), tmp_path, force=True)
+    assert forced.texts[A].found == edited
+    assert "mine" not in edited.read_text()
+
+
+def test_writing_twice_is_no_conflict(tmp_path: Path) -> None:
+    """A file that has the same content already is the one that would be written."""
+    write(counted(), tmp_path)
+    again = write(counted(), tmp_path)
+    assert again.texts[A].found == tmp_path.resolve() / "src/a.c"
+    assert not again.notices
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_links_are_not_followed(tmp_path: Path, force: bool) -> None:
+    """Neither a folder nor a file that is a link leads a write out of the folder."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (tmp_path / "by folder").mkdir()
+    (tmp_path / "by folder" / "src").symlink_to(outside)
+    with pytest.raises(OSError, match="src"):
+        write(counted(), tmp_path / "by folder", force=force)
+    target = put(outside / "target", "theirs\n")
+    (tmp_path / "by file" / "src").mkdir(parents=True)
+    (tmp_path / "by file" / "src" / "a.c").symlink_to(target)
+    write(counted(), tmp_path / "by file", force=force)
+    assert target.read_text() == "theirs\n"
+    assert list(outside.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("name", ["Makefile", "GNUmakefile", ".bashrc", "conftest.py", "run.sh"])
+def test_only_source_files_have_their_names(tmp_path: Path, name: str) -> None:
+    """What would mean something to a tool where it is written ends in .txt."""
+    found = write(named(name), tmp_path).texts[name].found
+    assert found is not None
+    assert found.name == f"{name}.txt"
+
+
+def test_a_file_and_a_folder_of_one_name_stay_apart(tmp_path: Path) -> None:
+    """Paths ``a.c`` and ``a.c/b.c`` get a file each."""
+    coverage = counted()
+    paths = ["a.c", "a.c/b.c", "d.c/e.c", "d.c"]
+    files = {path: replace(coverage.files[A], path=path) for path in paths}
+    sources = write(replace(coverage, files=files), tmp_path)
+    found = [sources.texts[path].found for path in paths]
+    assert len(set(found)) == len(paths)
+    assert all(one is not None and one.is_file() for one in found)
+
+
+def test_long_names_and_high_lines_are_cut(tmp_path: Path) -> None:
+    """A name longer than file systems take is shortened; a line beyond any source is left out."""
+    path = "ä" * 300 + ".c"
+    coverage = named(path)
+    file = coverage.files[path]
+    far = replace(file, lines={**file.lines, 1_000_000_000: file.lines[min(file.lines)]})
+    sources = write(replace(coverage, files={path: far}), tmp_path)
+    found = sources.texts[path].found
+    assert found is not None
+    assert found.name.endswith(".c")
+    assert found.stat().st_size < 10_000
+    assert [one for one in sources.notices if "left out" in one]
+
+
+def test_a_failed_write_leaves_nothing_half_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the disk is full, no part of a file is there."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.link", fail)
+    with pytest.raises(OSError, match="No space"):
+        write(counted(), tmp_path)
+    assert [one for one in tmp_path.rglob("*") if one.is_file()] == []

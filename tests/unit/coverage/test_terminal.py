@@ -7,7 +7,8 @@ import pytest
 from bpfpatch.coverage import Branch
 from bpfpatch.coverage.sources import Sources
 from bpfpatch.coverage.terminal import file_table, function_table, source_listing
-from bpfpatch.coverage.words import percent, shown_path, visible
+from bpfpatch.coverage.words import percent, shown_path
+from bpfpatch.text import visible
 from support.models.countedcode import counted, without_lines
 
 

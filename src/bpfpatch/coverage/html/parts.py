@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from html import escape
 from typing import Final
 
+from bpfpatch.text import visible
+
 from ..code import Code
 from ..model import Branch, Coverage
 from ..pieces import Pieces, State
 from ..sources import Sources
 from ..totals import Tally
-from ..words import times, visible
+from ..words import times
 
 CLASSES: Final[Mapping[State, str]] = {"hit": "h", "part": "p", "miss": "m"}
 """Short, since a page has many."""
