@@ -22,7 +22,7 @@ from bpfpatch.cli import app
         ["trace", "read", "OBJ", "--id", str(1 << 32)],
         ["trace", "read", "OBJ", "--prog-id", "-1"],
     ],
-    ids=lambda args: " ".join(args),
+    ids=" ".join,
 )
 def test_wrong_numbers_are_refused(
     args: list[str], demo: Path, capsys: pytest.CaptureFixture[str]
