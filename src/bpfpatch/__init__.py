@@ -11,12 +11,17 @@
     obj.with_code(patches.linearize()).write("lb.patched.o")
 """
 
+from __future__ import annotations
+
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
 
+TYPE_CHECKING = False  # that of typing, whose import takes as long as all else here
+
 if TYPE_CHECKING:
+    from typing import Any
+
     from . import asm, btf, errors, interp, isa, kernel, runs, verify
     from .elf import ElfObject
     from .errors import BpfPatchError

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import os
 import signal
 import sys
-from types import FrameType
-from typing import Final
+
+TYPE_CHECKING = False  # that of typing: until main() runs, an interrupt ends in a traceback
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import Final
 
 __all__ = ["main"]
 
@@ -26,10 +28,10 @@ def stop_at_once(_number: int, _frame: FrameType | None) -> None:
 
 def main() -> None:
     """Run the command line on ``sys.argv``, and exit."""
-    _have_streams()
     # A shell that starts a command in the background has it ignored: leave that.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, stop_at_once)
+    _have_streams()
     try:
         from .app import run  # noqa: PLC0415 - without click there is still a message
 
@@ -53,5 +55,7 @@ def _have_streams() -> None:
             # to a closed stdout is lost, and that is an error; messages have nowhere else to go.
             os.open(os.devnull, os.O_RDONLY if name == "stdout" else os.O_RDWR)
             setattr(sys, name, os.fdopen(number, "w" if number else "r"))
+    import io  # noqa: PLC0415 - see TYPE_CHECKING
+
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
