@@ -6,7 +6,9 @@ A loaded program's code comes back with some fields in a form of their own:
 instruction      the kernel hands out                       here
 ================ ========================================== ==========================
 subprog call     ``off``: the distance, its low 16 bits;    ``imm``: the distance
-                 ``imm``: the subprog's index
+                 ``imm``: the subprog's index; later
+                 kernels the other way round
+                 (`Topic.XLATED_CALL`)
 PSEUDO_FUNC      second ``imm``: the subprog's index        0
 helper call      ``imm``: address from ``__bpf_call_base``  the same; `call_names`
 kfunc call       the same                                   the same; `call_names`
@@ -30,6 +32,7 @@ from numpy.typing import NDArray
 from bpfpatch import isa
 from bpfpatch.errors import UnsupportedError
 from bpfpatch.facts.columns import NONE
+from bpfpatch.linux.versions import Topic, running, value
 from bpfpatch.program import (
     FUNC_INFO,
     LINE,
@@ -166,6 +169,9 @@ def _called_starts(raw: isa.Insns) -> NDArray[np.int32]:
     for slot in funcs.tolist():
         start_of[int(raw["imm"][slot + 1])] = slot + 1 + int(raw["imm"][slot])
     calls = np.flatnonzero(isa.is_subprog_call(raw))
+    if _distance_field() == "imm":
+        starts = {*start_of.values(), *(calls + 1 + raw["imm"][calls]).tolist()}
+        return np.array(sorted(starts), np.int32)
     wrapped = (calls + 1 + raw["off"][calls]) % _WRAP
     for index, low in dict(zip(raw["imm"][calls].tolist(), wrapped.tolist(), strict=True)).items():
         if index in start_of:
@@ -198,11 +204,18 @@ def _dangling(raw: isa.Insns, starts: NDArray[np.int32]) -> Slots:
 def _with_distances(raw: isa.Insns, starts: NDArray[np.int32]) -> isa.Insns:
     insns = raw.copy()
     calls = np.flatnonzero(isa.is_subprog_call(raw))
-    insns["imm"][calls] = starts[raw["imm"][calls]] - calls - 1
+    if _distance_field() == "off":
+        insns["imm"][calls] = starts[raw["imm"][calls]] - calls - 1
     insns["off"][calls] = 0
     funcs = np.flatnonzero(isa.is_ld_imm64(raw) & (isa.src(raw) == _PSEUDO_FUNC))
     insns["imm"][funcs + 1] = 0
     return insns
+
+
+def _distance_field() -> str:
+    """The field of a subprog call that the running kernel leaves the distance in."""
+    distance, _ = value(Topic.XLATED_CALL, running())
+    return str(distance)
 
 
 def _tables(info: ProgInfo) -> dict[str, AnchoredTable]:

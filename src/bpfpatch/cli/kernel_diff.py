@@ -10,6 +10,7 @@ import click
 
 from bpfpatch.elf import ElfObject
 from bpfpatch.elf.files import read_all
+from bpfpatch.linux import versions
 
 from .diff import DIFFERENT, DiffCommand, Trouble
 from .failure import Failure, blame
@@ -43,6 +44,12 @@ _MAX_CAUSES: Final = 40
 @click.option(
     "--harden", is_flag=True, help="Blind constants: sets net.core.bpf_jit_harden a while."
 )
+@click.option(
+    "--kernel",
+    "version",
+    metavar="VERSION",
+    help="Compare with what this kernel makes of programs.  [default: the running one]",
+)
 @context_option("difference")
 @click.option(
     "--all", "show_all", is_flag=True, help="Show all instructions, also where all is equal."
@@ -54,6 +61,7 @@ def command(
     prog: tuple[str, ...],
     aux: str,
     harden: bool,
+    version: str | None,
     context: int,
     show_all: bool,
     as_json: bool,
@@ -61,6 +69,7 @@ def command(
     """Compare what the kernel makes of each program in OBJ, an object or a folder, with our own."""
     from bpfpatch.linux.parity.sweep import SOURCES, Status, compare_object  # noqa: PLC0415 - slow
 
+    wanted_kernel = _kernel(version)
     sources = SOURCES if aux == "both" else tuple(one for one in SOURCES if one == aux)
     paths = [path for given in objects for path in _files(given)]
     is_one = len(paths) == 1
@@ -75,7 +84,14 @@ def command(
             _check_names(obj, prog, is_required=is_one)
             wanted = [info.name for info in obj.programs if info.name in prog] if prog else None
             rows += list(
-                compare_object(obj, path.name, programs=wanted, sources=sources, harden=harden)
+                compare_object(
+                    obj,
+                    path.name,
+                    programs=wanted,
+                    sources=sources,
+                    harden=harden,
+                    version=wanted_kernel,
+                )
             )
     if as_json:
         echo_json(_json(rows, sources))
@@ -87,6 +103,23 @@ def command(
         raise Trouble(objects[0], "no program to compare: the kernel loads none")
     if any(row.status in (Status.DIFFERENT, Status.FAILED) for row in rows):
         raise click.exceptions.Exit(DIFFERENT)
+
+
+def _kernel(given: str | None) -> str:
+    """The version whose passes are compared with: what was asked for, or the running kernel's."""
+    if given is not None:
+        with blame("--kernel"):
+            versions.check_modelled(versions.parse_version(given))
+        return given
+    here = versions.running()
+    if here not in versions.MODELLED:
+        modelled = ", ".join(map(versions.text, versions.MODELLED))
+        raise Trouble(
+            "kernel-diff",
+            f"this machine runs Linux {versions.text(here)}, which is not modelled; choose one "
+            f"that is with --kernel: {modelled}. What they do otherwise shows as differences",
+        )
+    return versions.text(here)
 
 
 def _files(given: str) -> list[Path]:

@@ -17,6 +17,7 @@ from bpfpatch.elf import Dwarf, ElfObject
 from bpfpatch.errors import OptionError, SlotError, UnsupportedError, ValidationError
 from bpfpatch.facts import AUX_COLUMNS, ProgFlag, Subject
 from bpfpatch.linux.verifier.auxdata import aux_data
+from bpfpatch.linux.versions import check_modelled, parse_version
 from bpfpatch.patch import Linearized, PatchList
 from bpfpatch.program import Program, Remap, validate, violations
 
@@ -120,16 +121,17 @@ class Pipeline:
         ``target.btf``.
 
         Args:
-            version: of the kernel.
+            version: of the kernel; `bpfpatch.linux.versions` lists those that are modelled.
             harden: whether constants are blinded, as with net.core.bpf_jit_harden.
             flags: those that the program is loaded with, `ProgFlag` bits.
 
         Raises:
-            OptionError: the version is none.
+            OptionError: the version is none, or one that is not modelled.
 
         Source: linux v6.18, kernel/bpf/verifier.c, bpf_check().
         """
         zext = "zext{random=true}" if flags & ProgFlag.TEST_RND_HI32 else "zext"
+        check_modelled(parse_version(version))
         text = f"{_KERNEL},{zext},blind" if harden else f"{_KERNEL},{zext}"
         return cls(tuple(_parse(text)), Target.internal(version))
 

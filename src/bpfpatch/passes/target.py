@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Final, Self
 
 from bpfpatch.btf import Btf
 from bpfpatch.errors import OptionError
+from bpfpatch.linux.versions import NEWEST, check_known, parse_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +60,17 @@ class Target:
 
     is_loadable: bool = True
     cpu: int | None = None
-    kernel: tuple[int, int] = (6, 18)
+    kernel: tuple[int, int] = NEWEST
     arch: Arch = ARCHES["x86_64"]
     btf: Btf | None = None
 
     def __post_init__(self) -> None:
-        """Check the version.
+        """Check the versions.
 
         Raises:
-            OptionError: no such version.
+            OptionError: no such version of the cpu, or one of the kernel of which nothing is known.
         """
+        check_known(self.kernel)
         if self.cpu not in (None, 1, 2, 3, 4):
             raise OptionError(f"cpu is v1, v2, v3 or v4, not {self.cpu!r}")
 
@@ -99,22 +100,10 @@ class Target:
             btf: the kernel's types.
 
         Raises:
-            OptionError: no version, or an unknown processor.
+            OptionError: no version or one of which nothing is known, or an unknown processor.
         """
         if isinstance(arch, str):
             if arch not in ARCHES:
                 raise OptionError(f"no processor {arch!r}; known are: {', '.join(ARCHES)}")
             arch = ARCHES[arch]
         return cls(is_loadable=False, kernel=parse_version(kernel), arch=arch, btf=btf)
-
-
-def parse_version(text: str) -> tuple[int, int]:
-    """The first two numbers of a kernel's version.
-
-    Raises:
-        OptionError: it does not start with two numbers.
-    """
-    match = re.match(r"(\d+)\.(\d+)", text)
-    if match is None:
-        raise OptionError(f"a kernel's version looks like 6.18, not {text!r}")
-    return int(match[1]), int(match[2])

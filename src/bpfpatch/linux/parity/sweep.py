@@ -15,6 +15,7 @@ from bpfpatch.elf import ElfObject
 from bpfpatch.errors import BpfPatchError
 from bpfpatch.linux.log.auxload import LOG_LEVEL, with_aux
 from bpfpatch.linux.verifier.auxdata import aux_data
+from bpfpatch.linux.versions import running, text
 from bpfpatch.loader.object import KernelObject
 from bpfpatch.loader.subject import Submitted, submitted_of
 from bpfpatch.passes import Pipeline
@@ -121,6 +122,7 @@ def compare_object(
     programs: Collection[str] | None = None,
     sources: Collection[Source] = SOURCES,
     harden: bool = False,
+    version: str = "",
 ) -> Iterator[Row]:
     """Load an object's programs one by one, and compare each.
 
@@ -130,6 +132,7 @@ def compare_object(
         programs: names of those to compare; by default all that load by themselves.
         sources: of aux data; one row for each.
         harden: load with constants blinded, and blind them, too.
+        version: the kernel's passes to compare with; by default the running one's.
 
     Yields:
         A row for each program and source; if the object cannot be opened, one for each source.
@@ -142,11 +145,19 @@ def compare_object(
         return
     with opened:
         for program in opened.autoloaded() if programs is None else programs:
-            yield from _compare_program(opened, name, program, sources, harden=harden)
+            yield from _compare_program(
+                opened, name, program, sources, harden=harden, version=version
+            )
 
 
 def _compare_program(
-    opened: KernelObject, name: str, program: str, sources: Collection[Source], *, harden: bool
+    opened: KernelObject,
+    name: str,
+    program: str,
+    sources: Collection[Source],
+    *,
+    harden: bool,
+    version: str,
 ) -> Iterator[Row]:
     needs_log = "kernel" in sources
     try:
@@ -163,7 +174,7 @@ def _compare_program(
     with loaded:
         harden = harden or _blinds_all()
         flags = loaded.options.flags if loaded.options else 0
-        pipeline = Pipeline.kernel("6.18", harden, flags)
+        pipeline = Pipeline.kernel(version or text(running()), harden, flags)
         given = submitted_of(opened, loaded)
         for source in sources:
             try:
@@ -172,6 +183,6 @@ def _compare_program(
                 cause = f"{type(error).__name__}: {error}".split("; ")[0]
                 yield Row(name, program, source, Status.FAILED, cause, str(error))
                 continue
-            text = "; ".join(map(str, found.differences))
+            shown = "; ".join(map(str, found.differences))
             status = Status.EQUAL if found.is_equal else Status.DIFFERENT
-            yield Row(name, program, source, status, found.cause, text, found)
+            yield Row(name, program, source, status, found.cause, shown, found)

@@ -18,6 +18,7 @@ import numpy as np
 from bpfpatch import isa
 from bpfpatch.facts.functions import function
 from bpfpatch.isa import R10, Reg
+from bpfpatch.linux.versions import Topic, value
 from bpfpatch.passes.search import Opcodes
 from bpfpatch.passes.target import Target
 from bpfpatch.patch import Body, To
@@ -27,9 +28,6 @@ from .job import Job, body
 
 MAX_LOOPS: Final = 8 * 1024 * 1024
 MAX_TIMED_LOOPS: Final = 0xFFFF
-
-_TIMED_SINCE: Final = {"x86_64": (6, 15), "aarch64": (6, 18)}
-"""Source: linux, arch/*/net/bpf_jit_comp*.c, bpf_jit_supports_timed_may_goto()."""
 
 _MAY_GOTO: Final = Opcodes(lambda opcode: opcode.name == "may_goto")
 _AX: Final = Reg.AX
@@ -58,8 +56,7 @@ def count_may_gotos(job: Job) -> None:
 
 
 def _is_timed(target: Target) -> bool:
-    since = _TIMED_SINCE.get(target.arch.name)
-    return since is not None and target.kernel >= since
+    return bool(value(Topic.TIMED_MAY_GOTO, target.kernel, target.arch.name))
 
 
 def _timed(count_off: int) -> Body:
