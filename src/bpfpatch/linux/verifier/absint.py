@@ -43,7 +43,7 @@ from .jumps import Jumps
 from .kerneltypes import KernelTypes
 from .scalars import UNKNOWN, Value
 from .state import State
-from .values import FUNC, pointer
+from .values import FUNC, LOST_FUNC, LOST_STACK, is_pointer, pointer
 from .worklist import Worklist
 
 _STACK_BYTES: Final = 512
@@ -88,6 +88,8 @@ class Interpreter:
         self._entered = [0]
         self._is_repeated = [False]
         self._anywhere: set[int] = set()
+        self._is_stack_lost = False
+        self._is_func_lost = False
         self._worklist = worklist = Worklist(
             self.code, self.run_block, self._is_repeated, self._anything, self._enter_functions
         )
@@ -102,7 +104,7 @@ class Interpreter:
         if handler is not None:
             self.enter_global(handler)
         self._worklist.run()
-        if self.is_spent:
+        if self.is_spent or self._is_stack_lost:
             self._reach_as_written()
         return self.findings
 
@@ -116,7 +118,12 @@ class Interpreter:
     def enter_global(self, slot: int) -> None:
         """A global subprog is called, so that it is verified."""
         if slot not in self.roots:
-            self.enter_root(slot, global_arguments(self.program, self.subject, slot))
+            found = global_arguments(self.program, self.subject, slot)
+            self.enter_root(slot, [self._as_new(value) for value in found])
+
+    def _as_new(self, value: Value) -> Value:
+        """An argument that may be null, with an id that no other pointer has."""
+        return (*value[:4], self.fresh(), *value[5:]) if is_pointer(value) and value[5] else value
 
     def enter_with_anything(self, slot: int) -> None:
         """A subprog is called in one chain too many: one look at it is for all such calls."""
@@ -124,7 +131,11 @@ class Interpreter:
             return
         self._anywhere.add(slot)
         self.roots.add(slot)
-        self.push(slot, State([None] * 10, [{}], (), self.chain(0, LOST, slot)))
+        self.push(slot, self._unknown_state(slot))
+
+    def _unknown_state(self, slot: int) -> State:
+        """Anything may be in registers, also what the analysis follows elsewhere."""
+        return State([None] * 10, [{}], (), self.chain(0, LOST, slot), LOST_STACK | LOST_FUNC)
 
     def chain(self, outer: int, slot: int, target: int) -> int:
         """The number of a chain of calls, continued by a call at a slot."""
@@ -185,7 +196,7 @@ class Interpreter:
     def _anything(self, block: int) -> State:
         start = self.code.start[block]
         self.findings.forget(start, self.code.end[block])
-        return State([None] * 10, [{}], (), self.chain(0, LOST, start))
+        return self._unknown_state(start)
 
     def _enter_functions(self) -> None:
         """A function's address may be lost from here on, so that all of them count as called."""
@@ -236,7 +247,7 @@ class Interpreter:
         if src == 3:
             return self.accesses.kernel_variable(imm)
         if src == _PSEUDO_FUNC:
-            if self.is_spent:
+            if self.is_spent or self._is_func_lost:
                 self.enter_with_anything(self.code.target[slot])
             return pointer(FUNC, self.code.target[slot])
         return UNKNOWN
@@ -272,6 +283,22 @@ class Interpreter:
         """A frame's stack is used from this place on."""
         if -_STACK_BYTES <= byte_off < 0:
             self.findings.reach(self._owner_of(state, frame), byte_off)
+
+    def may_reach(self, state: State, at: Value) -> bool:
+        """Whether a value that is no pointer may be one to a stack, as joined states leave it."""
+        if not state.lost & LOST_STACK or type(at) is int or is_pointer(at):
+            return False
+        self._is_stack_lost = True
+        return True
+
+    def may_call(self, state: State, at: Value) -> bool:
+        """Whether a value may be any function, all of which count as called then."""
+        if not state.lost & LOST_FUNC or type(at) is int or is_pointer(at):
+            return False
+        if not self._is_func_lost:
+            self._is_func_lost = True
+            self._enter_functions()
+        return True
 
     def _owner_of(self, state: State, frame: int) -> int:
         """The subprog that a frame belongs to."""

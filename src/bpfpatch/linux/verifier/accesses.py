@@ -15,7 +15,7 @@ from bpfpatch.facts.kinds import ProgFlag
 from . import scalars
 from .kptrs import kernel_pointers
 from .scalars import LOADED, LOADED_SIGNED, UNKNOWN, Value
-from .state import FRAME_POINTER, State, forget_stack, frame_pointer, read_stack, write_stack
+from .state import FRAME_POINTER, State, frame_pointer, read_stack, write_stack
 from .values import LEGACY, TRUSTED, Pointer, is_pointer, pointer
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ class Accesses:
     def _read(self, slot: int, state: State, base: int, byte_off: int, size: int) -> Value:  # noqa: PLR0911 - one way out for each kind
         at = state.regs[base] if base != FRAME_POINTER else frame_pointer(state)
         if not is_pointer(at):
+            self._owner.may_reach(state, at)
             return LOADED[size]
         kind, ref, low, high, _, _, _, trust = at
         self._findings.access(slot, kind, ref, trust)
@@ -144,6 +145,8 @@ class Accesses:
     ) -> None:
         at = state.regs[base] if base != FRAME_POINTER else frame_pointer(state)
         if not is_pointer(at):
+            if self._owner.may_reach(state, at):
+                state.forget_frames()
             return
         kind, ref, low, high, _, _, _, trust = at
         byte_off = self._owner.code.off[slot]
@@ -151,11 +154,10 @@ class Accesses:
         if kind != _STACK:
             return
         self._owner.reach(state, ref, low + byte_off)
-        frame = state.stacks[ref]
         if low == high and -_STACK_BYTES <= low + byte_off < 0:
-            write_stack(frame, low + byte_off, size, value, is_imm=is_imm)
+            write_stack(state.stacks[ref], low + byte_off, size, value, is_imm=is_imm)
         else:
-            forget_stack(frame, max(low + byte_off, -_STACK_BYTES), min(high + byte_off + size, 0))
+            state.forget(ref, max(low + byte_off, -_STACK_BYTES), min(high + byte_off + size, 0))
 
     def atomic(self, slot: int, state: State) -> None:
         """An atomic operation, or an acquiring load or releasing store."""

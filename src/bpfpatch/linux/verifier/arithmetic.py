@@ -15,7 +15,7 @@ from . import scalarops, scalars
 from .refine import link_of, pointer_alu
 from .scalars import LOADED, SCALAR, UNKNOWN, Value
 from .state import FRAME_POINTER, State, frame_pointer
-from .values import as_scalar, is_pointer, pointer
+from .values import as_scalar, is_pointer, lost, pointer
 
 if TYPE_CHECKING:
     from .absint import Interpreter
@@ -53,7 +53,9 @@ class Arithmetic:
             regs[dst] = scalarops.arithmetic(code, left, operand)
             return
         if is_pointer(left) or is_pointer(operand) or left is None or operand is None:
-            regs[dst] = pointer_alu(code, left, operand)
+            regs[dst] = result = pointer_alu(code, left, operand)
+            if result is None:
+                state.lost |= lost(left) | lost(operand)
             return
         if type(operand) is int and type(left) is tuple and operation in (AND, OR):
             left = self._fork(slot, dst, left, state)

@@ -18,7 +18,7 @@ from .findings import MAP_REG
 from .globalargs import argument_sizes, is_global
 from .kernelcalls import KernelCalls
 from .scalars import UNKNOWN, Value
-from .state import MOST_FRAMES, State, forget_stack, spilled_constant
+from .state import MOST_FRAMES, State, spilled_constant
 from .values import FUNC, PACKET_END, TRUSTED, Pointer, is_pointer, pointer
 
 if TYPE_CHECKING:
@@ -126,8 +126,7 @@ class Calls:
 
     def _forget_frames(self, state: State) -> None:
         """Code has run that is not followed: it may have written anything to any frame."""
-        for frame in state.stacks:
-            frame.clear()
+        state.forget_frames()
         self.forget_packets(state)
 
     def leave(self, slot: int, state: State) -> None:
@@ -184,10 +183,8 @@ class Calls:
         regs = state.regs
         at = regs[MAP_REG.get(helper, 1)]
         index = at[1] if is_pointer(at) and at[0] == MemType.MAP_PTR else None
-        if helper in MAP_REG and index is not None:
+        if helper in MAP_REG:
             self._findings.use_map(slot, index)
-        elif helper in MAP_REG and self._owner.is_spent:
-            self._findings.use_map(slot, None)
         if helper == facts.TAIL_CALL:
             key = regs[3]
             maps = self._owner.subject.maps
@@ -220,19 +217,22 @@ class Calls:
     def touch(self, state: State, at: Value) -> bool:
         """A helper accesses bytes from here on; whether they are on a stack."""
         if type(at) is not tuple or at[0] != _STACK:
+            self._owner.may_reach(state, at)
             return False
         self._owner.reach(state, at[1], at[2])
         return True
 
     def overwrite(self, state: State, at: Value, size: Value) -> None:
-        """A helper writes this many bytes from here on; None for nobody knows how many."""
+        """A helper writes this many bytes from here on; None for a number that is not known."""
         if not self.touch(state, at):
+            if self._owner.may_reach(state, at):
+                state.forget_frames()
             return
         low, high = at[2], at[3]
         is_known = size is not None and not is_pointer(size)
         end = min(high + scalars.parts(size)[3], 0) if is_known else 0
         if low < end:
-            forget_stack(state.stacks[at[1]], max(low, -512), end)
+            state.forget(at[1], max(low, -512), end)
 
     def forget_packets(self, state: State) -> None:
         """Packet data may have moved."""
@@ -340,6 +340,9 @@ class Calls:
         if self._owner.is_spent:
             self._forget_frames(state)  # and all callbacks are entered where their address is taken
             return
+        if self._owner.may_call(state, at):
+            self._forget_frames(state)
+            return
         if not is_pointer(at) or at[0] != FUNC or len(state.stacks) >= MOST_FRAMES:
             return
         ref = -1 if index is None else index
@@ -362,6 +365,7 @@ class Calls:
         self.enter(slot, at[1], state.copy(), args, slot, is_callback=True)
 
     def _late_callback(self, state: State, at: Value, index: int | None) -> None:
+        self._owner.may_call(state, at)
         if not is_pointer(at) or at[0] != FUNC:
             return
         ref = -1 if index is None else index

@@ -78,6 +78,7 @@ class KernelCalls:
         regs = state.regs
         self._touch(type_id, state)
         for value in regs[1:6]:
+            owner.may_call(state, value)
             if is_pointer(value) and value[0] == FUNC:
                 owner.enter_root(value[1], [None] * 10)
         result = self._result(name, type_id, state)

@@ -15,7 +15,7 @@ from bpfpatch.isa.semantics import ADD, ALU, ALU64, CLASS_MASK, OP_MASK, SUB, U6
 from . import scalarops, scalars
 from .scalars import LOADED, SCALAR, UNKNOWN, Value
 from .state import State
-from .values import PARTIAL, as_scalar, is_pointer, moved
+from .values import PARTIAL, UNTRUSTED, as_scalar, is_pointer, moved
 
 # How a scalar's delta is told: the lowest two bits say in which width it was added.
 _ADDED_64, _ADDED_32 = 1, 2
@@ -25,6 +25,8 @@ _WIDTH: Final = 3
 def share_nullness(state: State, left: Value, right: Value) -> None:
     """Where a pointer equals one that is not null, it is not null either."""
     if MemType.BTF_ID in (left[0], right[0]) or left[5] == right[5]:
+        return
+    if UNTRUSTED in (left[7], right[7]):  # of which no one knows whether it is null
         return
     decide_null(state, left[4] if left[5] else right[4], is_null=False)
 

@@ -7,7 +7,7 @@ from typing import Final
 from bpfpatch.facts.columns import MemType
 
 from .scalars import LOADED, SCALAR, Value, fits_u32, is_scalar, truncated, without_id
-from .values import PARTIAL, Ids, covers, is_pointer, join, pointer
+from .values import PARTIAL, Ids, covers, is_pointer, join, lost, pointer
 
 Frame = dict[int, Value]
 """The 8-byte slots of a stack frame, by byte_off // 8, below 0.
@@ -33,30 +33,38 @@ class State:
         stacks: frames, from the outermost on.
         callers: what called the frames but the first.
         chain: number of the calls that led here.
+        lost: what a value that is not known may point to all the same, see `values.lost`.
     """
 
-    __slots__ = ("_constants", "callers", "chain", "regs", "stacks")
+    __slots__ = ("_constants", "callers", "chain", "lost", "regs", "stacks")
 
     def __init__(
-        self, regs: list[Value], stacks: list[Frame], callers: tuple[Caller, ...], chain: int
+        self,
+        regs: list[Value],
+        stacks: list[Frame],
+        callers: tuple[Caller, ...],
+        chain: int,
+        lost: int = 0,
     ) -> None:
         self.regs = regs
         self.stacks = stacks
         self.callers = callers
         self.chain = chain
+        self.lost = lost
         self._constants: list[tuple[int, int]] | None = None
 
     def copy(self) -> State:
         """One that can be changed alone."""
-        return State(
-            self.regs[:], [frame.copy() for frame in self.stacks], self.callers, self.chain
-        )
+        stacks = [frame.copy() for frame in self.stacks]
+        return State(self.regs[:], stacks, self.callers, self.chain, self.lost)
 
     def covers(self, new: State) -> bool:
         """Whether all that can happen in the new state can happen in this one.
 
         The state must not change any more: it is asked often.
         """
+        if new.lost & ~self.lost:
+            return False
         regs = new.regs
         if self._constants is None:
             self._constants = [(i, reg) for i, reg in enumerate(self.regs) if type(reg) is int]
@@ -71,11 +79,11 @@ class State:
             for slot, value in old_frame.items():
                 if not covers(value, frame.get(slot), ids):
                     return False
+        # Also registers that are the same ones have ids, which those above share.
         for (_, old_regs, _), (_, regs, _) in zip(self.callers, new.callers, strict=True):
-            if old_regs is not regs:
-                for register in range(10):
-                    if not covers(old_regs[register], regs[register], ids):
-                        return False
+            for register in range(10):
+                if not covers(old_regs[register], regs[register], ids):
+                    return False
         return True
 
     def joined(self, new: State, ids: Ids, *, widen: bool) -> State:
@@ -88,6 +96,8 @@ class State:
                 both = join(value, other.get(slot), ids, widen=widen)
                 if both is not None:
                     frame[slot] = both
+            for slot in other.keys() - mine.keys():
+                ids.lost |= lost(other[slot])
             stacks.append(frame)
         callers = []
         for (back, mine_regs, kind), (_, other_regs, _) in zip(
@@ -97,7 +107,19 @@ class State:
                 join(a, b, ids, widen=widen) for a, b in zip(mine_regs, other_regs, strict=True)
             ]
             callers.append((back, both_regs, kind))
-        return State(regs, stacks, tuple(callers), self.chain)
+        return State(regs, stacks, tuple(callers), self.chain, self.lost | new.lost | ids.lost)
+
+    def forget(self, frame: int, low: int, high: int) -> None:
+        """A frame's bytes from low up to high, without it, may be anything now."""
+        for value in forget_stack(self.stacks[frame], low, high):
+            self.lost |= lost(value)
+
+    def forget_frames(self) -> None:
+        """All bytes of all frames may be anything now."""
+        for frame in self.stacks:
+            for value in frame.values():
+                self.lost |= lost(value)
+            frame.clear()
 
     def replace(self, wanted: object, index: int, new: dict[int, Value] | Value) -> None:
         """Put a value in place of all pointers of which one field is this, everywhere.
@@ -208,16 +230,18 @@ def spilled_constant(frame: Frame, byte_off: int, size: int) -> int | None:
     return value if type(value) is int and n_bytes - byte == size else None
 
 
-def forget_stack(frame: Frame, low: int, high: int) -> None:
-    """Bytes from low up to high, without it, may be anything now."""
+def forget_stack(frame: Frame, low: int, high: int) -> list[Value]:
+    """Bytes from low up to high, without it, may be anything now; what is gone as a whole."""
     first, last = low >> 3, (high - 1) >> 3
     if last - first > len(frame):
         slots = [slot for slot in frame if first <= slot <= last]
     else:
         slots = [slot for slot in range(first, last + 1) if slot in frame]
+    gone = []
     for slot in slots:
         start = slot << 3
         found = frame.pop(slot)
+        gone.append(found)
         if type(found) is not tuple or found[0] != PARTIAL:
             continue
         touched = 0
@@ -226,3 +250,4 @@ def forget_stack(frame: Frame, low: int, high: int) -> None:
                 touched |= 1 << byte
         if found[3] & ~touched:
             frame[slot] = (PARTIAL, None, 0, found[3] & ~touched)
+    return gone

@@ -5,9 +5,10 @@ A pointer is a tuple as well::
     (kind, ref, low, high, id, is_maybe_null, obj, trust)
 
 ``kind`` is a `MemType`, or one of those below; ``ref`` says more of it: the map, the
-type in the kernel's BTF, the frame. It points ``low`` to ``high`` bytes behind the
-start. Copies of one pointer share ``id``, so that a check of one for null holds for
-all; those of one acquired object share ``obj``, so that they end with it.
+type in the kernel's BTF, the frame. It points ``low`` to ``high`` bytes after the
+start. Pointers that may be null and share an ``id`` other than 0 are null together or
+not at all, so that a check of one holds for all; those of one acquired object share
+``obj``, so that they end with it.
 
 Map numbers count a subject's maps; numbers behind those are of inner ones that are not
 among them.
@@ -45,6 +46,11 @@ _NEVER_NULL: Final = frozenset(
     }
 )
 _UNBOUNDED: Final = 1 << 40
+_PACKETS: Final = frozenset({int(MemType.PACKET), int(MemType.PACKET_META), PACKET_END})
+_STACK: Final = int(MemType.STACK)
+
+LOST_STACK, LOST_FUNC = 1, 2
+"""What a value that is no longer followed may still point to: a frame, a function."""
 
 Pointer = tuple[int, int, int, int, int, bool, int, int]
 
@@ -78,15 +84,29 @@ def as_scalar(value: Value) -> Value:
 
 
 def moved(at: Pointer, by: Value, sign: int) -> Value:
-    """A pointer plus or minus a scalar."""
+    """A pointer plus or minus a scalar.
+
+    The verifier moves no pointer that may be null. One that is null on some of the paths
+    that met here is a small number after that, neither null nor a pointer.
+    """
+    if at[5]:
+        return None
     low, high = _signed_range(by)
     if sign < 0:
         low, high = -high, -low
+    # What is beyond the packet's end is not any more, some bytes before.
+    is_marked = at[0] != MemType.PACKET or (type(by) is int and low >= 0)
     low, high = at[2] + low, at[3] + high
     if low < -_UNBOUNDED or high > _UNBOUNDED:
         low, high = -_UNBOUNDED, _UNBOUNDED
-    trust = LEGACY if at[0] == MemType.PACKET and type(by) is not int else at[7]
-    return at[0], at[1], low, high, at[4], at[5], at[6], trust
+    return at[0], at[1], low, high, at[4], at[5], at[6], at[7] if is_marked else LEGACY
+
+
+def lost(value: Value) -> int:
+    """What is lost with a value that is given up: `LOST_STACK`, `LOST_FUNC`, or 0."""
+    if type(value) is not tuple:
+        return 0
+    return LOST_STACK if value[0] == _STACK else LOST_FUNC if value[0] == FUNC else 0
 
 
 def _signed_range(value: Value) -> tuple[int, int]:
@@ -111,16 +131,26 @@ class Ids:
 
     Attributes:
         n_fresh: the highest id that is in use.
+        lost: what joining gave up, see `lost`.
     """
 
-    __slots__ = ("_pairs", "n_fresh")
+    __slots__ = ("_n_alone", "_pairs", "lost", "n_fresh")
 
     def __init__(self, n_fresh: int = 0) -> None:
         self._pairs: dict[Any, int] = {}
+        self._n_alone = _SET
         self.n_fresh = n_fresh
+        self.lost = 0
 
     def matches(self, old: int, new: int) -> bool:
-        """Whether the same id of the first has always been the same of the second."""
+        """Whether the same id of the first has always been the same of the second.
+
+        What has the id 0 in the second is linked to nothing, so that it is the same as nothing
+        else.
+        """
+        if not new:
+            self._n_alone -= 1
+            new = self._n_alone
         return self._pairs.setdefault(old, new) == new
 
     def joined(self, left: int, right: int) -> int:
@@ -130,8 +160,15 @@ class Ids:
         return left if left == right else self._new((left, right))
 
     def or_null(self, left: int, right: int) -> int:
-        """The id of what may be null on one side; it needs one in any case."""
-        return left if left and left == right else self._new((left, right, "null"))
+        """The id of what may be null on one side, or both; see `_nullness` for the arguments.
+
+        What has the same pair is null together: on either side both are the same. It needs an
+        id in any case.
+        """
+        if not left or not right:
+            self.n_fresh += 1
+            return self.n_fresh
+        return left if left == right else self._new((left, right, "null"))
 
     def _new(self, key: object) -> int:
         if key not in self._pairs:
@@ -154,7 +191,7 @@ def covers(old: Value, new: Value, ids: Ids) -> bool:  # noqa: PLR0911 - one way
             return False
         return scalars.covers(old, new)
     if type(new) is int:
-        return old[0] != PARTIAL and old[5] and new == 0
+        return old[0] != PARTIAL and old[5] and new == 0 and _is_null_alike(old, new, ids)
     if old[0] != new[0]:
         return False
     if old[0] == PARTIAL:
@@ -172,20 +209,47 @@ def _ids_match(old: Value, new: Value, ids: Ids) -> bool:
         return type(old[1]) is not tuple or _ids_match(old[1], new[1], ids)
     if old[6] and not ids.matches(old[6], new[6]):
         return False
-    return not old[5] or not new[5] or ids.matches(old[4], new[4])
+    return _is_null_alike(old, new, ids)
 
 
-def join(left: Value, right: Value, ids: Ids, *, widen: bool = False) -> Value:  # noqa: PLR0911 - one way out for each kind
+_NULL, _SET = -1, -2
+"""In place of an id: what is null, and what is not."""
+
+
+def _nullness(value: Value) -> int:
+    """What a pointer, or 0, is null together with: an id, `_NULL` or `_SET`; 0 for nothing."""
+    if type(value) is int:
+        return _NULL
+    ident: int = value[4]
+    return ident if value[5] else _SET
+
+
+def _is_null_alike(old: Value, new: Value, ids: Ids) -> bool:
+    """Whether what has the old pointer's id was null together with the new one, too."""
+    return not old[5] or not old[4] or ids.matches(old[4], _nullness(new))
+
+
+def join(left: Value, right: Value, ids: Ids, *, widen: bool = False) -> Value:
     """What either value may be."""
-    if left is None or right is None or left == right:
-        return left if left == right else None
+    if left == right:
+        return left
+    both = _joined(left, right, ids, widen=widen)
+    if both is None:
+        ids.lost |= lost(left) | lost(right)
+    return both
+
+
+def _joined(left: Value, right: Value, ids: Ids, *, widen: bool) -> Value:  # noqa: PLR0911 - one way out for each kind
+    if left is None or right is None:
+        return None
     if scalars.is_scalar(left) and scalars.is_scalar(right):
         return _join_scalars(left, right, ids, widen=widen)
     if type(left) is int or type(right) is int:
         at = right if type(left) is int else left
-        if at[0] == PARTIAL or (left != 0 and right != 0):
+        # A packet's pointers are compared with its end, which null must not be.
+        if at[0] == PARTIAL or at[0] in _PACKETS or (left != 0 and right != 0):
             return None
-        return (*at[:4], ids.or_null(at[4], 0), True, *at[6:])
+        return (*at[:4], ids.or_null(_nullness(left), _nullness(right)), True, *at[6:])
     if left[0] != right[0]:
         return None
     if left[0] == PARTIAL:
@@ -205,8 +269,11 @@ def _join_pointers(left: Pointer, right: Pointer, ids: Ids, *, widen: bool) -> P
     if widen and (low, high) != left[2:4]:
         low, high = -_UNBOUNDED, _UNBOUNDED
     is_maybe_null = left[5] or right[5]
-    merge = ids.or_null if is_maybe_null else ids.joined
-    ident, obj = merge(left[4], right[4]), ids.joined(left[6], right[6])
+    if is_maybe_null:
+        ident = ids.or_null(_nullness(left), _nullness(right))
+    else:
+        ident = ids.joined(left[4], right[4])
+    obj = ids.joined(left[6], right[6])
     trust = left[7] if left[7] == right[7] else LEGACY
     return left[0], left[1], low, high, ident, is_maybe_null, obj, trust
 
