@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .elf import ElfObject
     from .errors import BpfPatchError
     from .linux import parity
+    from .linux.log.refusal import Refusal
     from .passes import Pass, Pipeline, Target, register
     from .patch import Body, Insn, Linearized, PatchList
     from .program import Anchor, AnchoredTable, Column, Program, Remap, Subprogs
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "BpfPatchError": "errors",
     "ElfObject": "elf",
+    "Refusal": "linux.log.refusal",
     **dict.fromkeys(("Pass", "Pipeline", "Target", "register"), "passes"),
     **dict.fromkeys(("Body", "Insn", "Linearized", "PatchList"), "patch"),
     **dict.fromkeys(
@@ -78,6 +80,7 @@ __all__ = [
     "PatchList",
     "Pipeline",
     "Program",
+    "Refusal",
     "Remap",
     "Subprogs",
     "Target",

@@ -33,6 +33,10 @@ _CHATTER: Final = (
 )
 
 
+EXPLANATION: Final = "\nVerification failed: "
+"""Where kernels from 7.3 on begin to explain what they said before."""
+
+
 @dataclass(frozen=True, slots=True)
 class LogSummary:
     """What a log comes down to.
@@ -55,7 +59,7 @@ def summarize(log: str) -> LogSummary:
     Source: linux v6.1, kernel/bpf/verifier.c, verbose() and its callers; seen on v6.18.
     """
     message, slot, last = "", None, None
-    for line in log.splitlines():
+    for line in log.split(EXPLANATION, 1)[0].splitlines():
         shown = _INSN.match(line)
         if shown:
             last = int(shown[1])

@@ -1,4 +1,4 @@
-"""What a path in the bpf file system stands for.
+"""Paths in the bpf file system: pin a program, and see what a path stands for.
 
 Source: linux v6.18, kernel/bpf/syscall.c, bpf_map_show_fdinfo() and bpf_prog_show_fdinfo().
 """
@@ -14,6 +14,18 @@ from bpfpatch.errors import OptionError
 from .syscall import Cmd, Handle, bpf, refused
 
 _KINDS: Final = {"map_id": "map", "prog_id": "program"}
+
+
+def pin(loaded: Handle, path: str) -> None:
+    """Keep a program or map in the kernel under a path of the bpf file system.
+
+    Raises:
+        KernelError: the kernel refused, or something is there already.
+    """
+    try:
+        bpf(Cmd.OBJ_PIN, pathname=os.fsencode(path) + b"\0", bpf_fd=loaded.fd)
+    except OSError as error:
+        raise refused(error, f"pinning at {path}") from error
 
 
 def pinned(path: str) -> tuple[str, int]:

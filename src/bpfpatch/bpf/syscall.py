@@ -46,6 +46,7 @@ class Cmd(IntEnum):
     MAP_DELETE_ELEM = 3
     MAP_GET_NEXT_KEY = 4
     PROG_LOAD = 5
+    OBJ_PIN = 6
     OBJ_GET = 7
     PROG_TEST_RUN = 10
     PROG_GET_FD_BY_ID = 13
@@ -124,6 +125,7 @@ ATTRS: Final[dict[Cmd, np.dtype[Any]]] = {
         ("cpu", "u4"),
         ("batch_size", "u4"),
     ),
+    Cmd.OBJ_PIN: _attr(("pathname", "u8"), ("bpf_fd", "u4"), ("file_flags", "u4")),
     Cmd.OBJ_GET: _attr(("pathname", "u8"), ("bpf_fd", "u4"), ("file_flags", "u4")),
     Cmd.OBJ_GET_INFO_BY_FD: _attr(("bpf_fd", "u4"), ("info_len", "u4"), ("info", "u8")),
     Cmd.BTF_LOAD: _attr(

@@ -33,6 +33,7 @@ COMMANDS: Final = {
     "extract": "Find the BPF objects that are embedded in a program.",
     "info": "Say what an object holds.",
     "kernel-diff": "Compare what the running kernel makes of programs with what we do.",
+    "load": "Load programs, and say what the verifier made of them.",
     "passes": "List the passes that a pipeline can have.",
     "profile": "Say where an instrumented object spends its instructions.",
     "trace": "Print registers at places of an object, or read what it sent.",
