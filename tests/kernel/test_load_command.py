@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,6 @@ import pytest
 from click.testing import CliRunner
 
 from bpfpatch.cli.app import cli
-from bpfpatch.cli.bpftool import bpffs
 from support.inputs.bpfobjects import fixture_path
 from support.machine.tools import need_bpf
 
@@ -29,12 +27,12 @@ def _bpf() -> None:
 
 
 @pytest.fixture
-def bpf_folder() -> Iterator[Path]:
-    """A folder in the bpf file system."""
-    if shutil.which("bpftool") is None:
-        pytest.skip("bpftool is not installed")
-    with bpffs() as folder:
-        yield folder
+def bpf_folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder in a bpf file system of its own, whose pins go with it."""
+    (tmp_path / "bpf").mkdir()
+    subprocess.run(["mount", "-t", "bpf", "bpf", tmp_path / "bpf"], check=True)
+    yield tmp_path / "bpf"
+    subprocess.run(["umount", tmp_path / "bpf"], check=True)
 
 
 def load(*args: str | Path, status: int = 0) -> str:
