@@ -54,8 +54,6 @@ _TAIL_CALL: Final = 12
 _TAIL_CALL_NAMES: Final = frozenset({"bpf_tail_call"})
 _WRAP: Final = 1 << 16
 _THROWN: Final = isa.concat([isa.mov(isa.R0, isa.R1), isa.exit_()])
-_PSEUDO_FUNC: Final = 4
-_MAP_SOURCES: Final = (1, 2)
 _TYPE: Final = np.dtype([("type_id", "<u4")])
 
 
@@ -128,7 +126,7 @@ def _call_names(raw: isa.Insns) -> dict[int, frozenset[str]]:
 
 
 def _map_ids(raw: isa.Insns) -> NDArray[np.int64]:
-    is_map = isa.is_ld_imm64(raw) & np.isin(isa.src(raw), _MAP_SOURCES)
+    is_map = isa.is_pseudo(raw, isa.Pseudo.MAP_FD, isa.Pseudo.MAP_VALUE)
     return np.where(is_map, raw["imm"], NONE).astype(np.int64)
 
 
@@ -164,7 +162,7 @@ def _is_made(raw: isa.Insns, tail: int, starts: NDArray[np.int32]) -> bool:
 
 
 def _called_starts(raw: isa.Insns) -> NDArray[np.int32]:
-    funcs = np.flatnonzero(isa.is_ld_imm64(raw) & (isa.src(raw) == _PSEUDO_FUNC))
+    funcs = np.flatnonzero(isa.is_pseudo(raw, isa.Pseudo.FUNC))
     start_of = {0: 0}
     for slot in funcs.tolist():
         start_of[int(raw["imm"][slot + 1])] = slot + 1 + int(raw["imm"][slot])
@@ -197,7 +195,7 @@ def _dangling(raw: isa.Insns, starts: NDArray[np.int32]) -> Slots:
     """
     if starts.size > 1:
         return np.zeros(0, np.int32)
-    is_func = isa.is_ld_imm64(raw) & (isa.src(raw) == _PSEUDO_FUNC)
+    is_func = isa.is_pseudo(raw, isa.Pseudo.FUNC)
     return np.flatnonzero(isa.is_subprog_call(raw) | is_func).astype(np.int32)
 
 
@@ -207,7 +205,7 @@ def _with_distances(raw: isa.Insns, starts: NDArray[np.int32]) -> isa.Insns:
     if _distance_field() == "off":
         insns["imm"][calls] = starts[raw["imm"][calls]] - calls - 1
     insns["off"][calls] = 0
-    funcs = np.flatnonzero(isa.is_ld_imm64(raw) & (isa.src(raw) == _PSEUDO_FUNC))
+    funcs = np.flatnonzero(isa.is_pseudo(raw, isa.Pseudo.FUNC))
     insns["imm"][funcs + 1] = 0
     return insns
 

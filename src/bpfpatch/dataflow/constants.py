@@ -32,6 +32,8 @@ _MOV, _NEG, _END = 0xB0, 0x80, 0xD0
 _OPAQUE: Final = 1 << 14
 _SECOND: Final = 1 << 15
 
+_NUMBER: Final = int(isa.Pseudo.NUMBER)
+
 
 class Constants:
     """Runs blocks on what is known of the registers.
@@ -96,7 +98,7 @@ class Constants:
                 if not flag & _OPAQUE:
                     value = _result(known.get(dst), operand, code, offs[slot], imm)
                 _set(known, dst, value)
-            elif code == isa.LD_IMM64 and src == 0 and not flag & _OPAQUE:
+            elif code == isa.LD_IMM64 and src == _NUMBER and not flag & _OPAQUE:
                 known[dst] = (imms[slot + 1] << 32 | imm & 0xFFFFFFFF) & U64
             elif flag & ~_OPAQUE:
                 for register in [r for r in known if flag >> r & 1]:

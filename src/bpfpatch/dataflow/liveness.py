@@ -9,7 +9,7 @@ from typing import Final, Self
 import numpy as np
 
 from bpfpatch import isa
-from bpfpatch.facts.helpers import helper_args
+from bpfpatch.facts.helpers import helper_args, is_variadic
 from bpfpatch.patch import CodeView
 from bpfpatch.program.types import LOST, Insns, Mask, Slots
 
@@ -23,7 +23,6 @@ _OP_MASK: Final = 0xF0
 _END: Final = 0xD0
 _SIZE_MASK, _DW = 0x18, 0x18
 _LOAD_ACQUIRE: Final = 0x100
-_TRACE_PRINTK_ARGS: Final = 0b110
 _R0: Final = np.uint16(1)
 
 
@@ -33,7 +32,7 @@ class Liveness:
 
     A helper call reads the arguments that the helper takes, one of a subprog
     those that the subprog reads, any other those of R1 to R5 that every path
-    to it has set; so does bpf_trace_printk beyond its first two. Every call
+    to it has set; so does a variadic helper beyond its named ones. Every call
     destroys R0 to R5. An exit reads R0.
 
     Attributes:
@@ -147,32 +146,31 @@ def _own_calls(view: CodeView) -> Mask:
     return out & isa.is_subprog_call(view.insns)
 
 
-def _reads(view: CodeView) -> Masks:
+def _reads(view: CodeView, *, are_checked: bool = False) -> Masks:
     """(n,) what each certainly reads, with no more arguments than a helper takes.
 
     What calls of subprogs of the code read is for the data flow to find, and what open calls read
     depends on what they are given.
+
+    Args:
+        view: the code.
+        are_checked: leave out arguments of helpers that the verifier does not look at.
     """
     insns = view.insns
     out = isa.reads(insns)
     calls = np.flatnonzero(isa.is_helper_call(insns))
-    out[calls] = helper_args(insns[calls])
     is_own = _own_calls(view)
     out[is_own] = 0
     out[_open_calls(view, is_own)] &= np.uint16(~isa.ARGS & 0xFFFF)
-    out[_prints(insns)] = _TRACE_PRINTK_ARGS
-    return out
-
-
-def _prints(insns: Insns) -> Mask:
-    out: Mask = isa.is_helper_call(insns) & (insns["imm"] == isa.HELPER_IDS["trace_printk"])
+    out[calls] = helper_args(insns[calls], are_checked=are_checked)
     return out
 
 
 def _open_calls(view: CodeView, is_own: Mask) -> Slots:
     """Calls that take as many arguments as they are given, as far as the code tells."""
     insns = view.insns
-    is_open = isa.is_kfunc_call(insns) | isa.is_subprog_call(insns) & ~is_own | _prints(insns)
+    is_open = isa.is_kfunc_call(insns) | isa.is_subprog_call(insns) & ~is_own
+    is_open |= isa.is_helper_call(insns) & is_variadic(insns)
     return np.flatnonzero(is_open).astype(np.int32)
 
 
@@ -183,7 +181,7 @@ def reads_64(view: CodeView) -> Masks:
     of a subprog of the code reads none.
     """
     insns = view.insns
-    out = _reads(view)
+    out = _reads(view, are_checked=True)
     code = np.ascontiguousarray(insns["code"])
     kind, operation = code & 7, code & _OP_MASK
     # A byte swap reads the bits that it swaps; its width is in imm.
@@ -197,7 +195,7 @@ def reads_64(view: CodeView) -> Masks:
     is_acquire = isa.is_atomic(insns[at]) & (insns["imm"][at] == _LOAD_ACQUIRE)
     address = np.where(is_acquire, isa.src(insns[at]), isa.dst(insns[at]))
     out[at] = np.uint16(1) << address
-    # All of what is not known. Of what is printed the verifier looks at no upper halves.
+    # All of what is not known.
     others = np.flatnonzero(isa.is_kfunc_call(insns) | isa.is_subprog_call(insns))
     others = others[~_own_calls(view)[others]]
     out[others] = isa.reads(insns[others])

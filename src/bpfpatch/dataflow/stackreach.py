@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bpfpatch import isa
+from bpfpatch.facts.helpers import helpers_where
 from bpfpatch.patch import CodeView
 from bpfpatch.program.types import Insns, Mask
 
@@ -20,16 +21,8 @@ _LDX_DW, _STX_DW = 0x79, 0x7B
 _ALU, _ALU64 = 0x04, 0x07
 _LOAD_ACQUIRE, _STORE_RELEASE, _DW = 0x100, 0x110, 0x18
 _FP: Final = int(isa.R10)
-_CALLBACKS: Final = frozenset(
-    isa.HELPER_IDS[name]
-    for name in (
-        "for_each_map_elem",
-        "timer_set_callback",
-        "find_vma",
-        "loop",
-        "user_ringbuf_drain",
-    )
-)
+_HELPER, _SUBPROG = int(isa.PseudoCall.HELPER), int(isa.PseudoCall.SUBPROG)
+_CALLBACKS: Final = helpers_where(lambda proto: proto.callback)
 
 Pointers = dict[int, int]
 """Registers that point into the frame, each with the lowest byte that it may point at."""
@@ -179,7 +172,7 @@ class _Frame:
 
     def _call(self, pointers: Pointers, src: int, imm: int) -> None:
         given = [low for register, low in pointers.items() if 1 << register & isa.ARGS]
-        if given and (src == 1 or (src == 0 and imm in _CALLBACKS)):
+        if given and (src == _SUBPROG or (src == _HELPER and imm in _CALLBACKS)):
             raise _UnclearError
         for low in given:
             self._checked(low)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bpfpatch.errors import FormatError
+from bpfpatch.isa import Pseudo, PseudoCall
 from bpfpatch.program import AnchoredTable
 
 from .parts import Parts
@@ -33,8 +34,6 @@ from .symtab import STT_SECTION, RelSection
 
 CALL: Final = 0x85
 LD_IMM64: Final = 0x18
-PSEUDO_CALL: Final = 1
-PSEUDO_FUNC: Final = 4
 
 _CLASS_JMP: Final = 5
 _CLASS_JMP32: Final = 6
@@ -67,11 +66,17 @@ def mark(slots: Any, n_slots: int) -> NDArray[np.bool_]:
     return out
 
 
+def is_entry(insns: NDArray[Any]) -> NDArray[np.bool_]:
+    """(n,) calls of subprograms and addresses of functions; second slots may look like one."""
+    code, src = insns["code"], insns["regs"] >> 4
+    is_call = (code == CALL) & (src == PseudoCall.SUBPROG)
+    out: NDArray[np.bool_] = is_call | (code == LD_IMM64) & (src == Pseudo.FUNC)
+    return out
+
+
 def entry_sites(insns: NDArray[Any], second: NDArray[np.bool_]) -> Slots64:
     """Slots of all calls of subprograms and of all function addresses."""
-    code, src = insns["code"], insns["regs"] >> 4
-    is_entry = ((code == CALL) & (src == PSEUDO_CALL)) | ((code == LD_IMM64) & (src == PSEUDO_FUNC))
-    return np.flatnonzero(is_entry & ~second)
+    return np.flatnonzero(is_entry(insns) & ~second)
 
 
 def gather(parts: Parts) -> CodeRelocs:
@@ -149,7 +154,7 @@ def canonicalize(parts: Parts, relocs: CodeRelocs, insns: NDArray[Any]) -> CodeR
     rows["src"][inside] = insns["regs"][fields.slot] >> 4
     insns["imm"][fields.slot] = parts.space.slot(fields.code, local) - fields.slot - 1
     address = fields.slot[~fields.is_call]
-    insns["regs"][address] = insns["regs"][address] & 0xF | PSEUDO_FUNC << 4
+    insns["regs"][address] = insns["regs"][address] & 0xF | Pseudo.FUNC << 4
     return replace(relocs, rows=rows)
 
 
@@ -182,8 +187,8 @@ def _check_sites(parts: Parts, relocs: CodeRelocs) -> None:
     slot = relocs.slot
     at = parts.insns[slot]
     src, kind = at["regs"] >> 4, at["code"] & 7
-    is_address = (at["code"] == LD_IMM64) & ((src == 0) | (src == PSEUDO_FUNC))
-    takes_code = is_address | (at["code"] == CALL) & (src == PSEUDO_CALL)
+    is_address = (at["code"] == LD_IMM64) & ((src == Pseudo.NUMBER) | (src == Pseudo.FUNC))
+    takes_code = is_address | (at["code"] == CALL) & (src == PseudoCall.SUBPROG)
     is_jump = ((kind == _CLASS_JMP) | (kind == _CLASS_JMP32)) & (at["code"] != CALL)
     is_bad = parts.second[slot] | is_jump | (relocs.is_internal & ~takes_code)
     is_bad |= relocs.is_internal & _are_shared(slot)

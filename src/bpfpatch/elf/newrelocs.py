@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bpfpatch.errors import LostRowError, OptionError, UnsupportedError
+from bpfpatch.isa import Pseudo, PseudoCall
 from bpfpatch.program import INSERTED, AnchoredTable, Program, Remap
 
 from .decode import Code
-from .fields import CALL, LD_IMM64, entry_sites, mark
+from .fields import LD_IMM64, entry_sites, is_entry, mark
 from .raw import RawElf
 from .space import FORM_EXTERNAL, FORM_RELATIVE, RELOC, RELOC_TABLE, SYMBOL_TABLE, CodeSpace
 from .symtab import STB_LOCAL, STT_FUNC, STT_SECTION
@@ -60,7 +61,7 @@ def add_relocations(
         rows["section"][row] = _rel_section(raw, code, program, slot)
         rows["sym"][row] = _symbol_for(code, program, space, (slot, to))
         rows["type"][row] = R_BPF_64_64 if is_address[site] else R_BPF_64_32
-        rows["src"][row] = 0 if is_address[site] else 1
+        rows["src"][row] = Pseudo.NUMBER if is_address[site] else PseudoCall.SUBPROG
     insn = np.concatenate([table.insn, sites[needy].astype(np.int32)])
     by_slot = np.argsort(insn, kind="stable")
     merged = table.with_rows(insn[by_slot], np.concatenate([table.rows, rows])[by_slot])
@@ -90,8 +91,7 @@ def relocation_row(code: Code, section: str, symbol: str) -> NDArray[Any]:
 def _check_relocated(program: Program, table: AnchoredTable) -> None:
     inside = np.flatnonzero(table.rows["form"] != FORM_EXTERNAL)
     at = program.insns[table.insn[inside]]
-    src = at["regs"] >> 4
-    is_fine = ((at["code"] == CALL) & (src == 1)) | ((at["code"] == LD_IMM64) & (src == 4))
+    is_fine = is_entry(at)
     if is_fine.all():
         return
     row = int(inside[np.argmin(is_fine)])

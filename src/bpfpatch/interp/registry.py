@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from bpfpatch.facts.helpers import HELPER_PROTOS
 from bpfpatch.isa import helper_id
 
 
@@ -34,14 +35,14 @@ BUILT_IN_KFUNCS: Final[dict[str, Helper]] = {}
 """The kfuncs that every machine has, by name."""
 
 
-def helper(
-    *names: str, n_args: int, calls_back: bool = False
-) -> Callable[[Callable[..., int]], Callable[..., int]]:
+def helper(*names: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Declare a function to be what these helpers do."""
 
     def declare(run: Callable[..., int]) -> Callable[..., int]:
         for name in names:
-            BUILT_IN[helper_id(name)] = Helper(name, run, n_args, calls_back)
+            proto = HELPER_PROTOS[helper_id(name)]
+            calls_back = proto.callback is not None and not proto.callback.is_late
+            BUILT_IN[proto.number] = Helper(name, run, proto.n_args, calls_back)
         return run
 
     return declare

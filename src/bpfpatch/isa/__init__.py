@@ -86,6 +86,7 @@ from .predicates import (
     is_may_goto,
     is_nop,
     is_packet_load,
+    is_pseudo,
     is_store,
     is_subprog_call,
     is_uncond_jump,
@@ -94,6 +95,7 @@ from .predicates import (
     ref_kinds,
     writes,
 )
+from .pseudo import MAP_PSEUDOS, Pseudo, PseudoCall
 from .screen import suspects
 from .targets import TARGETS, Cpu
 from .text import Syntax, describe, fields_of, render
@@ -115,6 +117,7 @@ __all__ = [
     "INSN_SIZE",
     "JA",
     "LD_IMM64",
+    "MAP_PSEUDOS",
     "OPCODES",
     "R0",
     "R1",
@@ -136,6 +139,8 @@ __all__ = [
     "Kind",
     "Mask",
     "Opcode",
+    "Pseudo",
+    "PseudoCall",
     "RefKind",
     "Reg",
     "Syntax",
@@ -169,6 +174,7 @@ __all__ = [
     "is_may_goto",
     "is_nop",
     "is_packet_load",
+    "is_pseudo",
     "is_store",
     "is_subprog_call",
     "is_uncond_jump",

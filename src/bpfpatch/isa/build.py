@@ -14,6 +14,7 @@ from bpfpatch.errors import OptionError
 from .encoding import Insns, concat, make
 from .helpers import helper_id
 from .opcodes import ALU_SIGNS, BY_NAME, JUMP_SIGNS
+from .pseudo import Pseudo
 
 
 class Reg(IntEnum):
@@ -92,19 +93,18 @@ def byte_swap(op: str, dst: int, bits: int) -> Insns:
     return _make(f"{op}{bits}", dst=dst)
 
 
-def ld_imm64(dst: int, value: int, src: int = 0) -> Insns:
+def ld_imm64(dst: int, value: int, src: int = Pseudo.NUMBER) -> Insns:
     """``r1 = 0x123456789 ll``, two slots.
 
     Args:
         dst: register.
         value: 64 bits, signed or not. Of the address forms (src 1 to 6) the
             lower half is the first slot's imm, the upper the second's.
-        src: 0, or what the value stands for: 1 map fd, 2 map value, 3 BTF id,
-            4 function, 5 map index, 6 value of a map by index.
+        src: what the value stands for, see `Pseudo`.
     """
     if not -(1 << 63) <= value < 1 << 64:
         raise OptionError(f"{value:#x} does not fit the 64 bits of ld_imm64")
-    if not 0 <= src <= 6:
+    if src not in list(Pseudo):
         raise OptionError(f"ld_imm64 has no form {src}; there are 0 to 6")
     code = BY_NAME["ld_imm64"].code
     low, high = _imm32(value & 0xFFFFFFFF), _imm32(value >> 32 & 0xFFFFFFFF)
@@ -113,7 +113,7 @@ def ld_imm64(dst: int, value: int, src: int = 0) -> Insns:
 
 def ld_func(dst: int, slot_off: int) -> Insns:
     """A callback's address, two slots; slot_off counts from the second slot."""
-    return ld_imm64(dst, slot_off & 0xFFFFFFFF, src=4)
+    return ld_imm64(dst, slot_off & 0xFFFFFFFF, src=Pseudo.FUNC)
 
 
 def load(size: str, dst: int, src: int, byte_off: int) -> Insns:

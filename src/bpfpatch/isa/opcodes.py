@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
+from .pseudo import Pseudo, PseudoCall
+
 
 class RefKind(IntEnum):
     """Which field of an instruction names another instruction, and how."""
@@ -312,15 +314,15 @@ def _byte_swaps() -> Iterator[Opcode]:
 
 # As bpftool prints them; the map's id is in imm.
 _LD_IMM64_XLATED: Final = {
-    1: "r{dst} = map[id:{low}]",
-    2: "r{dst} = map[id:{low}][0]+{high}",
-    4: "r{dst} = subprog[{low:+}]",
+    Pseudo.MAP_FD: "r{dst} = map[id:{low}]",
+    Pseudo.MAP_VALUE: "r{dst} = map[id:{low}][0]+{high}",
+    Pseudo.FUNC: "r{dst} = subprog[{low:+}]",
 }
 
 
 def _ld_imm64() -> Iterator[Opcode]:
-    names = ("ld_imm64", "ld_map_fd", "ld_map_value", "ld_btf_id", "ld_func")
-    for src, name in enumerate((*names, "ld_map_idx", "ld_map_idx_value")):
+    for src in Pseudo:
+        name = "ld_imm64" if src is Pseudo.NUMBER else f"ld_{src.name.lower()}"
         yield Opcode(
             name,
             0x18,
@@ -590,13 +592,14 @@ def _jumps() -> Iterator[Opcode]:
 
 def _calls() -> Iterator[Opcode]:
     called = (_set("args"), _set("caller"))
+    helper, subprog, kfunc = PseudoCall
     kinds = (
-        ("call_helper", 0, "imm", RefKind.NONE, "call {callee}", "call {helper}#{imm}"),
-        ("call_subprog", 1, "imm", RefKind.CALL, "call pc{jump}", "call pc{delta:+}"),
+        ("call_helper", helper, "imm", RefKind.NONE, "call {callee}", "call {helper}#{imm}"),
+        ("call_subprog", subprog, "imm", RefKind.CALL, "call pc{jump}", "call pc{delta:+}"),
         # A kfunc call's off is its module's index in the fd array.
         (
             "call_kfunc",
-            2,
+            kfunc,
             "imm off",
             RefKind.NONE,
             "call kfunc {imm}{fd}",

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from .decode import Column, Mask, portions, rows, rows_at
 from .encoding import Insns, dst, src, words
 from .opcodes import AX, CPU_INTERNAL, OPCODES, Kind, Opcode
+from .pseudo import Pseudo
 from .screen import suspects
 
 
@@ -62,6 +63,14 @@ def ref_kinds(insns: Insns) -> npt.NDArray[np.uint8]:
 def is_ld_imm64(insns: Insns) -> Mask:
     """First slots of two-slot loads, of constants and of addresses."""
     return _LD_IMM64(insns)
+
+
+def is_pseudo(insns: Insns, *kinds: Pseudo) -> Mask:
+    """First slots of two-slot loads of these kinds."""
+    out = _LD_IMM64(insns)
+    at = np.flatnonzero(out)
+    out[at] = np.isin(src(insns[at]), kinds)
+    return out
 
 
 def is_call(insns: Insns) -> Mask:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from .decode import portions, second_slots
 from .encoding import INSN, Insns, words
 from .opcodes import AX, LD_IMM64, OPCODES, Opcode
+from .pseudo import Pseudo
 
 FP: Final = 10
 """The frame pointer, which nothing may write."""
@@ -21,7 +22,7 @@ _IMM: Final = np.uint64(0xFFFF_FFFF_0000_0000)
 _BUT_IMM: Final = np.uint64(0xFFFF_FFFF)
 _CODE: Final = np.uint64(0xFF)
 _SRC: Final = np.uint64(0xF000)
-_MAP_FD, _MAP_IDX = np.uint64(1 << 12), np.uint64(5 << 12)
+_MAP_FD, _MAP_IDX = np.uint64(Pseudo.MAP_FD << 12), np.uint64(Pseudo.MAP_IDX << 12)
 
 
 def may_hold(opcode: Opcode, field: str) -> bool:

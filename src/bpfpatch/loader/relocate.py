@@ -15,17 +15,12 @@ from bpfpatch.bpf.errors import KernelError
 from bpfpatch.elf import LinkedProgram, LinkReloc, TargetKind
 from bpfpatch.elf.space import CORE_RELO, RELOC_TABLE
 from bpfpatch.errors import UnsupportedError
+from bpfpatch.isa import Pseudo, PseudoCall
 from bpfpatch.program import Program
 
 from .core import apply_core
 from .externs import Needs, kernel_function, kernel_symbol
 
-# The source register of an ld_imm64 or call says what its number is.
-# Source: RFC 9669, section 5.4.
-_MAP_FD: Final = 1
-_MAP_VALUE: Final = 2
-_BTF_ID: Final = 3
-_KFUNC: Final = 2
 _APPLIED: Final = (RELOC_TABLE, CORE_RELO)
 
 
@@ -60,21 +55,21 @@ def _apply(insns: NDArray[Any], reloc: LinkReloc, needs: Needs, program: Program
     kind, name, slot = reloc.target.kind, reloc.target.name, reloc.slot
     is_weak = name in needs.weak
     if kind is TargetKind.MAP:
-        _set_imm64(insns, slot, _MAP_FD, needs.map(name).fd)
+        _set_imm64(insns, slot, Pseudo.MAP_FD, needs.map(name).fd)
     elif kind is TargetKind.DATA:
-        _set_imm64(insns, slot, _MAP_VALUE, needs.map(name).fd, reloc.addend)
+        _set_imm64(insns, slot, Pseudo.MAP_VALUE, needs.map(name).fd, reloc.addend)
     elif kind is TargetKind.KCONFIG:
-        _set_imm64(insns, slot, _MAP_VALUE, needs.map(".kconfig").fd, needs.place(name))
+        _set_imm64(insns, slot, Pseudo.MAP_VALUE, needs.map(".kconfig").fd, needs.place(name))
     elif kind is TargetKind.KFUNC:
-        insns["regs"][slot] = _KFUNC << 4
+        insns["regs"][slot] = PseudoCall.KFUNC << 4
         insns["imm"][slot] = kernel_function(name, btf, is_weak=is_weak)
         insns["off"][slot] = 0
     elif kind is TargetKind.KSYM:
         found = kernel_symbol(name, btf, is_weak=is_weak)
         if found.btf_id:
-            _set_imm64(insns, slot, _BTF_ID, found.btf_id)
+            _set_imm64(insns, slot, Pseudo.BTF_ID, found.btf_id)
         else:
-            _set_imm64(insns, slot, 0, found.address & 0xFFFFFFFF, found.address >> 32)
+            _set_imm64(insns, slot, Pseudo.NUMBER, found.address & 0xFFFFFFFF, found.address >> 32)
     else:
         raise UnsupportedError(
             f"{program.where(slot)}: jump table {name!r} needs a map of instructions, which "
@@ -82,6 +77,6 @@ def _apply(insns: NDArray[Any], reloc: LinkReloc, needs: Needs, program: Program
         )
 
 
-def _set_imm64(insns: NDArray[Any], slot: int, src: int, low: int, high: int = 0) -> None:
+def _set_imm64(insns: NDArray[Any], slot: int, src: Pseudo, low: int, high: int = 0) -> None:
     insns["regs"][slot] = int(insns["regs"][slot]) & 0xF | src << 4
     insns["imm"][slot : slot + 2] = np.array([low, high], np.int64).astype(np.int32)

@@ -23,9 +23,6 @@ from .object import KernelObject
 
 _FDINFO: Final = Path("/proc/self/fdinfo")
 _ZERO_KEY: Final = bytes(4)
-# Source registers of an ld_imm64 of a map's descriptor, and of one and a place in its value.
-# Source: linux v6.18, include/uapi/linux/bpf.h, BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE.
-_MAP_SOURCES: Final = (1, 2)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,8 +106,7 @@ def with_ld_map(program: Program, fds: Iterable[int]) -> Program:
     """
     insns = program.insns
     values = np.full(len(insns), NONE, np.int32)
-    src = insns["regs"] >> 4
-    sites = np.flatnonzero(isa.is_ld_imm64(insns) & np.isin(src, _MAP_SOURCES))
+    sites = np.flatnonzero(isa.is_pseudo(insns, isa.Pseudo.MAP_FD, isa.Pseudo.MAP_VALUE))
     known = {fd: index for index, fd in enumerate(fds)}
     values[sites] = [known.get(fd, NONE) for fd in insns["imm"][sites].tolist()]
     return program.with_columns(**{LD_MAP: column(LD_MAP, values)})

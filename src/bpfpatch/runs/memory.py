@@ -24,9 +24,6 @@ MEMORY_TYPES: Final = (ProgType.SYSCALL, ProgType.XDP, ProgType.SOCKET_FILTER)
 
 None of them has rules for R0; they differ in the helpers that they may call."""
 
-MAP_VALUE: Final = 2
-"""In ld_imm64's source register: imm is an array's descriptor, the next one a byte in it."""
-
 
 def with_memory(program: Program, memory_fd: int | None, size: int, result_fd: int) -> Linearized:
     """The program with memory to start with, and R0 stored at its end.
@@ -39,10 +36,11 @@ def with_memory(program: Program, memory_fd: int | None, size: int, result_fd: i
     """
     patches = PatchList(program)
     first = patches.nodes()[0]
-    start = isa.mov(1, 0) if memory_fd is None else isa.ld_imm64(1, memory_fd, src=MAP_VALUE)
+    kind = isa.Pseudo.MAP_VALUE
+    start = isa.mov(1, 0) if memory_fd is None else isa.ld_imm64(1, memory_fd, src=kind)
     exits = patches.find(isa.is_exit)
     main = program.subprogs.of(exits.astype(np.int32)) == 0
-    store = (isa.ld_imm64(1, result_fd, src=MAP_VALUE), isa.store("u64", 1, 0, isa.Reg(0)))
+    store = (isa.ld_imm64(1, result_fd, src=kind), isa.store("u64", 1, 0, isa.Reg(0)))
     patches.insert_before(exits[main], Body.of(*store))
     # The prologue runs on entry, a jump back to the first instruction does not repeat it.
     patches.prepend(int(first), Body.of(start, isa.mov(2, size)))

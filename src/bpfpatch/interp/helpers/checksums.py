@@ -46,7 +46,7 @@ def _sum(content: bytes, machine: Machine) -> int:
     return int.from_bytes(padded, machine.byteorder) % 0xFFFF or (0xFFFF if any(padded) else 0)
 
 
-@helper("csum_diff", n_args=5)
+@helper("csum_diff")
 def csum_diff(machine: Machine, old: int, old_size: int, new: int, new_size: int, seed: int) -> int:
     """The seed, less what is in one place, plus what is in another, as 16 bits."""
     old_size, new_size = old_size & _U32, new_size & _U32
@@ -66,7 +66,7 @@ def _packet(machine: Machine) -> Packet:
     return machine.packet
 
 
-@helper("l3_csum_replace", n_args=5)
+@helper("l3_csum_replace")
 def l3_csum_replace(
     machine: Machine, context: int, byte_off: int, old: int, new: int, flags: int
 ) -> int:
@@ -76,7 +76,7 @@ def l3_csum_replace(
     return _replace(machine, byte_off, old, new, flags, False)
 
 
-@helper("l4_csum_replace", n_args=5)
+@helper("l4_csum_replace")
 def l4_csum_replace(
     machine: Machine, context: int, byte_off: int, old: int, new: int, flags: int
 ) -> int:
@@ -116,13 +116,13 @@ def _replace(
     return 0
 
 
-@helper("csum_update", n_args=2)
+@helper("csum_update")
 def csum_update(machine: Machine, context: int, value: int) -> int:
     """The packet has no sum of its own to be brought up to date."""
     return -EOPNOTSUPP
 
 
-@helper("csum_level", n_args=2)
+@helper("csum_level")
 def csum_level(machine: Machine, context: int, level: int) -> int:
     """The packet has no sum of its own."""
     return -EOPNOTSUPP if level == 0 else 0

@@ -18,7 +18,7 @@ _MAX_LOOPS: Final = 8 * 1024 * 1024
 _FRAME_OF_CALLBACKS: Final = "key of for_each_map_elem"
 
 
-@helper("loop", n_args=4, calls_back=True)
+@helper("loop")
 def loop(machine: Machine, count: int, callback: int, context: int, flags: int) -> int:
     """Call until a callback returns something; how often that was."""
     count &= 0xFFFF_FFFF
@@ -32,7 +32,7 @@ def loop(machine: Machine, count: int, callback: int, context: int, flags: int) 
     return count
 
 
-@helper("for_each_map_elem", n_args=4, calls_back=True)
+@helper("for_each_map_elem")
 def for_each_map_elem(
     machine: Machine, map_address: int, callback: int, context: int, flags: int
 ) -> int:

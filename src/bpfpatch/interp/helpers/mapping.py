@@ -24,14 +24,14 @@ def _key(machine: Machine, found: Map, address: int) -> bytes:
     return machine.memory.read(address, found.key_size)
 
 
-@helper("map_lookup_elem", n_args=2)
+@helper("map_lookup_elem")
 def map_lookup_elem(machine: Machine, map_address: int, key: int) -> int:
     """The address of a value, or 0."""
     found = machine.map_at(map_address)
     return found.lookup(_key(machine, found, key))
 
 
-@helper("map_lookup_percpu_elem", n_args=3)
+@helper("map_lookup_percpu_elem")
 def map_lookup_percpu_elem(machine: Machine, map_address: int, key: int, cpu: int) -> int:
     """The same of one cpu; there is only the machine's own."""
     if cpu & 0xFFFF_FFFF != machine.environment.cpu:
@@ -39,7 +39,7 @@ def map_lookup_percpu_elem(machine: Machine, map_address: int, key: int, cpu: in
     return map_lookup_elem(machine, map_address, key)
 
 
-@helper("map_update_elem", n_args=4)
+@helper("map_update_elem")
 def map_update_elem(machine: Machine, map_address: int, key: int, value: int, flags: int) -> int:
     """Store a value."""
     found = machine.map_at(map_address)
@@ -47,7 +47,7 @@ def map_update_elem(machine: Machine, map_address: int, key: int, value: int, fl
     return found.update(_key(machine, found, key), content, flags)
 
 
-@helper("map_delete_elem", n_args=2)
+@helper("map_delete_elem")
 def map_delete_elem(machine: Machine, map_address: int, key: int) -> int:
     """Forget a key."""
     found = machine.map_at(map_address)
@@ -61,20 +61,20 @@ def _queue(machine: Machine, map_address: int) -> QueueMap:
     return found
 
 
-@helper("map_push_elem", n_args=3)
+@helper("map_push_elem")
 def map_push_elem(machine: Machine, map_address: int, value: int, flags: int) -> int:
     """Put a value into a queue or stack."""
     found = _queue(machine, map_address)
     return found.push(machine.memory.read(value, found.value_size), flags)
 
 
-@helper("map_pop_elem", n_args=2)
+@helper("map_pop_elem")
 def map_pop_elem(machine: Machine, map_address: int, value: int) -> int:
     """Take the next value."""
     return _take(machine, map_address, value, remove=True)
 
 
-@helper("map_peek_elem", n_args=2)
+@helper("map_peek_elem")
 def map_peek_elem(machine: Machine, map_address: int, value: int) -> int:
     """Look at the next value."""
     return _take(machine, map_address, value, remove=False)
@@ -87,7 +87,7 @@ def _take(machine: Machine, map_address: int, value: int, *, remove: bool) -> in
     return -ENOENT if content is None else 0
 
 
-@helper("redirect_map", n_args=3)
+@helper("redirect_map")
 def redirect_map(machine: Machine, map_address: int, key: int, flags: int) -> int:
     """XDP_REDIRECT where the entry is there, else what the flags' low bits say."""
     found = machine.map_at(map_address)
@@ -99,7 +99,7 @@ def redirect_map(machine: Machine, map_address: int, key: int, flags: int) -> in
     return XDP_REDIRECT if is_there else flags & _REDIRECT_ACTION
 
 
-@helper("get_local_storage", n_args=2)
+@helper("get_local_storage")
 def get_local_storage(machine: Machine, map_address: int, flags: int) -> int:
     """The address of a cgroup's storage, of which there is one."""
     found = machine.map_at(map_address)
@@ -112,27 +112,27 @@ def _unlike(found: Map) -> int:
     raise BadHelperUse(f"{found!r} is no cgroup storage")
 
 
-@helper("sk_storage_get", "task_storage_get", "inode_storage_get", "cgrp_storage_get", n_args=4)
+@helper("sk_storage_get", "task_storage_get", "inode_storage_get", "cgrp_storage_get")
 def storage_get(machine: Machine, map_address: int, owner: int, value: int, flags: int) -> int:
     """Local storage is not simulated: nobody has any."""
     return 0
 
 
-@helper("sk_storage_delete", "task_storage_delete", "inode_storage_delete", n_args=2)
-@helper("cgrp_storage_delete", n_args=2)
+@helper("sk_storage_delete", "task_storage_delete", "inode_storage_delete")
+@helper("cgrp_storage_delete")
 def storage_delete(machine: Machine, map_address: int, owner: int) -> int:
     """Local storage is not simulated: nobody has any."""
     return -ENOENT
 
 
-@helper("spin_lock", "spin_unlock", n_args=1)
+@helper("spin_lock", "spin_unlock")
 def spin_lock(machine: Machine, lock: int) -> int:
     """Nobody else runs."""
     machine.memory.read(lock, 4)
     return 0
 
 
-@helper("kptr_xchg", n_args=2)
+@helper("kptr_xchg")
 def kptr_xchg(machine: Machine, place: int, pointer: int) -> int:
     """Exchange a pointer in a map's value."""
     old = machine.memory.read_int(place, 8)
@@ -140,40 +140,40 @@ def kptr_xchg(machine: Machine, place: int, pointer: int) -> int:
     return old
 
 
-@helper("per_cpu_ptr", n_args=2)
+@helper("per_cpu_ptr")
 def per_cpu_ptr(machine: Machine, pointer: int, cpu: int) -> int:
     """A variable of one cpu; there is only the machine's own."""
     return pointer if cpu & 0xFFFF_FFFF == machine.environment.cpu else 0
 
 
-@helper("this_cpu_ptr", n_args=1)
+@helper("this_cpu_ptr")
 def this_cpu_ptr(machine: Machine, pointer: int) -> int:
     """A variable of this cpu."""
     return pointer
 
 
-@helper("timer_init", n_args=3)
+@helper("timer_init")
 def timer_init(machine: Machine, timer: int, map_address: int, flags: int) -> int:
     """Timers can be set; they never fire."""
     machine.memory.read(timer, 16)
     return 0
 
 
-@helper("timer_set_callback", n_args=2)
+@helper("timer_set_callback")
 def timer_set_callback(machine: Machine, timer: int, callback: int) -> int:
     """Timers can be set; they never fire."""
     machine.memory.read(timer, 16)
     return 0
 
 
-@helper("timer_start", n_args=3)
+@helper("timer_start")
 def timer_start(machine: Machine, timer: int, delay: int, flags: int) -> int:
     """Timers can be set; they never fire."""
     machine.memory.read(timer, 16)
     return 0 if flags <= 3 else -EINVAL
 
 
-@helper("timer_cancel", n_args=1)
+@helper("timer_cancel")
 def timer_cancel(machine: Machine, timer: int) -> int:
     """Timers never run, so that none was stopped."""
     machine.memory.read(timer, 16)

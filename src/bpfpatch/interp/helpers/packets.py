@@ -57,7 +57,7 @@ def _move(machine: Machine, meta_at: int, data_at: int, end_at: int) -> None:
         machine.context.refresh(machine)
 
 
-@helper("skb_load_bytes", n_args=4)
+@helper("skb_load_bytes")
 def skb_load_bytes(machine: Machine, context: int, byte_off: int, target: int, size: int) -> int:
     """Copy out of the packet; beyond it the target becomes zeros."""
     size &= _U32
@@ -70,7 +70,7 @@ def skb_load_bytes(machine: Machine, context: int, byte_off: int, target: int, s
     return 0
 
 
-@helper("skb_load_bytes_relative", n_args=5)
+@helper("skb_load_bytes_relative")
 def skb_load_bytes_relative(
     machine: Machine, context: int, byte_off: int, target: int, size: int, base: int
 ) -> int:
@@ -85,7 +85,7 @@ def skb_load_bytes_relative(
     return skb_load_bytes(machine, context, start & _U32, target, size)
 
 
-@helper("skb_store_bytes", n_args=5)
+@helper("skb_store_bytes")
 def skb_store_bytes(
     machine: Machine, context: int, byte_off: int, source: int, size: int, flags: int
 ) -> int:
@@ -98,7 +98,7 @@ def skb_store_bytes(
     return 0 if packet_of(machine).write(byte_off & _U32, content) else -EFAULT
 
 
-@helper("xdp_load_bytes", n_args=4)
+@helper("xdp_load_bytes")
 def xdp_load_bytes(machine: Machine, context: int, byte_off: int, target: int, size: int) -> int:
     """Copy out of the packet."""
     content = packet_of(machine).read(byte_off & _U32, size & _U32)
@@ -108,20 +108,20 @@ def xdp_load_bytes(machine: Machine, context: int, byte_off: int, target: int, s
     return 0
 
 
-@helper("xdp_store_bytes", n_args=4)
+@helper("xdp_store_bytes")
 def xdp_store_bytes(machine: Machine, context: int, byte_off: int, source: int, size: int) -> int:
     """Copy into the packet."""
     content = machine.memory.read(source, size & _U32)
     return 0 if packet_of(machine).write(byte_off & _U32, content) else -EINVAL
 
 
-@helper("xdp_get_buff_len", n_args=1)
+@helper("xdp_get_buff_len")
 def xdp_get_buff_len(machine: Machine, context: int) -> int:
     """The packet's length."""
     return len(packet_of(machine))
 
 
-@helper("xdp_adjust_head", n_args=2)
+@helper("xdp_adjust_head")
 def xdp_adjust_head(machine: Machine, context: int, delta: int) -> int:
     """Move the packet's start, and its metadata along."""
     packet = packet_of(machine)
@@ -137,7 +137,7 @@ def xdp_adjust_head(machine: Machine, context: int, delta: int) -> int:
     return 0
 
 
-@helper("xdp_adjust_tail", n_args=2)
+@helper("xdp_adjust_tail")
 def xdp_adjust_tail(machine: Machine, context: int, delta: int) -> int:
     """Move the packet's end; what it grows by is zeros."""
     packet = packet_of(machine)
@@ -153,7 +153,7 @@ def xdp_adjust_tail(machine: Machine, context: int, delta: int) -> int:
     return 0
 
 
-@helper("xdp_adjust_meta", n_args=2)
+@helper("xdp_adjust_meta")
 def xdp_adjust_meta(machine: Machine, context: int, delta: int) -> int:
     """Move the start of the metadata."""
     packet = packet_of(machine)
@@ -167,7 +167,7 @@ def xdp_adjust_meta(machine: Machine, context: int, delta: int) -> int:
     return 0
 
 
-@helper("skb_pull_data", n_args=2)
+@helper("skb_pull_data")
 def skb_pull_data(machine: Machine, context: int, size: int) -> int:
     """All of the packet is readable already; pointers to it become invalid."""
     packet = packet_of(machine)
@@ -177,7 +177,7 @@ def skb_pull_data(machine: Machine, context: int, size: int) -> int:
     return 0
 
 
-@helper("skb_change_tail", n_args=3)
+@helper("skb_change_tail")
 def skb_change_tail(machine: Machine, context: int, size: int, flags: int) -> int:
     """Cut the packet, or make it longer by zeros."""
     packet = packet_of(machine)
@@ -189,7 +189,7 @@ def skb_change_tail(machine: Machine, context: int, size: int, flags: int) -> in
     return 0
 
 
-@helper("skb_change_head", n_args=3)
+@helper("skb_change_head")
 def skb_change_head(machine: Machine, context: int, size: int, flags: int) -> int:
     """Put zeros in front of the packet."""
     packet = packet_of(machine)
@@ -201,7 +201,7 @@ def skb_change_head(machine: Machine, context: int, size: int, flags: int) -> in
     return 0
 
 
-@helper("skb_vlan_push", n_args=3)
+@helper("skb_vlan_push")
 def skb_vlan_push(machine: Machine, context: int, protocol: int, tag: int) -> int:
     """Put a VLAN tag on; the first one goes into the context, a second into the packet."""
     skb, packet = _skb(machine), packet_of(machine)
@@ -223,7 +223,7 @@ def skb_vlan_push(machine: Machine, context: int, protocol: int, tag: int) -> in
     return 0
 
 
-@helper("skb_vlan_pop", n_args=1)
+@helper("skb_vlan_pop")
 def skb_vlan_pop(machine: Machine, context: int) -> int:
     """Take the VLAN tag off that is in the context, or else the packet's own."""
     skb, packet = _skb(machine), packet_of(machine)
@@ -239,7 +239,7 @@ def skb_vlan_pop(machine: Machine, context: int) -> int:
     return 0
 
 
-@helper("redirect", n_args=2)
+@helper("redirect")
 def redirect(machine: Machine, ifindex: int, flags: int) -> int:
     """What a program returns to send its packet elsewhere."""
     if isinstance(machine.context, Skb):
@@ -247,19 +247,19 @@ def redirect(machine: Machine, ifindex: int, flags: int) -> int:
     return 0 if flags else _XDP_REDIRECT
 
 
-@helper("redirect_peer", n_args=2)
+@helper("redirect_peer")
 def redirect_peer(machine: Machine, ifindex: int, flags: int) -> int:
     """The same, to the other end of a pair."""
     return 2 if flags else _TC_ACT_REDIRECT
 
 
-@helper("redirect_neigh", n_args=4)
+@helper("redirect_neigh")
 def redirect_neigh(machine: Machine, ifindex: int, parameters: int, size: int, flags: int) -> int:
     """The same, through the neighbour table."""
     return 2 if flags else _TC_ACT_REDIRECT
 
 
-@helper("clone_redirect", n_args=3)
+@helper("clone_redirect")
 def clone_redirect(machine: Machine, context: int, ifindex: int, flags: int) -> int:
     """Send a copy, to nobody; pointers to the packet become invalid."""
     packet = packet_of(machine)
@@ -269,27 +269,27 @@ def clone_redirect(machine: Machine, context: int, ifindex: int, flags: int) -> 
     return 0
 
 
-@helper("get_hash_recalc", n_args=1)
+@helper("get_hash_recalc")
 def get_hash_recalc(machine: Machine, context: int) -> int:
     """The packet's hash, as the context has it."""
     return _skb(machine).read_field(machine, "hash")
 
 
-@helper("set_hash", n_args=2)
+@helper("set_hash")
 def set_hash(machine: Machine, context: int, value: int) -> int:
     """Set the packet's hash."""
     _skb(machine).write_field(machine, "hash", value)
     return 0
 
 
-@helper("set_hash_invalid", n_args=1)
+@helper("set_hash_invalid")
 def set_hash_invalid(machine: Machine, context: int) -> int:
     """Forget the packet's hash."""
     _skb(machine).write_field(machine, "hash", 0)
     return 0
 
 
-@helper("skb_change_type", n_args=2)
+@helper("skb_change_type")
 def skb_change_type(machine: Machine, context: int, kind: int) -> int:
     """Say for whom the packet is."""
     if kind & _U32 > 3:
@@ -298,7 +298,7 @@ def skb_change_type(machine: Machine, context: int, kind: int) -> int:
     return 0
 
 
-@helper("get_socket_uid", n_args=1)
+@helper("get_socket_uid")
 def get_socket_uid(machine: Machine, context: int) -> int:
     """Nobody owns the packet: the overflow user."""
     return 65534

@@ -24,21 +24,21 @@ _CONVERSION: Final = re.compile(
 _POINTER_FORMS: Final = {"I4": 4, "i4": 4, "I6": 16, "i6": 16}
 
 
-@helper("trace_printk", n_args=5)
+@helper("trace_printk")
 def trace_printk(machine: Machine, text: int, size: int, a: int, b: int, c: int) -> int:
     """Print with up to three arguments; how many bytes that was."""
     content = machine.memory.read(text, size & 0xFFFF_FFFF)
     return _print(machine, content, (a, b, c))
 
 
-@helper("trace_vprintk", n_args=4)
+@helper("trace_vprintk")
 def trace_vprintk(machine: Machine, text: int, size: int, data: int, data_size: int) -> int:
     """Print with arguments from memory."""
     content = machine.memory.read(text, size & 0xFFFF_FFFF)
     return _print(machine, content, _arguments(machine, data, data_size))
 
 
-@helper("snprintf", n_args=5)
+@helper("snprintf")
 def snprintf(machine: Machine, target: int, size: int, text: int, data: int, data_size: int) -> int:
     """Print into memory; how many bytes it would take with its NUL."""
     size &= 0xFFFF_FFFF

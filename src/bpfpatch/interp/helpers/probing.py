@@ -20,7 +20,7 @@ ERANGE: Final = 34
 _U32: Final = 0xFFFF_FFFF
 
 
-@helper("probe_read", "probe_read_kernel", "probe_read_user", "copy_from_user", n_args=3)
+@helper("probe_read", "probe_read_kernel", "probe_read_user", "copy_from_user")
 def probe_read(machine: Machine, target: int, size: int, source: int) -> int:
     """Copy; where there is nothing to copy the target becomes zeros."""
     size &= _U32
@@ -34,7 +34,7 @@ def probe_read(machine: Machine, target: int, size: int, source: int) -> int:
     return 0
 
 
-@helper("probe_read_str", "probe_read_kernel_str", "probe_read_user_str", n_args=3)
+@helper("probe_read_str", "probe_read_kernel_str", "probe_read_user_str")
 def probe_read_str(machine: Machine, target: int, size: int, source: int) -> int:
     """Copy a string with its NUL; how many bytes that was."""
     size &= _U32
@@ -50,7 +50,7 @@ def probe_read_str(machine: Machine, target: int, size: int, source: int) -> int
     return len(text)
 
 
-@helper("probe_write_user", n_args=3)
+@helper("probe_write_user")
 def probe_write_user(machine: Machine, target: int, source: int, size: int) -> int:
     """Copy; where there is no place for it nothing happens."""
     content = machine.memory.read(source, size & _U32)
@@ -61,7 +61,7 @@ def probe_write_user(machine: Machine, target: int, source: int, size: int) -> i
     return 0
 
 
-@helper("strncmp", n_args=3)
+@helper("strncmp")
 def strncmp(machine: Machine, left: int, size: int, right: int) -> int:
     """Compare at most ``size`` bytes of two strings."""
     size &= _U32
@@ -73,13 +73,13 @@ def strncmp(machine: Machine, left: int, size: int, right: int) -> int:
     return int.from_bytes(a[at : at + 1], "big") - int.from_bytes(b[at : at + 1], "big")
 
 
-@helper("strtol", n_args=4)
+@helper("strtol")
 def strtol(machine: Machine, text: int, size: int, flags: int, target: int) -> int:
     """Read a signed number; how many bytes it takes."""
     return _convert(machine, text, size, flags, target, is_signed=True)
 
 
-@helper("strtoul", n_args=4)
+@helper("strtoul")
 def strtoul(machine: Machine, text: int, size: int, flags: int, target: int) -> int:
     """Read an unsigned number; how many bytes it takes."""
     return _convert(machine, text, size, flags, target, is_signed=False)

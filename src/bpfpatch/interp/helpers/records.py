@@ -21,19 +21,19 @@ def _ring(machine: Machine, map_address: int) -> RingMap:
     return found
 
 
-@helper("ringbuf_reserve", n_args=3)
+@helper("ringbuf_reserve")
 def ringbuf_reserve(machine: Machine, map_address: int, size: int, flags: int) -> int:
     """The address of a new record, or 0."""
     return 0 if flags else _ring(machine, map_address).reserve(size)
 
 
-@helper("ringbuf_submit", n_args=2)
+@helper("ringbuf_submit")
 def ringbuf_submit(machine: Machine, record: int, flags: int) -> int:
     """Send a record."""
     return _finish(machine, record, submit=True)
 
 
-@helper("ringbuf_discard", n_args=2)
+@helper("ringbuf_discard")
 def ringbuf_discard(machine: Machine, record: int, flags: int) -> int:
     """Drop a record."""
     return _finish(machine, record, submit=False)
@@ -46,7 +46,7 @@ def _finish(machine: Machine, record: int, *, submit: bool) -> int:
     raise BadHelperUse(f"{record:#x} is no record that was reserved")
 
 
-@helper("ringbuf_output", n_args=4)
+@helper("ringbuf_output")
 def ringbuf_output(machine: Machine, map_address: int, data: int, size: int, flags: int) -> int:
     """Send bytes as a record."""
     found = _ring(machine, map_address)
@@ -59,14 +59,14 @@ def ringbuf_output(machine: Machine, map_address: int, data: int, size: int, fla
     return 0
 
 
-@helper("ringbuf_query", n_args=2)
+@helper("ringbuf_query")
 def ringbuf_query(machine: Machine, map_address: int, flags: int) -> int:
     """Nothing is ever waiting; the ring's size is known."""
     found = _ring(machine, map_address)
     return found.max_entries if flags == 1 else 0
 
 
-@helper("perf_event_output", "skb_output", "xdp_output", n_args=5)
+@helper("perf_event_output", "skb_output", "xdp_output")
 def perf_event_output(
     machine: Machine, context: int, map_address: int, flags: int, data: int, size: int
 ) -> int:

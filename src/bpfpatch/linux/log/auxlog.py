@@ -17,6 +17,7 @@ from bpfpatch import isa
 from bpfpatch.btf import Btf, Kind
 from bpfpatch.facts import columns as col
 from bpfpatch.facts.columns import MANY, NONE, MemType
+from bpfpatch.facts.helpers import HELPER_PROTOS
 from bpfpatch.facts.kinds import MapType
 from bpfpatch.facts.subject import MapFacts, Subject
 from bpfpatch.program import Anchor, AnchoredTable, Column, Program
@@ -29,26 +30,12 @@ from .zextlog import zext_from_log
 
 _TAIL_CALL: Final = isa.HELPER_IDS["tail_call"]
 _LOOP: Final = isa.HELPER_IDS["loop"]
-# Helpers whose map the verifier keeps, and the register that it is in.
-# Source: linux v6.18, kernel/bpf/verifier.c, record_func_map().
 _MAP_REG: Final = {
-    isa.HELPER_IDS[name]: 1
-    for name in (
-        "map_lookup_elem",
-        "map_update_elem",
-        "map_delete_elem",
-        "map_push_elem",
-        "map_pop_elem",
-        "map_peek_elem",
-        "for_each_map_elem",
-        "redirect_map",
-        "map_lookup_percpu_elem",
-    )
-} | {_TAIL_CALL: 2}
+    number: proto.map_reg for number, proto in HELPER_PROTOS.items() if proto.keeps_map
+}
 _KEY_REG: Final = 3
 _LOOP_FLAGS_REG: Final = 4
 _LOOP_CALLBACK_REG: Final = 2
-_PSEUDO_FUNC: Final = 4
 _OF_MAPS: Final = (MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS)
 
 
@@ -292,9 +279,7 @@ class _Facts:
         (start,) = callbacks
         number = starts.index(start)
         self.callback[slot] = number
-        is_func = isa.is_ld_imm64(self.program.insns) & (
-            isa.src(self.program.insns) == _PSEUDO_FUNC
-        )
+        is_func = isa.is_pseudo(self.program.insns, isa.Pseudo.FUNC)
         for site in np.flatnonzero(is_func).tolist():
             if target[site] == start:
                 self.callback[site] = number

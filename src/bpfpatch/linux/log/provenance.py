@@ -15,6 +15,8 @@ from typing import Final
 import numpy as np
 
 from bpfpatch import isa
+from bpfpatch.facts.helperproto import HelperCallback, ResultKind
+from bpfpatch.facts.helpers import HELPER_PROTOS, helpers_where
 from bpfpatch.program import Program
 from bpfpatch.program.types import Mask
 
@@ -25,26 +27,26 @@ Question = tuple[int, int]
 """A slot, and a register whose content before it is asked for."""
 
 # Helpers that hand out a value of the map in R1.
-_LOOKUPS: Final = frozenset(
-    isa.HELPER_IDS[name]
-    for name in (
-        "map_lookup_elem",
-        "map_lookup_percpu_elem",
-        "sk_storage_get",
-        "inode_storage_get",
-        "task_storage_get",
-        "cgrp_storage_get",
-        "get_local_storage",
-    )
-)
-# Helpers that call back: the register of the callback, and by its own registers which of the
-# helper's arrive there. Source: linux v6.18, kernel/bpf/verifier.c, set_*_callback_state().
+_LOOKUPS: Final = helpers_where(lambda proto: proto.result.kind is ResultKind.VALUE)
+# Kinds of a callback's arguments that lead to what the helper has in R1.
+_FROM_MAP: Final = ("map", "key", "value")
+
+
+def _arrivals(callback: HelperCallback) -> dict[int, int]:
+    """By a callback's own registers, which of the helper's arrive there."""
+    found = {}
+    for reg, arg in enumerate(callback.args, 1):
+        if arg in _FROM_MAP:
+            found[reg] = 1
+        elif arg.startswith("r"):
+            found[reg] = int(arg[1:])
+    return found
+
+
 _CALLBACKS: Final = {
-    isa.HELPER_IDS["for_each_map_elem"]: (2, {1: 1, 2: 1, 3: 1, 4: 3}),
-    isa.HELPER_IDS["loop"]: (2, {2: 3}),
-    isa.HELPER_IDS["timer_set_callback"]: (2, {1: 1, 2: 1, 3: 1}),
-    isa.HELPER_IDS["user_ringbuf_drain"]: (2, {2: 3}),
-    isa.HELPER_IDS["find_vma"]: (3, {3: 4}),
+    number: (proto.callback.reg, _arrivals(proto.callback))
+    for number, proto in HELPER_PROTOS.items()
+    if proto.callback is not None
 }
 _FP: Final = 10
 _ARGS: Final = range(1, 6)
@@ -249,7 +251,7 @@ class _Flow:
 def _ops(insns: isa.Insns) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
     code, src, dst = insns["code"], isa.src(insns), isa.dst(insns)
     out = np.zeros(len(insns), np.uint8)
-    out[isa.is_ld_imm64(insns) & (src != 0)] = _Op.ADDRESS
+    out[isa.is_ld_imm64(insns) & (src != isa.Pseudo.NUMBER)] = _Op.ADDRESS
     out[(code == _MOV64) & (insns["off"] == 0)] = _Op.MOVE
     out[np.isin(code, _ARITH)] = _Op.ARITH
     out[(code == _LOAD64) & (src == _FP)] = _Op.FILL

@@ -38,11 +38,8 @@ from bpfpatch.passes import Result
 from bpfpatch.program import Program
 
 _KERNEL_HALF: Final = 1 << 63
-_BTF_ID: Final = 3
 _GLOBAL: Final = (Address.JIFFIES, Address.CPU_NUMBER, Address.SYMBOL)
 
-_MAP_SOURCES: Final = (1, 2)
-_MAP_VALUE: Final = 2
 
 # A blinded ld_imm64: ax = high; ax ^= .; ax <<= 32; reg = ax; ax = low; ax ^= .; reg |= ax
 # Source: linux v6.18, kernel/bpf/core.c, bpf_jit_blind_insn().
@@ -105,7 +102,7 @@ def _type_id(slot: int, kind: Address, result: Result, given: Submitted) -> int:
     """The kernel's type id of a variable; otherwise what tells two addresses of a kind apart."""
     site = int(result.remap.site[slot])
     insns = given.program.insns
-    if kind is Address.SYMBOL or isa.src(insns)[site] == _BTF_ID:
+    if kind is Address.SYMBOL or isa.src(insns)[site] == isa.Pseudo.BTF_ID:
         return int(insns["imm"][site])
     return site if kind is Address.STRUCT_META else 0
 
@@ -115,7 +112,7 @@ def _fill_blinded_maps(
 ) -> None:
     """Take over the halves of maps' addresses, which blinding has taken apart."""
     before, remap = given.program, result.remap
-    is_map = isa.is_ld_imm64(before.insns) & np.isin(isa.src(before.insns), _MAP_SOURCES)
+    is_map = isa.is_pseudo(before.insns, isa.Pseudo.MAP_FD, isa.Pseudo.MAP_VALUE)
     is_first = np.append(True, remap.site[1:] != remap.site[:-1])
     starts = np.flatnonzero(is_first & is_map[remap.site] & (ours["code"] == _MOV64_IMM))
     bases: Known = {}
@@ -125,7 +122,7 @@ def _fill_blinded_maps(
         site = int(remap.site[slot])
         low, high = (int(theirs["imm"][slot + at]) & 0xFFFFFFFF for at in (_LOW, 0))
         source = int(isa.src(before.insns)[site])
-        byte_off = int(before.insns["imm"][site + 1]) if source == _MAP_VALUE else 0
+        byte_off = int(before.insns["imm"][site + 1]) if source == isa.Pseudo.MAP_VALUE else 0
         base = (high << 32 | low) - byte_off
         key = source, int(before.columns[LD_MAP].values[site])
         if base < _KERNEL_HALF or bases.setdefault(key, base) != base:

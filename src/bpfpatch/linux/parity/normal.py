@@ -47,7 +47,6 @@ from .names import helpers_of
 
 MAP_UNKNOWN: Final = -1
 _UNKNOWN_CALL: Final = 1 << 24
-_MAP_FD, _MAP_VALUE, _MAP_IDX, _MAP_IDX_VALUE = 1, 2, 5, 6
 
 # What a load or store that may fault is shown as.
 # Source: linux v6.18, kernel/bpf/syscall.c, bpf_insn_prepare_dump().
@@ -91,7 +90,7 @@ def normal_ours(program: Program, subject: Subject) -> Normal:
             names[slot] = name_of
     src = isa.src(insns)
     wide = np.flatnonzero(isa.is_ld_imm64(insns))
-    is_map = np.isin(src[wide], (_MAP_FD, _MAP_VALUE, _MAP_IDX, _MAP_IDX_VALUE))
+    is_map = np.isin(src[wide], isa.MAP_PSEUDOS)
     maps = wide[is_map]
     column = program.columns.get(LD_MAP)
     if column is not None and maps.size:
@@ -136,8 +135,8 @@ def _set_maps(
 ) -> None:
     """Put the index of its map into each ld_imm64 of one."""
     insns["imm"][slots] = indices
-    is_value = np.isin(isa.src(insns)[slots], (_MAP_VALUE, _MAP_IDX_VALUE))
-    src = np.where(is_value, _MAP_VALUE, _MAP_FD)
+    is_value = np.isin(isa.src(insns)[slots], (isa.Pseudo.MAP_VALUE, isa.Pseudo.MAP_IDX_VALUE))
+    src = np.where(is_value, isa.Pseudo.MAP_VALUE, isa.Pseudo.MAP_FD)
     insns["regs"][slots] = insns["regs"][slots] & 0xF | src.astype(np.uint8) << 4
     for slot, index in zip(slots.tolist(), indices.tolist(), strict=True):
         if 0 <= index < len(subject.maps):

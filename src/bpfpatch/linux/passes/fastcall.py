@@ -15,7 +15,7 @@ from bpfpatch.dataflow.stackuse import StackUse
 from bpfpatch.errors import OptionError
 from bpfpatch.facts import ProgType
 from bpfpatch.facts.columns import SEEN, STACK_DEPTH
-from bpfpatch.facts.helpers import helper_args, returns_nothing
+from bpfpatch.facts.helpers import helper_args, helpers_where, returns_nothing
 from bpfpatch.passes.base import Pass, register
 from bpfpatch.passes.search import CodeIndex
 from bpfpatch.passes.setting import Setting
@@ -31,8 +31,7 @@ _FP: Final = 10
 _WORD: Final = 8
 _MOST: Final = 5
 
-_CPU_NUMBER: Final = isa.HELPER_IDS["get_smp_processor_id"]
-_TRACE_PRINTK: Final = isa.HELPER_IDS["trace_printk"]
+_FAST_HELPERS: Final = list(helpers_where(lambda proto: proto.is_fast))
 _FAST_KFUNCS: Final = ("bpf_cast_to_kern_ctx", "bpf_rdonly_cast")
 
 _SLOW_CPU_NUMBER: Final = (
@@ -132,15 +131,13 @@ class _Calls:
 
 
 def _of_helpers(calls: Insns, setting: Setting) -> tuple[NDArray[np.uint16], Mask]:
-    args = helper_args(calls)
-    # To the verifier it has two arguments: the further ones may be anything.
-    args[calls["imm"] == _TRACE_PRINTK] = 0b110
+    args = helper_args(calls, are_checked=True)
     clobbers = args | ~returns_nothing(calls)
     subject = setting.subject
     is_slow = subject is None or subject.prog_type in _SLOW_CPU_NUMBER
     # It is inlined here, and elsewhere done by the JIT.
     is_there = setting.target.arch.name in ("x86_64", "aarch64", "riscv64")
-    return clobbers, (calls["imm"] == _CPU_NUMBER) & (is_there and not is_slow)
+    return clobbers, np.isin(calls["imm"], _FAST_HELPERS) & (is_there and not is_slow)
 
 
 def _of_kfuncs(ids: NDArray[np.int32], btf: Btf) -> tuple[NDArray[np.uint16], Mask]:

@@ -15,6 +15,7 @@ from bpfpatch.dataflow.stackuse import StackUse
 from bpfpatch.facts.columns import NONE, MemType
 from bpfpatch.facts.kinds import MapType, ProgType
 from bpfpatch.facts.subject import MapFacts, Subject
+from bpfpatch.isa import Pseudo
 from bpfpatch.isa.semantics import U32
 from bpfpatch.program import Program
 from bpfpatch.program.types import LOST
@@ -47,7 +48,9 @@ from .values import FUNC, LOST_FUNC, LOST_STACK, is_pointer, pointer
 from .worklist import Worklist
 
 _STACK_BYTES: Final = 512
-_PSEUDO_FUNC: Final = 4
+_NUMBER, _FUNC, _BTF_ID = map(int, (Pseudo.NUMBER, Pseudo.FUNC, Pseudo.BTF_ID))
+_MAPS: Final = (int(Pseudo.MAP_FD), int(Pseudo.MAP_IDX))
+_MAP_VALUES: Final = (int(Pseudo.MAP_VALUE), int(Pseudo.MAP_IDX_VALUE))
 
 
 class Interpreter:
@@ -202,7 +205,7 @@ class Interpreter:
         """A function's address may be lost from here on, so that all of them count as called."""
         code = self.code
         for slot in compress(range(len(code.kind)), self.findings.seen):
-            if code.kind[slot] == WIDE and code.src[slot] == _PSEUDO_FUNC:
+            if code.kind[slot] == WIDE and code.src[slot] == _FUNC:
                 self.enter_with_anything(code.target[slot])
 
     def _reach_as_written(self) -> None:
@@ -234,19 +237,19 @@ class Interpreter:
         """An ld_imm64."""
         src, imm = self.code.src[slot], self.code.imm[slot]
         upper = self.code.imm[slot + 1]
-        if src == 0:
+        if src == _NUMBER:
             return (imm & U32) | (upper & U32) << 32
         index = NONE if self.code.ld_map is None else self.code.ld_map[slot]
-        if src in (1, 5):
+        if src in _MAPS:
             return pointer(MemType.MAP_PTR, index)
-        if src in (2, 6):
+        if src in _MAP_VALUES:
             maps = self.subject.maps
             if 0 <= index < len(maps) and maps[index].type is MapType.ARENA:
                 return UNKNOWN
             return pointer(MemType.MAP_VALUE, index, upper & U32)
-        if src == 3:
+        if src == _BTF_ID:
             return self.accesses.kernel_variable(imm)
-        if src == _PSEUDO_FUNC:
+        if src == _FUNC:
             if self.is_spent or self._is_func_lost:
                 self.enter_with_anything(self.code.target[slot])
             return pointer(FUNC, self.code.target[slot])

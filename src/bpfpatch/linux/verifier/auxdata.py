@@ -33,8 +33,6 @@ from .absint import Interpreter
 from .findings import Findings
 from .kerneltypes import KernelTypes
 
-_PSEUDO_FUNC = 4
-
 
 def aux_data(program: Program, subject: Subject, target: Btf | None) -> Program:
     """Find out what the verifier would, and write it into the columns of `bpfpatch.facts`.
@@ -98,7 +96,7 @@ def _callbacks(view: CodeView, found: Findings) -> np.ndarray[tuple[int], np.dty
     for slot, target in found.loops.items():
         if target != NONE:
             out[slot] = int(view.subprog_of(np.array([target], np.int32))[0])
-    is_function = isa.is_ld_imm64(view.insns) & (view.insns["regs"] >> 4 == _PSEUDO_FUNC)
+    is_function = isa.is_pseudo(view.insns, isa.Pseudo.FUNC)
     at = is_function[view.ref_slot] & np.isin(view.ref_target, targets)
     out[view.ref_slot[at]] = view.subprog_of(view.ref_target[at])
     return out

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Final
 
 from bpfpatch import isa
 from bpfpatch.facts.columns import MemType
+from bpfpatch.facts.helperproto import KEY_SIZE, HelperCallback
 from bpfpatch.facts.kinds import MapType
 
 from . import helperfacts as facts
 from . import scalars
-from .findings import MAP_REG
 from .globalargs import argument_sizes, is_global
 from .kernelcalls import KernelCalls
 from .scalars import UNKNOWN, Value
@@ -25,12 +25,14 @@ if TYPE_CHECKING:
     from .absint import Interpreter
 
 _KEY_BYTES: Final = 4
+_HELPER, _SUBPROG, _KFUNC = map(int, isa.PseudoCall)
 _STACK: Final = int(MemType.STACK)
 _MOST_CHAINS: Final = 4000
 _ARRAYS: Final = (MapType.ARRAY, MapType.PERCPU_ARRAY)
 _PACKET: Final = (MemType.PACKET, MemType.PACKET_META, PACKET_END)
 _SOCKETS: Final = (MapType.SOCKMAP, MapType.SOCKHASH)
 _OF_MAPS: Final = (MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS)
+_OF_MAP: Final = {"map": MemType.MAP_PTR, "key": MemType.MAP_KEY, "value": MemType.MAP_VALUE}
 
 
 class Calls:
@@ -51,11 +53,11 @@ class Calls:
         code = self._owner.code
         if code.opcode[slot] == isa.CALL:
             src = code.src[slot]
-            if src == 0:
+            if src == _HELPER:
                 return self._helper(slot, code.imm[slot], state)
-            if src == 1:
+            if src == _SUBPROG:
                 return self._subprog(slot, code.target[slot], state)
-            if src == 2:
+            if src == _KFUNC:
                 return self._kernel.call(slot, state)
         self.clear(state)
         return True
@@ -152,10 +154,11 @@ class Calls:
         regs = state.regs
         map_index = self._note_map(slot, helper, state)
         self._memory(helper, state, map_index)
-        if helper in facts.SYNCHRONOUS:
-            self._synchronous(slot, helper, state, map_index)
-        elif helper == facts.TIMER:
-            self._late_callback(state, regs[2], map_index)
+        callback = facts.CALLBACKS.get(helper)
+        if callback is not None and callback.is_late:
+            self._late_callback(state, callback, map_index)
+        elif callback is not None:
+            self._synchronous(slot, helper, callback, state, map_index)
         result = self._result(helper, state, map_index)
         if helper in facts.RELEASES:
             self._release(state, regs[facts.RELEASES[helper]])
@@ -181,9 +184,9 @@ class Calls:
     def _note_map(self, slot: int, helper: int, state: State) -> int | None:
         """Write down which map a helper gets, and what depends on constants."""
         regs = state.regs
-        at = regs[MAP_REG.get(helper, 1)]
+        at = regs[facts.MAP_REG.get(helper, 1)]
         index = at[1] if is_pointer(at) and at[0] == MemType.MAP_PTR else None
-        if helper in MAP_REG:
+        if helper in facts.KEEPS_MAP:
             self._findings.use_map(slot, index)
         if helper == facts.TAIL_CALL:
             key = regs[3]
@@ -212,7 +215,7 @@ class Calls:
         found = self._owner.map(map_index)
         if found is None:
             return None
-        return found.key_size if size == facts.KEY_SIZE else found.value_size
+        return found.key_size if size == KEY_SIZE else found.value_size
 
     def touch(self, state: State, at: Value) -> bool:
         """A helper accesses bytes from here on; whether they are on a stack."""
@@ -250,13 +253,13 @@ class Calls:
     def _result(self, helper: int, state: State, map_index: int | None) -> Value:  # noqa: PLR0911 - one way out for each kind
         owner = self._owner
         regs = state.regs
-        if helper in facts.MAP_VALUES:
-            return self._map_value(helper, state, map_index)
+        if helper in facts.VALUES:
+            if facts.VALUES[helper]:
+                return self._map_value(helper, state, map_index)
+            return pointer(MemType.MAP_VALUE, -1 if map_index is None else map_index)
         if helper in facts.RETURNS:
             source = regs[1] if helper in facts.CASTS else None
             return self._pointer(facts.RETURNS[helper], source)
-        if helper == facts.LOCAL_STORAGE:
-            return pointer(MemType.MAP_VALUE, -1 if map_index is None else map_index)
         if helper in facts.PER_CPU:
             at = regs[1]
             if not is_pointer(at) or at[0] != MemType.BTF_ID:
@@ -328,13 +331,15 @@ class Calls:
 
     # Callbacks.
 
-    def _synchronous(self, slot: int, helper: int, state: State, index: int | None) -> None:
+    def _synchronous(
+        self, slot: int, helper: int, callback: HelperCallback, state: State, index: int | None
+    ) -> None:
         """A helper calls a callback, as often as it likes; bpf_loop with R1 == 0 never.
 
         Source: linux v6.18, kernel/bpf/verifier.c, check_helper_call(), BPF_FUNC_loop.
         """
         regs = state.regs
-        at = regs[3] if helper == facts.FIND_VMA else regs[2]
+        at = regs[callback.reg]
         if helper == facts.LOOP and scalars.is_scalar(regs[1]) and scalars.parts(regs[1])[3] == 0:
             return  # no rounds
         if self._owner.is_spent:
@@ -345,32 +350,31 @@ class Calls:
             return
         if not is_pointer(at) or at[0] != FUNC or len(state.stacks) >= MOST_FRAMES:
             return
-        ref = -1 if index is None else index
-        args: list[Value] = [None] * 6
-        if helper == facts.FOR_EACH:
-            args[1] = pointer(MemType.MAP_PTR, ref)
-            args[2] = pointer(MemType.MAP_KEY, ref)
-            args[3] = pointer(MemType.MAP_VALUE, ref)
-            args[4] = regs[3]
-        elif helper == facts.LOOP:
-            args[1], args[2] = UNKNOWN, regs[3]
-        elif helper == facts.FIND_VMA:
-            types = self._owner.types
-            args[1] = regs[1]
-            area = types.struct("vm_area_struct")
-            args[2] = pointer(MemType.BTF_ID, area, trust=TRUSTED)
-            args[3] = regs[4]
-        else:
-            args[1], args[2] = None, regs[3]
+        args = self._arguments(callback, regs, index)
         self.enter(slot, at[1], state.copy(), args, slot, is_callback=True)
 
-    def _late_callback(self, state: State, at: Value, index: int | None) -> None:
+    def _late_callback(self, state: State, callback: HelperCallback, index: int | None) -> None:
+        at = state.regs[callback.reg]
         self._owner.may_call(state, at)
         if not is_pointer(at) or at[0] != FUNC:
             return
+        args = self._arguments(callback, state.regs, index)
+        self._owner.enter_root(at[1], [*args, None, None, None, None])
+
+    def _arguments(
+        self, callback: HelperCallback, regs: list[Value], index: int | None
+    ) -> list[Value]:
+        """R0 to R5 of a callback."""
         ref = -1 if index is None else index
-        regs: list[Value] = [None] * 10
-        regs[1] = pointer(MemType.MAP_PTR, ref)
-        regs[2] = pointer(MemType.MAP_KEY, ref)
-        regs[3] = pointer(MemType.MAP_VALUE, ref)
-        self._owner.enter_root(at[1], regs)
+        args: list[Value] = [None] * 6
+        for reg, arg in enumerate(callback.args, 1):
+            if arg in _OF_MAP:
+                args[reg] = pointer(_OF_MAP[arg], ref)
+            elif arg == "any":
+                args[reg] = UNKNOWN
+            elif arg == "vma":
+                area = self._owner.types.struct("vm_area_struct")
+                args[reg] = pointer(MemType.BTF_ID, area, trust=TRUSTED)
+            elif arg.startswith("r"):
+                args[reg] = regs[int(arg[1:])]
+        return args

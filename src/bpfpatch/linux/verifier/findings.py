@@ -7,7 +7,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bpfpatch import isa
 from bpfpatch.facts.columns import MANY, NONE, MemType
 
 from .values import LEGACY, UNTRUSTED
@@ -19,22 +18,6 @@ _BTF_ID, _PROBE, _MEM = int(MemType.BTF_ID), int(MemType.BTF_ID_PROBE), int(MemT
 _LAST: Final = int(max(MemType))
 _OBJECTS: Final = frozenset({_BTF_ID, _PROBE})
 _HAS_ID: Final = _OBJECTS | {int(MemType.MAP_VALUE), int(MemType.MAP_KEY)}
-# Helpers whose map the verifier keeps, and the register that it is in.
-# Source: linux v6.18, kernel/bpf/verifier.c, record_func_map().
-MAP_REG: Final = {
-    isa.HELPER_IDS[name]: 1
-    for name in (
-        "map_lookup_elem",
-        "map_update_elem",
-        "map_delete_elem",
-        "map_push_elem",
-        "map_pop_elem",
-        "map_peek_elem",
-        "for_each_map_elem",
-        "redirect_map",
-        "map_lookup_percpu_elem",
-    )
-} | {isa.HELPER_IDS["tail_call"]: 2}
 
 
 class Findings:

@@ -54,7 +54,7 @@ def _keeps(view: CodeView, forms: Forms) -> Mask:
     is_zero = insns["imm"] == 0
     out: Mask = is_zero & ((forms == Form.MOV32) | (forms == Form.MOV64))
     out |= is_zero & ((code == _JEQ) | (code == _JNE))
-    out |= (forms == Form.LD_IMM64) & (isa.src(insns) != 0)
+    out |= (forms == Form.LD_IMM64) & (isa.src(insns) != isa.Pseudo.NUMBER)
     return out
 
 

@@ -17,7 +17,7 @@ from bpfpatch import isa
 from bpfpatch.btf import Btf, Func, FuncProto, Kind, Ptr
 from bpfpatch.dataflow.blocks import Blocks
 from bpfpatch.dataflow.stackuse import StackUse
-from bpfpatch.facts.helpers import MOST_ARGS
+from bpfpatch.facts.helperproto import MOST_ARGS
 from bpfpatch.patch import Body, CodeView, PatchList
 from bpfpatch.program.types import LOST, Insns, Mask
 

@@ -11,7 +11,7 @@ from bpfpatch import isa
 from bpfpatch.btf import Btf, Func, FuncLinkage, FuncProto, Kind
 from bpfpatch.dataflow.backward import Masks
 from bpfpatch.elf import ElfObject
-from bpfpatch.facts.helpers import MOST_ARGS
+from bpfpatch.facts.helperproto import MOST_ARGS
 from bpfpatch.patch import CodeView
 from bpfpatch.program import Program
 from bpfpatch.program.types import LOST, Slots

@@ -41,6 +41,6 @@ def _moved(insns: Insns, slot: int, reg: Reg) -> int | None:
     if isa.dst(insns)[slot] != reg:
         return None
     code, imm = int(insns["code"][slot]), int(insns["imm"][slot])
-    if code == isa.LD_IMM64 and isa.src(insns)[slot] == 0:
+    if code == isa.LD_IMM64 and isa.src(insns)[slot] == isa.Pseudo.NUMBER:
         return int(insns["imm"][slot + 1]) << 32 | imm & 0xFFFFFFFF
     return imm if code in _MOV_IMM else None

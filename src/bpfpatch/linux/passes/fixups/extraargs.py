@@ -14,6 +14,8 @@ from bpfpatch import isa
 from bpfpatch.btf import Kind
 from bpfpatch.facts import MemType, ProgFlag
 from bpfpatch.facts.columns import MEM_TYPE
+from bpfpatch.facts.helperproto import ResultKind
+from bpfpatch.facts.helpers import helpers_where
 from bpfpatch.isa import R1, R3, R5
 from bpfpatch.passes.addresses import Address
 from bpfpatch.passes.search import Opcodes
@@ -21,17 +23,17 @@ from bpfpatch.passes.search import Opcodes
 from .atomicparts import atomic_parts
 from .job import ORIG, Job, body
 from .kfuncnames import kfunc_calls
-from .symbols import BTF_ID, LD_IMM64
+from .symbols import LD_IMM64
 
-_ID: Final = isa.HELPER_IDS
 _LOADS: Final = Opcodes(lambda opcode: opcode.kind is isa.Kind.LOAD)
 
-_STORAGES: Final = tuple(_ID[f"{owner}_storage_get"] for owner in ("sk", "task", "inode", "cgrp"))
+_STORAGES: Final = helpers_where(lambda proto: proto.adds == "gfp")
+_CALLBACKS: Final = helpers_where(lambda proto: proto.adds == "aux")
 GFP_ATOMIC: Final = 0x820
 GFP_KERNEL: Final = 0xCC0
 """How the kernel may look for memory. Source: linux v6.18, include/linux/gfp_types.h."""
 
-_PER_CPU: Final = (_ID["per_cpu_ptr"], _ID["this_cpu_ptr"])
+_PER_CPU: Final = helpers_where(lambda proto: proto.result.kind is ResultKind.PER_CPU)
 _PER_CPU_NEW: Final = "bpf_percpu_obj_new_impl"
 _PER_CPU_TAG: Final = "percpu_kptr"
 
@@ -44,7 +46,7 @@ def add_arguments(job: Job) -> None:
     Raises:
         UnsupportedError: which one depends on what is not known of the program.
     """
-    first = job.replace(job.calls_of(_ID["timer_set_callback"]), TIMER)
+    first = job.replace(job.calls_of(*_CALLBACKS), TIMER)
     job.note_address(first, Address.PROG_AUX)
     _add_memory_flags(job)
     _load_percpu_pointers(job)
@@ -92,7 +94,7 @@ def _has_kernel_pointers(job: Job) -> bool:
     """Whether a program gets pointers from the kernel's variables or objects."""
     insns = job.insns
     addresses = job.code.find(LD_IMM64)
-    if (isa.src(insns[addresses]) == BTF_ID).any():
+    if (isa.src(insns[addresses]) == isa.Pseudo.BTF_ID).any():
         return True
     loads = job.code.find(_LOADS)
     through = job.column(MEM_TYPE, loads)

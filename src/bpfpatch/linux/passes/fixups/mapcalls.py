@@ -12,23 +12,26 @@ from bpfpatch import isa
 from bpfpatch.facts import MapType
 from bpfpatch.facts.columns import CALL_MAP, MANY
 from bpfpatch.facts.functions import function
+from bpfpatch.facts.helpers import helpers_where
 from bpfpatch.passes.search import groups
 from bpfpatch.program.types import Slots
 
 from .job import Job
 from .maplookups import lookup_body
 
-LOOKUP: Final = isa.HELPER_IDS["map_lookup_elem"]
-UPDATE: Final = isa.HELPER_IDS["map_update_elem"]
-DELETE: Final = isa.HELPER_IDS["map_delete_elem"]
-PUSH: Final = isa.HELPER_IDS["map_push_elem"]
-POP: Final = isa.HELPER_IDS["map_pop_elem"]
-PEEK: Final = isa.HELPER_IDS["map_peek_elem"]
-REDIRECT: Final = isa.HELPER_IDS["redirect_map"]
-FOR_EACH: Final = isa.HELPER_IDS["for_each_map_elem"]
-LOOKUP_PERCPU: Final = isa.HELPER_IDS["map_lookup_percpu_elem"]
+_ID: Final = isa.HELPER_IDS
+LOOKUP: Final = _ID["map_lookup_elem"]
+UPDATE: Final = _ID["map_update_elem"]
+DELETE: Final = _ID["map_delete_elem"]
+PUSH: Final = _ID["map_push_elem"]
+POP: Final = _ID["map_pop_elem"]
+PEEK: Final = _ID["map_peek_elem"]
+REDIRECT: Final = _ID["redirect_map"]
+FOR_EACH: Final = _ID["for_each_map_elem"]
+LOOKUP_PERCPU: Final = _ID["map_lookup_percpu_elem"]
 
-_HELPERS: Final = (LOOKUP, UPDATE, DELETE, PUSH, POP, PEEK, REDIRECT, FOR_EACH, LOOKUP_PERCPU)
+# A tail call stays one.
+_HELPERS: Final = sorted(helpers_where(lambda proto: proto.keeps_map) - {_ID["tail_call"]})
 
 _T = MapType
 _ARRAY: Final = {UPDATE: "array_map_update_elem", DELETE: "array_map_delete_elem"}

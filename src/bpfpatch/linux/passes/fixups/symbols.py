@@ -15,14 +15,13 @@ from bpfpatch.passes.search import Opcodes, groups
 
 from .job import Job, body
 
-BTF_ID: Final = 3
 LD_IMM64: Final = Opcodes(lambda opcode: opcode.code == isa.LD_IMM64)
 
 
 def load_symbols(job: Job) -> None:
     """Load an address that only the kernel knows."""
     loads = job.code.find(LD_IMM64)
-    named = loads[isa.src(job.insns[loads]) == BTF_ID]
+    named = loads[isa.src(job.insns[loads]) == isa.Pseudo.BTF_ID]
     for reg, sites in groups(isa.dst(job.insns[named]), named):
         first = job.replace(sites, body(isa.ld_imm64(Reg(int(reg)), 0)))
         job.note_address(first, Address.SYMBOL)
