@@ -187,9 +187,18 @@ class Map(Handle):
         except OSError as error:
             raise refused(error, f"opening the map with id {map_id}") from error
         with Handle(fd) as handle:
-            info = _info(handle.fd)
-            sizes = (info.key_size, info.value_size, info.max_entries)
-            return cls(os.dup(handle.fd), info.name, info.type, *sizes)
+            return cls.from_fd(handle.fd)
+
+    @classmethod
+    def from_fd(cls, fd: int) -> Map:
+        """A map that exists, by a descriptor, which stays its owner's.
+
+        Raises:
+            KernelError: it is none of a map.
+        """
+        info = _info(fd)
+        sizes = (info.key_size, info.value_size, info.max_entries)
+        return cls(os.dup(fd), info.name, info.type, *sizes)
 
     def __repr__(self) -> str:
         state = "closed" if self.is_closed else f"fd {self.fd}"

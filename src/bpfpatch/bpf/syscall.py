@@ -107,6 +107,12 @@ ATTRS: Final[dict[Cmd, np.dtype[Any]]] = {
         ("fd_array", "u8"),
         ("core_relos", "u8"),
         ("core_relo_rec_size", "u4"),
+        ("log_true_size", "u4"),
+        ("prog_token_fd", "i4"),
+        ("fd_array_cnt", "u4"),
+        ("signature", "u8"),
+        ("signature_size", "u4"),
+        ("keyring_id", "i4"),
     ),
     Cmd.PROG_TEST_RUN: _attr(
         ("prog_fd", "u4"),
@@ -167,6 +173,15 @@ ATTRS: Final[dict[Cmd, np.dtype[Any]]] = {
 Value = int | bytes | NDArray[Any]
 
 
+def bpf_number() -> int:
+    """The number of bpf(2) on this machine.
+
+    Raises:
+        KernelError: it is not known here.
+    """
+    return _entry()[0]
+
+
 @cache
 def _entry() -> tuple[int, Any]:
     """The system call's number and libc's way to make it."""
@@ -205,18 +220,32 @@ def bpf(command: Cmd, **fields: Value) -> tuple[int, NDArray[Any]]:
         array = np.frombuffer(value, "u1") if isinstance(value, bytes) else value
         keep.append(array)
         attr[name] = array.ctypes.data
+    return bpf_with(command, attr), attr[0]
+
+
+def bpf_with(command: Cmd, attr: NDArray[Any]) -> int:
+    """Make the system call with attributes that are laid out already.
+
+    Args:
+        command: what to do.
+        attr: (1,) of the command's ``ATTRS``; the kernel may write to it. What its addresses
+            point to is the caller's to keep.
+
+    Raises:
+        OSError: the kernel said no; its ``attr`` has the attributes afterwards.
+    """
     number, call = _entry()
     done = call(
         ctypes.c_long(number),
         ctypes.c_long(int(command)),
         ctypes.c_void_p(attr.ctypes.data),
-        ctypes.c_size_t(dtype.itemsize),
+        ctypes.c_size_t(attr.dtype.itemsize),
     )
     if done < 0:
         error = OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
         error.attr = attr[0]  # type: ignore[attr-defined]  # sizes that would have been needed
         raise error
-    return int(done), attr[0]
+    return int(done)
 
 
 def refused(error: OSError, what: str, hint: str = "") -> KernelError:

@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "exec": "Run a program on packets or other input, interpreted or in the kernel.",
     "extract": "Find the BPF objects that are embedded in a program.",
     "info": "Say what an object holds.",
+    "intercept": "Rewrite the programs that any command loads, while it loads them.",
     "kernel-diff": "Compare what the running kernel makes of programs with what we do.",
     "load": "Load programs, and say what the verifier made of them.",
     "passes": "List the passes that a pipeline can have.",

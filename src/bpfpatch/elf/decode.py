@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bpfpatch import isa
-from bpfpatch.btf import Btf, BtfExt, DeclTag, Kind
+from bpfpatch.btf import Btf, BtfExt
+from bpfpatch.btf.callbacks import exception_callbacks
 from bpfpatch.errors import FormatError
 from bpfpatch.program import Anchor, AnchoredTable, OnReplace, Program, Subprogs
 
@@ -32,8 +33,6 @@ from .space import (
     Slots64,
 )
 from .symtab import STB_LOCAL, STT_FILE, STT_FUNC, STT_SECTION, RelSection, SymbolTable
-
-EXCEPTION_CALLBACK: Final = "exception_callback:"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,20 +125,6 @@ def _roots(parts: Parts, starts: Slots64, entered: Slots64, btf: Btf | None) -> 
         called_back = parts.space.slot(parts.code_of_symbol[sym], value)
     is_entered = np.isin(starts, np.concatenate([entered, called_back]))
     return np.asarray(is_program[parts.space.of_slot(starts)] | is_entered, np.bool_)
-
-
-def exception_callbacks(btf: Btf) -> dict[int, str]:
-    """Names of exception callbacks by the type id of the function that declares one.
-
-    Raises:
-        FormatError: a declaration tag is broken.
-    """
-    out = {}
-    for type_id in np.flatnonzero(btf.kinds == Kind.DECL_TAG).tolist():
-        tag = btf.type(type_id)
-        if isinstance(tag, DeclTag) and tag.name.startswith(EXCEPTION_CALLBACK):
-            out[tag.type_id] = tag.name.removeprefix(EXCEPTION_CALLBACK)
-    return out
 
 
 @contextmanager

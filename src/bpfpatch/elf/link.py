@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bpfpatch.btf import Btf, DataSec, Kind
+from bpfpatch.btf.callbacks import exception_callbacks
 from bpfpatch.errors import FormatError, LinkError
 from bpfpatch.program import FUNC_INFO, LINE_INFO, Anchor, AnchoredTable, Program, Remap, Subprogs
 from bpfpatch.program.refs import write_distances
@@ -23,7 +24,7 @@ from bpfpatch.program.types import INSERTED, Slots
 
 from .addresses import JUMP_TABLES_SECTION
 from .contents import BTF_MAPS, LEGACY_MAPS, ProgramInfo, programs
-from .decode import Code, exception_callbacks
+from .decode import Code
 from .raw import RawElf
 from .rewrite import Rewritten
 from .space import CORE_RELO, FORM_EXTERNAL, INSN_SIZE, JUMP_TABLE, RELOC_TABLE

@@ -11,11 +11,14 @@
 
 from bpfpatch.bpf.errors import CoreRelocationError, KernelError, VerifierError
 from bpfpatch.bpf.harden import harden, unblinded
+from bpfpatch.bpf.intercept import Interception, Outcome, intercept
 from bpfpatch.bpf.kallsyms import TextSymbols, text_symbols
 from bpfpatch.bpf.loaded import LoadedProgram
 from bpfpatch.bpf.loadedbtf import LoadedBtf, load_btf, vmlinux_btf
+from bpfpatch.bpf.loadrequest import Attempt, LoadRequest
 from bpfpatch.bpf.log import LogSummary, summarize
 from bpfpatch.bpf.map import Map, MapInfo, possible_cpus
+from bpfpatch.bpf.mapfacts import map_facts, with_ld_map
 from bpfpatch.bpf.origins import Origins, origins, with_slot_lines
 from bpfpatch.bpf.proginfo import ProgInfo
 from bpfpatch.bpf.stats import stats
@@ -39,21 +42,22 @@ from bpfpatch.loader.probe import Probe, available, has_helper, has_map_type, ha
 from bpfpatch.loader.relocate import resolve
 from bpfpatch.loader.subject import (
     Submitted,
-    map_facts,
     subject_of,
     submitted,
     submitted_of,
-    with_ld_map,
 )
 
 __all__ = [
     "MODES",
     "AttachType",
+    "Attempt",
     "AuxLoad",
     "CoreRelocationError",
+    "Interception",
     "KernelError",
     "KernelObject",
     "KernelTypes",
+    "LoadRequest",
     "LoadedBtf",
     "LoadedProgram",
     "LogSummary",
@@ -65,6 +69,7 @@ __all__ = [
     "Mode",
     "Needs",
     "Origins",
+    "Outcome",
     "Probe",
     "ProgFlag",
     "ProgInfo",
@@ -82,6 +87,7 @@ __all__ = [
     "has_helper",
     "has_map_type",
     "has_prog_type",
+    "intercept",
     "kconfig_content",
     "kernel_config",
     "kernel_types",
