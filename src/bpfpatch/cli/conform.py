@@ -14,6 +14,7 @@ import click
 from bpfpatch.elf import ElfObject, LinkedProgram
 from bpfpatch.errors import BpfPatchError, FormatError, OptionError
 from bpfpatch.facts.kinds import ProgType
+from bpfpatch.interp.contexts import ETH_HEADER
 from bpfpatch.program import Program
 from bpfpatch.runs import MODES, Input, available, open_runner
 
@@ -91,8 +92,12 @@ def _run(
     obj = ElfObject.parse(code) if elf else None
     program = rewritten(_program(code, obj), passes, internal=internal)
     kind = ProgType.XDP if xdp else None
+    if xdp and mode != "interp":
+        data = data.ljust(ETH_HEADER, b"\0")  # the kernel takes no shorter packet
     one = Input(packet=data) if xdp else Input(mem=data)
-    with open_runner(program, mode, obj=obj, prog_type=kind, on_memory=not xdp) as runner:
+    with open_runner(
+        program, mode, obj=obj, prog_type=kind, on_memory=not xdp, whole_r0=xdp
+    ) as runner:
         outcome = runner.run(one, with_maps=False)
     if outcome.error is not None:
         raise outcome.error

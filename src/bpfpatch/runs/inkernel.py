@@ -19,7 +19,7 @@ from bpfpatch.interp.contexts import SKB_SIZE, XDP_FIELDS, XDP_SIZE
 from bpfpatch.program import Program, Remap
 
 from .contents import KernelMaps, data_sections
-from .memory import MEMORY_TYPES, with_memory
+from .memory import MEMORY_TYPES, with_memory, with_result
 from .model import Input, Maps, Mode, Outcome
 from .runner import Runner, no_such_map
 from .skb import SKB_TYPES, kept_fields
@@ -50,8 +50,11 @@ class KernelRunner(Runner):
         obj: ElfObject | None,
         prog_type: ProgType | None,
         mode: Mode,
+        *,
+        whole_r0: bool = False,
     ) -> None:
         super().__init__(mode, prog_type)
+        self._whole_r0 = whole_r0
         self._program = program
         self._obj = obj
         self._cpu = min(os.sched_getaffinity(0))
@@ -63,6 +66,7 @@ class KernelRunner(Runner):
         self._stack = ExitStack()
         self._by_type: dict[ProgType, LoadedProgram] = {}
         self._by_size: dict[int, _OnMemory] = {}
+        self._results: dict[ProgType, Map] = {}
         self._object = None
         maps: dict[str, Map] = {}
         if self._obj is not None and isinstance(self._program, LinkedProgram):
@@ -139,9 +143,11 @@ class KernelRunner(Runner):
         with self._on_cpu():
             ran = loaded.test_run(one.packet or b"", _ctx_in(kind, one))
         has_packet = one.packet is not None and kind not in _NO_PACKET_OUT
+        stored = self._results.get(kind)
+        result = None if stored is None else stored.get(_KEY)
         return Outcome(
-            r0=ran.retval,
-            r0_bits=32,
+            r0=ran.retval if result is None else int.from_bytes(result, "little"),
+            r0_bits=32 if result is None else 64,
             packet=ran.data if has_packet else None,
             ctx=_ctx_out(kind, ran.ctx),
             maps=self.maps() if with_maps else {},
@@ -165,9 +171,21 @@ class KernelRunner(Runner):
     def _loaded(self, kind: ProgType) -> LoadedProgram:
         found = self._by_type.get(kind)
         if found is None:
-            found = self._stack.enter_context(self._load(self._program, kind))
-            self._by_type[kind] = found
+            made = self._load_storing(kind) if self._whole_r0 else self._load(self._program, kind)
+            found = self._by_type[kind] = self._stack.enter_context(made)
         return found
+
+    def _load_storing(self, kind: ProgType) -> LoadedProgram:
+        """Load the program with code that stores R0 at its end."""
+        result = self._stack.enter_context(Map.create(MapType.ARRAY, 4, 8, 1, name="result"))
+        self._results[kind] = result
+        linked = self._program if isinstance(self._program, LinkedProgram) else None
+        flat = self._program if linked is None else linked.program
+        done = with_result(flat, result.fd)
+        try:
+            return self._load(done.program if linked is None else linked.with_code(done), kind)
+        except VerifierError as error:
+            raise _as_written(error, flat, done.remap) from error
 
     def _load(self, program: LinkedProgram | Program, kind: ProgType) -> LoadedProgram:
         assert self.mode != "interp"

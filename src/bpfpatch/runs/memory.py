@@ -38,10 +38,29 @@ def with_memory(program: Program, memory_fd: int | None, size: int, result_fd: i
     first = patches.nodes()[0]
     kind = isa.Pseudo.MAP_VALUE
     start = isa.mov(1, 0) if memory_fd is None else isa.ld_imm64(1, memory_fd, src=kind)
-    exits = patches.find(isa.is_exit)
-    main = program.subprogs.of(exits.astype(np.int32)) == 0
-    store = (isa.ld_imm64(1, result_fd, src=kind), isa.store("u64", 1, 0, isa.Reg(0)))
-    patches.insert_before(exits[main], Body.of(*store))
+    _store_result(patches, program, result_fd)
     # The prologue runs on entry, a jump back to the first instruction does not repeat it.
     patches.prepend(int(first), Body.of(start, isa.mov(2, size)))
     return patches.linearize()
+
+
+def with_result(program: Program, result_fd: int) -> Linearized:
+    """The program with R0 stored at its end, and nothing else changed.
+
+    Args:
+        program: flat; its first subprog is the main function.
+        result_fd: descriptor of the array whose element of 8 bytes gets R0.
+    """
+    patches = PatchList(program)
+    _store_result(patches, program, result_fd)
+    return patches.linearize()
+
+
+def _store_result(patches: PatchList, program: Program, result_fd: int) -> None:
+    exits = patches.find(isa.is_exit)
+    main = program.subprogs.of(exits.astype(np.int32)) == 0
+    store = (
+        isa.ld_imm64(1, result_fd, src=isa.Pseudo.MAP_VALUE),
+        isa.store("u64", 1, 0, isa.Reg(0)),
+    )
+    patches.insert_before(exits[main], Body.of(*store))

@@ -118,6 +118,7 @@ def open_runner(
     obj: ElfObject | None = None,
     prog_type: ProgType | str | None = None,
     on_memory: bool = False,
+    whole_r0: bool = False,
     budget: int = 1_000_000,
     hook: Hook | None = None,
     **options: Any,
@@ -132,6 +133,8 @@ def open_runner(
             of no kind runs on whatever it is given: plain memory, a packet as a socket filter,
             a context as a syscall program.
         on_memory: the program runs on plain memory, whatever kind its section says.
+        whole_r0: have the kernel store all 64 bits of R0, of which it gives 32 otherwise; the
+            program gets code for that before each exit.
         budget: instructions that the interpreter may take.
         hook: called by the interpreter with slot and registers before each instruction.
         **options: more for the interpreter's `Machine`.
@@ -151,7 +154,7 @@ def open_runner(
         return InterpRunner(program, obj, kind, {"budget": budget, "hook": hook, **options})
     from .inkernel import KernelRunner  # noqa: PLC0415 - the same
 
-    return KernelRunner(program, obj, kind, checked)
+    return KernelRunner(program, obj, kind, checked, whole_r0=whole_r0)
 
 
 def _checked(mode: str) -> Mode:

@@ -73,6 +73,36 @@ def test_kernel_modes(run: Run, mode: str) -> None:
     assert out == "7ffffffffffffffe\n"
 
 
+ON_PACKETS = """
+    r6 = r1; r2 = *(u32 *)(r6 + 0); r3 = *(u32 *)(r6 + 4); r4 = r2; r4 += 4
+    r0 = -1; if r4 > r3 goto out; r0 = *(u8 *)(r2 + 3); r0 <<= 40; out: exit
+"""
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("mode", runs.MODES)
+def test_xdp_in_every_mode(run: Run, mode: str) -> None:
+    """A packet program gives all of R0, and short memory is a packet all the same."""
+    if runs.available(mode) is not None:
+        pytest.skip(f"bpf(2) is not allowed here: {runs.available(mode)}")
+    code = coded(ON_PACKETS.strip()).encode()
+    assert run("conform", "--xdp", "--mode", mode, "00 01 02 2a", stdin=code).stdout == (
+        f"{0x2A << 40:x}\n"
+    )
+    nothing = "ff" * 8 if mode == "interp" else "0"
+    assert run("conform", "--xdp", "--mode", mode, "00 01", stdin=code).stdout == f"{nothing}\n"
+
+
+@pytest.mark.kernel
+def test_a_refusal_is_about_the_program_as_written(run: Run) -> None:
+    """The verifier's complaint names the instruction of the program that was given."""
+    if runs.available("jit") is not None:
+        pytest.skip(f"bpf(2) is not allowed here: {runs.available('jit')}")
+    code = coded("if r1 == 0 goto out; r0 = 1; exit; out: exit").encode()
+    found = run("conform", "--xdp", "--mode", "jit", "00", stdin=code, status=1).stderr
+    assert "insn 3 `exit`" in found
+
+
 @pytest.mark.parametrize(
     ("code", "what"),
     [
