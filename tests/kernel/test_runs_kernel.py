@@ -144,9 +144,9 @@ def test_a_syscall_program() -> None:
 
 
 def test_a_context_beside_an_xdp_packet() -> None:
-    """The receive queue's number is seen; the addresses in a context are nobody's business."""
+    """The receive queue's number is seen; the end of the packet follows from its length."""
     code = flat("r0 = *(u32 *)(r1 + 12); exit")
-    one = Input(packet=PACKET, ctx=b"\xee" * 12 + bytes(12))
+    one = Input(packet=PACKET, ctx=bytes(4) + b"\xee" * 4 + bytes(16))
     with open_runner(code, "jit", prog_type="xdp") as runner:
         theirs = runner.run(one)
     assert theirs.error is None

@@ -150,7 +150,7 @@ class _Asked:
     type_name: str | None
     hex_text: str | None
     path: str | None
-    pcap: str | None
+    pcaps: tuple[str, ...]
     ctx_text: str | None
     repeat: int
     budget: int
@@ -176,7 +176,7 @@ An object that does not count yet is instrumented for the run, with --edges;
 def run_command(*, obj: str, output: str, keep: str | None, quiet: bool, **options: Any) -> None:
     """Run a program of OBJ on given input, and save what it counted to OUT."""
     asked = _Asked(**options)
-    if (obj, asked.path, asked.pcap).count("-") > 1:
+    if (obj, asked.path, *asked.pcaps).count("-") > 1:
         raise click.UsageError("only one of the program and the input can come from stdin")
     if output == "-" == keep:
         raise click.UsageError("only one of --output and --object can go to stdout")
@@ -203,7 +203,7 @@ def _run(where: str, counting: ElfObject, asked: _Asked) -> Ran:
         name = _program(counting, asked.prog)
         kind = section_kind(counting.link(name).section).type
         kind = kind if asked.type_name is None else ProgType.of(asked.type_name)
-    given = given_inputs(asked.hex_text, asked.path, asked.pcap, asked.ctx_text, kind)
+    given = given_inputs(asked.hex_text, asked.path, asked.pcaps, asked.ctx_text, kind)
     inputs = [one for one in given.inputs for _ in range(asked.repeat)]
     with blame(where), patience("running"):
         return run(counting, name, inputs, asked.mode, prog_type=kind, budget=asked.budget)

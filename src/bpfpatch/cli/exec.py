@@ -77,7 +77,7 @@ def command(
     type_name: str | None,
     hex_text: str | None,
     path: str | None,
-    pcap: str | None,
+    pcaps: tuple[str, ...],
     ctx_text: str | None,
     repeat: int,
     maps: bool,
@@ -92,13 +92,13 @@ def command(
     as_json: bool,
 ) -> int:
     """Run a program of OBJ, an object, raw instructions or assembly, on given input."""
-    _check(mode, trace=trace, internal=internal, stdins=(obj, path, pcap))
+    _check(mode, trace=trace, internal=internal, stdins=(obj, path, *pcaps))
     load_plugins(plugins)
     source = read_input(obj, wanted, endian)
     with blame(source.shown):
         program = rewritten(pick(source, prog), text, internal=internal)
         asked = Asked(source, program, _type(program, type_name), mode, budget, seed)
-    given = given_inputs(hex_text, path, pcap, ctx_text, asked.prog_type)
+    given = given_inputs(hex_text, path, pcaps, ctx_text, asked.prog_type)
     tracer = Tracer(program, to_screen=not as_json) if trace else None
     shown = _run(asked, given, repeat, tracer, with_maps=maps or as_json)
     if as_json:

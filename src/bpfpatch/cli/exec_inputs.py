@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import click
 
 from bpfpatch.elf.files import read_all
-from bpfpatch.errors import FormatError, UnsupportedError
 from bpfpatch.facts.kinds import ProgType
-from bpfpatch.runs import MODES, Input, read_pcap
-from bpfpatch.runs.pcap import ETHERNET
+from bpfpatch.interp.contexts import SKB_FIELDS, SKB_SIZE, XDP_FIELDS, XDP_SIZE
+from bpfpatch.runs import MODES, Input
+from bpfpatch.runs.skb import SKB_TYPES
 
+from .captures import read_packets
 from .failure import blame
 
 _SEPARATORS: Final = re.compile(r"[\s:,]+|0x|\\x")
@@ -32,7 +33,7 @@ class Given:
 def given_inputs(
     hex_text: str | None,
     path: str | None,
-    pcap: str | None,
+    pcaps: Sequence[str],
     ctx_text: str | None,
     prog_type: ProgType | None,
 ) -> Given:
@@ -42,11 +43,12 @@ def given_inputs(
         UsageError: options that exclude each other, or are no hex digits.
         Failure: a file cannot be read.
     """
-    if sum(one is not None for one in (hex_text, path, pcap)) > 1:
+    if (hex_text is not None) + (path is not None) + bool(pcaps) > 1:
         raise click.UsageError("--hex, --file and --pcap each give the input: choose one")
-    ctx = None if ctx_text is None else parse_hex(ctx_text, "--ctx")
-    if pcap is not None:
-        return Given(tuple(_input(data, ctx, prog_type, pcap=True) for data in _packets(pcap)))
+    ctx = None if ctx_text is None else parse_context(ctx_text, prog_type)
+    if pcaps:
+        packets = read_packets(pcaps)
+        return Given(tuple(_input(data, ctx, prog_type, pcap=True) for data in packets))
     if hex_text is not None:
         data = parse_hex(hex_text, "--hex")
     elif path is not None:
@@ -75,17 +77,36 @@ def _input(
     return Input(ctx=data if ctx is None else ctx)
 
 
-def _packets(path: str) -> list[bytes]:
-    with blame("<stdin>" if path == "-" else path):
-        capture = read_pcap(read_all(path))
-        if capture.link_type != ETHERNET:
-            raise UnsupportedError(
-                f"its packets have link type {capture.link_type}; programs run on Ethernet, "
-                f"{ETHERNET}"
+def parse_context(text: str, prog_type: ProgType | None) -> bytes:
+    """A context from hex digits, or from ``FIELD=NUMBER`` with commas between them.
+
+    Raises:
+        BadParameter: neither, or there is no such field.
+    """
+    if "=" not in text:
+        return parse_hex(text, "--ctx")
+    is_xdp = prog_type is ProgType.XDP
+    if not is_xdp and prog_type not in SKB_TYPES:
+        raise click.BadParameter(
+            "fields are of struct xdp_md or __sk_buff; give hex digits here", param_hint="--ctx"
+        )
+    known, size = (XDP_FIELDS, XDP_SIZE) if is_xdp else (SKB_FIELDS, SKB_SIZE)
+    out = bytearray(size)
+    for part in text.split(","):
+        name, _, number = part.partition("=")
+        name = name.strip().replace("[", "").replace("]", "")
+        if name not in known:
+            raise click.BadParameter(
+                f"the context has no field {name!r}; it has {', '.join(known)}", param_hint="--ctx"
             )
-        if not capture.frames:
-            raise FormatError("it holds no packets")
-        return [frame.data for frame in capture.frames]
+        at, width = known[name]
+        try:
+            out[at : at + width] = int(number, 0).to_bytes(width, "little")
+        except (ValueError, OverflowError) as error:
+            raise click.BadParameter(
+                f"{name} is a number of {width} bytes, not {number!r}", param_hint="--ctx"
+            ) from error
+    return bytes(out)
 
 
 def parse_hex(text: str, option: str) -> bytes:
@@ -119,9 +140,18 @@ _RUN: Final[tuple[Callable[[Callback], Callback], ...]] = (
     click.option("--hex", "hex_text", metavar="HEX", help="The input, as hex digits."),
     click.option("--file", "path", metavar="FILE", help="The input, a file's bytes; - for stdin."),
     click.option(
-        "--pcap", metavar="FILE", help="One run for each packet of a capture; - for stdin."
+        "--pcap",
+        "pcaps",
+        metavar="FILE",
+        multiple=True,
+        help="One run for each packet of a capture; - for stdin.",
     ),
-    click.option("--ctx", "ctx_text", metavar="HEX", help="The context, beside a packet."),
+    click.option(
+        "--ctx",
+        "ctx_text",
+        metavar="CTX",
+        help="The context, beside a packet: hex digits, or fields as in mark=0xbeef,cb[0]=1.",
+    ),
     click.option("--repeat", metavar="N", type=click.IntRange(1), default=1, help="Run N times."),
     click.option(
         "--budget",

@@ -10,9 +10,12 @@ from bpfpatch.asm import format_insns
 from bpfpatch.elf import LinkedProgram
 from bpfpatch.facts.kinds import ProgType
 from bpfpatch.interp import HelperCall
+from bpfpatch.interp.contexts import SKB_FIELDS, SKB_SIZE
 from bpfpatch.isa import Syntax
 from bpfpatch.program import Program
 from bpfpatch.runs import Input, Outcome, action_name
+from bpfpatch.runs.skb import KEPT, kept_fields
+from bpfpatch.runs.xdp import n_meta
 
 from .screen import echo, echo_lines, echo_table
 
@@ -100,6 +103,10 @@ def show_one(shown: Shown, *, with_maps: bool, with_helpers: bool) -> None:
             echo(f"{name}: {value}")
         for what, old, new in _memories(one, outcome):
             echo_lines(_changes(what, old, new))
+        changed = list(_field_changes(one, outcome))
+        if changed:
+            echo("context changes:")
+            echo_lines(f"  {name}: {was:#x} -> {now:#x}" for name, was, now in changed)
         if with_helpers and outcome.helpers:
             echo("helpers:")
             echo_lines(f"  {_call(call)}" for call in outcome.helpers)
@@ -113,12 +120,14 @@ def show_many(shown: Shown, *, with_maps: bool) -> None:
     rows: list[tuple[object, ...]] = []
     for number, (one, outcome) in enumerate(shown.runs):
         data = next(iter(_memories(one, outcome)), ("", b"", b""))
+        names = [name for name, _, _ in _field_changes(one, outcome)]
         if outcome.error is not None:
             rows.append((number, _size(one), "", f"error: {outcome.error}", "", ""))
             continue
         action = action_name(shown.prog_type, outcome.r0)
         n_insns = "" if outcome.n_insns is None else outcome.n_insns
-        rows.append((number, _size(one), outcome.r0, action, _short(data[1], data[2]), n_insns))
+        changed = ", ".join([_short(data[1], data[2]), *names])
+        rows.append((number, _size(one), outcome.r0, action, changed, n_insns))
     echo_table("", ["#", "bytes#", "r0#", "action", "changed", "insns#"], rows)
     if with_maps:
         _show_maps(shown)
@@ -140,11 +149,26 @@ def _facts(shown: Shown, one: Input, outcome: Outcome) -> Iterator[tuple[str, st
 def _memories(one: Input, outcome: Outcome) -> Iterator[tuple[str, bytes, bytes]]:
     """What came in and what came out of it: packet, memory or context."""
     if one.packet is not None and outcome.packet is not None:
-        yield "packet", one.packet, outcome.packet
+        size = 0 if outcome.meta is None else n_meta(one.ctx, one.packet, "little")
+        yield "packet", one.packet[size:], outcome.packet
+        if size or outcome.meta:
+            yield "metadata", one.packet[:size], outcome.meta or b""
     elif one.mem is not None and outcome.mem is not None:
         yield "memory", one.mem, outcome.mem
     elif one.packet is None and outcome.ctx:
         yield "context", one.ctx or b"", outcome.ctx
+
+
+def _field_changes(one: Input, outcome: Outcome) -> Iterator[tuple[str, int, int]]:
+    """(name, before, after) of fields of a socket buffer's context that the program changed."""
+    if one.packet is None or outcome.ctx is None:
+        return
+    before = kept_fields((one.ctx or b"").ljust(SKB_SIZE, b"\0"))
+    for name in KEPT:
+        at, size = SKB_FIELDS[name]
+        was, now = (int.from_bytes(ctx[at : at + size], "little") for ctx in (before, outcome.ctx))
+        if was != now:
+            yield f"cb[{name[2:]}]" if name.startswith("cb") else name, was, now
 
 
 def _size(one: Input) -> int:
@@ -239,6 +263,7 @@ def _run_json(prog_type: ProgType | None, outcome: Outcome) -> dict[str, Any]:
         "r0_bits": outcome.r0_bits,
         "action": action_name(prog_type, outcome.r0) or None,
         "packet": None if outcome.packet is None else outcome.packet.hex(),
+        "metadata": None if outcome.meta is None else outcome.meta.hex(),
         "memory": None if outcome.mem is None else outcome.mem.hex(),
         "context": None if outcome.ctx is None else outcome.ctx.hex(),
         "insns": outcome.n_insns,

@@ -50,6 +50,20 @@ class Command(click.Command):
 
     failure: ClassVar[type[Failure]] = Failure
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse; an option that takes one value and is given twice is an error, not the last."""
+        out = super().parse_args(ctx, list(args))
+        _, _, given = self.make_parser(ctx).parse_args(args=list(args))
+        for option in given:
+            is_one = isinstance(option, click.Option) and not (option.multiple or option.is_flag)
+            if is_one and given.count(option) > 1:
+                raise click.UsageError(
+                    f"{max(option.opts, key=len)} is given {given.count(option)} times; "
+                    "it takes one value",
+                    ctx,
+                )
+        return out
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:

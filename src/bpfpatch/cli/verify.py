@@ -8,17 +8,15 @@ from typing import Any, Final
 
 import click
 
-from bpfpatch.elf.files import read_all
-from bpfpatch.errors import FormatError, UnsupportedError
 from bpfpatch.facts.kinds import ProgType
 from bpfpatch.isa import ByteOrder
-from bpfpatch.runs import MODES, read_pcap
-from bpfpatch.runs.pcap import ETHERNET
+from bpfpatch.runs import MODES
 from bpfpatch.verify import WHAT, Verdict, verify, verify_objects
 
+from .captures import read_packets
 from .diff import DIFFERENT, DiffCommand
 from .exec_inputs import parse_hex
-from .failure import Failure, blame
+from .failure import Failure
 from .inputs import Input, endian_option, format_option, read_input
 from .options import Real
 from .screen import echo, echo_json, patience
@@ -52,7 +50,13 @@ all could be checked.
     multiple=True,
     help="Where to run them; can be given more than once.  [default: interp]",
 )
-@click.option("--pcap", metavar="FILE", help="Run them on the packets of a capture, too.")
+@click.option(
+    "--pcap",
+    "pcaps",
+    metavar="FILE",
+    multiple=True,
+    help="Run them on the packets of a capture, too.",
+)
 @click.option("--hex", "hex_texts", metavar="HEX", multiple=True, help="Run them on this, too.")
 @click.option(
     "--type", "kind", metavar="TYPE", help="Kind of program where the section does not tell."
@@ -89,7 +93,7 @@ def command(
     b: str,
     progs: tuple[str, ...],
     modes: tuple[str, ...],
-    pcap: str | None,
+    pcaps: tuple[str, ...],
     hex_texts: tuple[str, ...],
     kind: str | None,
     seconds: float,
@@ -103,11 +107,10 @@ def command(
     as_json: bool,
 ) -> None:
     """Look for an input on which B does not do what A does; one of them may be -."""
-    if a == b == "-":
-        raise click.UsageError("only one of A and B can be stdin")
+    if (a, b, *pcaps).count("-") > 1:
+        raise click.UsageError("only one of A, B and the captures can be stdin")
     given = [parse_hex(text, "--hex") for text in hex_texts]
-    if pcap is not None:
-        given += _packets(pcap)
+    given += read_packets(pcaps)
     options = {
         "modes": modes or ("interp",),
         "inputs": given,
@@ -175,16 +178,3 @@ def _shown(verdicts: Iterator[Verdict], *, brief: bool, quiet: bool) -> Iterator
 
 def _kind(name: str) -> str:
     return name if name == "mem" else ProgType.of(name).text
-
-
-def _packets(path: str) -> list[bytes]:
-    with blame("<stdin>" if path == "-" else path):
-        capture = read_pcap(read_all(path))
-        if capture.link_type != ETHERNET:
-            raise UnsupportedError(
-                f"its packets have link type {capture.link_type}; programs run on Ethernet, "
-                f"{ETHERNET}"
-            )
-        if not capture.frames:
-            raise FormatError("it holds no packets")
-        return [frame.data for frame in capture.frames]

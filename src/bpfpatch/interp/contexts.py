@@ -72,6 +72,8 @@ XDP_FIELDS: Final[Mapping[str, tuple[int, int]]] = {
 XDP_SIZE: Final = 24
 
 XDP_HEADROOM: Final = 256
+MAX_META: Final = 252
+"""Bytes of metadata that an XDP packet has at most."""
 XDP_FRAME_SIZE: Final = 4096
 # What the kernel keeps behind an XDP packet for struct skb_shared_info.
 XDP_TAIL_RESERVED: Final = 320
@@ -98,11 +100,13 @@ class Left:
         mem: plain memory as it is now, or b"".
         packet: the packet as it is now, or None where there is none.
         ctx: the context structure as it is now, or b"".
+        meta: the packet's metadata as it is now, or b"".
     """
 
     mem: bytes = b""
     packet: bytes | None = None
     ctx: bytes = b""
+    meta: bytes = b""
 
 
 class Plain:
@@ -188,7 +192,7 @@ class _PacketContext:
         assert packet is not None
         packet.remove()
         machine.memory.remove(region)
-        return Left(packet=bytes(packet), ctx=bytes(region.data))
+        return Left(packet=bytes(packet), ctx=bytes(region.data), meta=packet.metadata)
 
 
 @dataclass(slots=True)
@@ -198,14 +202,20 @@ class Xdp(_PacketContext):
     Args:
         packet: from the Ethernet header on.
         fields: of struct xdp_md, but for the addresses.
+        meta: metadata, which lies before the packet.
     """
+
+    meta: bytes = b""
 
     def enter(self, machine: Machine) -> tuple[int, int]:
         """Put it into memory."""
         self._check(XDP_FIELDS)
         tailroom = max(XDP_FRAME_SIZE - XDP_HEADROOM - len(self.packet) - XDP_TAIL_RESERVED, 0)
         self._region = machine.memory.add("ctx (struct xdp_md)", XDP_SIZE)
-        self._packet = Packet(machine.memory, self.packet, XDP_HEADROOM, tailroom)
+        content = self.meta + self.packet
+        self._packet = Packet(
+            machine.memory, content, XDP_HEADROOM - len(self.meta), tailroom, n_meta=len(self.meta)
+        )
         self._write(machine, XDP_FIELDS, {"ingress_ifindex": 1, **self.fields})
         machine.packet, machine.context = self._packet, self
         self.refresh(machine)

@@ -62,6 +62,7 @@ class Outcome:
         ctx: the context structure as it is now, or b"".
         trace: the helpers that were called, in order; empty where that is not recorded.
         printed: what trace_printk printed, a string a call.
+        meta: the packet's metadata as it is now, or b"".
     """
 
     r0: int
@@ -71,6 +72,7 @@ class Outcome:
     ctx: bytes
     trace: tuple[HelperCall, ...]
     printed: tuple[str, ...]
+    meta: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,7 +325,14 @@ class Machine:
     def _outcome(self, r0: int, n_insns: int, left: Left) -> Outcome:
         run = self._run
         return Outcome(
-            r0, n_insns, left.mem, left.packet, left.ctx, tuple(run.trace), tuple(run.printed)
+            r0,
+            n_insns,
+            left.mem,
+            left.packet,
+            left.ctx,
+            tuple(run.trace),
+            tuple(run.printed),
+            left.meta,
         )
 
     def _slot_of(self, entry: int | str) -> int:

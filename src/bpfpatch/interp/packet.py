@@ -1,4 +1,4 @@
-"""A packet in memory: bytes with room before and behind them that can be grown into.
+"""A packet in memory: bytes with room before and after them that can be grown into.
 
 Only what lies between the packet's start (or that of its metadata) and its end
 can be used. After a change of either, all of it is at another address, so that
@@ -19,10 +19,13 @@ class Packet:
         end_at: where it ends.
     """
 
-    def __init__(self, memory: Memory, content: bytes, headroom: int, tailroom: int) -> None:
+    def __init__(
+        self, memory: Memory, content: bytes, headroom: int, tailroom: int, *, n_meta: int = 0
+    ) -> None:
         self._memory = memory
         self._buffer = bytearray(headroom) + content + bytearray(tailroom)
-        self.meta_at = self.data_at = headroom
+        self.meta_at = headroom
+        self.data_at = headroom + n_meta
         self.end_at = headroom + len(content)
         self._region = self._place()
 
@@ -50,7 +53,7 @@ class Packet:
 
     @property
     def data_end(self) -> int:
-        """Address behind the packet."""
+        """Address after the packet."""
         return self._region.address + self.end_at - self.meta_at
 
     def move(self, meta_at: int, data_at: int, end_at: int) -> None:
@@ -83,6 +86,11 @@ class Packet:
         start = self.data_at - self.meta_at + byte_off
         self._region.data[start : start + len(content)] = content
         return True
+
+    @property
+    def metadata(self) -> bytes:
+        """What lies between the start of the metadata and that of the packet."""
+        return bytes(self._region.data[: self.data_at - self.meta_at])
 
     def __bytes__(self) -> bytes:
         return bytes(self._region.data[self.data_at - self.meta_at :])

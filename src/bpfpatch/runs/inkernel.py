@@ -15,9 +15,10 @@ from bpfpatch.bpf.map import Map
 from bpfpatch.elf import ElfObject, LinkedProgram
 from bpfpatch.errors import BpfPatchError, OptionError
 from bpfpatch.facts.kinds import MapType, ProgFlag, ProgType
-from bpfpatch.interp.contexts import SKB_SIZE, XDP_FIELDS, XDP_SIZE
+from bpfpatch.interp.contexts import SKB_SIZE
 from bpfpatch.program import Program, Remap
 
+from . import xdp
 from .contents import KernelMaps, data_sections
 from .memory import MEMORY_TYPES, with_memory, with_result
 from .model import Input, Maps, Mode, Outcome
@@ -143,12 +144,15 @@ class KernelRunner(Runner):
         with self._on_cpu():
             ran = loaded.test_run(one.packet or b"", _ctx_in(kind, one))
         has_packet = one.packet is not None and kind not in _NO_PACKET_OUT
+        # What comes back begins with the metadata; the context says where that ends.
+        meta = xdp.field(ran.ctx, "data", "little") if kind is ProgType.XDP else 0
         stored = self._results.get(kind)
         result = None if stored is None else stored.get(_KEY)
         return Outcome(
             r0=ran.retval if result is None else int.from_bytes(result, "little"),
             r0_bits=32 if result is None else 64,
-            packet=ran.data if has_packet else None,
+            packet=ran.data[meta:] if has_packet else None,
+            meta=ran.data[:meta] if kind is ProgType.XDP else None,
             ctx=_ctx_out(kind, ran.ctx),
             maps=self.maps() if with_maps else {},
         )
@@ -239,13 +243,8 @@ class KernelRunner(Runner):
 
 
 def _ctx_in(kind: ProgType, one: Input) -> bytes:
-    if kind is ProgType.XDP and one.ctx is not None:
-        assert one.packet is not None
-        ctx = bytearray(one.ctx.ljust(XDP_SIZE, b"\0"))
-        for name, value in (("data", 0), ("data_end", len(one.packet)), ("data_meta", 0)):
-            at, size = XDP_FIELDS[name]
-            ctx[at : at + size] = value.to_bytes(size, "little")
-        return bytes(ctx)
+    if kind is ProgType.XDP:
+        return xdp.context(one.ctx, one.packet or b"")
     if kind in SKB_TYPES:
         # Given a context, if only zeros, the kernel gives back what the program left in it.
         return (one.ctx or b"").ljust(SKB_SIZE, b"\0")

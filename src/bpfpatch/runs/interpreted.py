@@ -21,6 +21,7 @@ from .contents import InterpMaps, data_sections
 from .model import Input, Maps, Outcome
 from .runner import Runner, no_such_map
 from .skb import SKB_TYPES, arrival, kept_fields
+from .xdp import n_meta
 
 _L2: Final = frozenset({ProgType.SCHED_CLS, ProgType.SCHED_ACT})
 _ADDRESSES: Final = frozenset(
@@ -80,6 +81,7 @@ class InterpRunner(Runner):
         return Outcome(
             r0=ran.r0,
             packet=ran.packet,
+            meta=ran.meta if isinstance(context, Xdp) else None,
             ctx=_ctx(context, ran),
             mem=ran.mem if isinstance(context, Plain) else None,
             maps=self.maps() if with_maps else {},
@@ -134,7 +136,9 @@ def _context(prog_type: ProgType | None, one: Input, byteorder: ByteOrder) -> Co
     if one.packet is None:
         return Raw(one.ctx or b"")
     if prog_type is ProgType.XDP:
-        return Xdp(one.packet, _fields(one.ctx, XDP_FIELDS, byteorder))
+        size = n_meta(one.ctx, one.packet, byteorder)
+        fields = _fields(one.ctx, XDP_FIELDS, byteorder)
+        return Xdp(one.packet[size:], fields, meta=one.packet[:size])
     if prog_type is None or prog_type in SKB_TYPES:
         fields = {**arrival(one.packet, byteorder), **_fields(one.ctx, SKB_FIELDS, byteorder)}
         return Skb(one.packet, fields, is_l2=prog_type in _L2)

@@ -22,10 +22,11 @@ class Input:
     """What one run gets: a packet, a context, or plain memory.
 
     Attributes:
-        packet: for programs that run on packets, from the Ethernet header on.
+        packet: for programs that run on packets, from the Ethernet header on; an XDP program's
+            metadata comes before it, as much of it as ``data`` of its context says.
         ctx: the context's bytes: a raw tracepoint's arguments, a syscall program's memory;
-            beside a packet struct xdp_md or struct __sk_buff, whose addresses and ``len``
-            are ignored.
+            beside a packet struct __sk_buff, whose addresses and ``len`` are ignored, or struct
+            xdp_md, in which ``data`` is how many bytes of metadata the packet begins with.
         mem: plain memory: R1 holds its address and R2 its length, or both 0.
     """
 
@@ -52,6 +53,7 @@ class Outcome:
         r0_bits: how many of its bits count: the kernel gives 32 of a packet program's.
         packet: the packet afterwards, or None: the kernel gives none back of a netfilter
             program.
+        meta: an XDP packet's metadata afterwards, or None.
         ctx: the context afterwards, or None. Of programs on socket buffers it is a struct
             __sk_buff of zeros, but for what a program may leave in it: mark, priority, cb and
             tstamp.
@@ -68,6 +70,7 @@ class Outcome:
     r0: int = 0
     r0_bits: int = 64
     packet: bytes | None = None
+    meta: bytes | None = None
     ctx: bytes | None = None
     mem: bytes | None = None
     maps: Maps = field(default_factory=dict)

@@ -37,6 +37,11 @@ class Frame:
     time_ns: int = 0
     n_wire: int = 0
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether the capture has kept less of it than there was on the wire."""
+        return len(self.data) < self.n_wire
+
 
 @dataclass(frozen=True, slots=True)
 class Capture:

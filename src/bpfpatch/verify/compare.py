@@ -77,6 +77,8 @@ def differences(
         for what in ("packet", "ctx"):
             if what not in ignore:
                 found += _bytes(what, getattr(before, what), getattr(after, what))
+        if "packet" not in ignore and before.meta != after.meta:
+            found.append(Difference("packet", "metadata", _hex(before.meta), _hex(after.meta)))
     if "maps" not in ignore and not (found and not both_ended):
         found += _maps(before.maps, after.maps, ignore)
     if "helpers" not in ignore and before.calls is not None and after.calls is not None:

@@ -51,14 +51,15 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What a run did that somebody could notice.
+    """What a run did that can be observed.
 
     Attributes:
         r0: what it returned; of the bits that count.
         packet: the packet afterwards, or None.
+        meta: an XDP packet's metadata afterwards.
         ctx: the context or memory afterwards, addresses left out.
         maps: what is in the maps afterwards.
-        calls: helper calls, or None where nobody noted them.
+        calls: helper calls, or None where they are not recorded.
         printed: what was printed.
         error: what ended the run before its end, or None.
         n_insns: how many instructions ran.
@@ -66,6 +67,7 @@ class Observation:
 
     r0: int = 0
     packet: bytes | None = None
+    meta: bytes = b""
     ctx: bytes | None = None
     maps: Mapping[str, Any] = field(default_factory=dict)
     calls: tuple[Call, ...] | None = None
@@ -128,6 +130,7 @@ class Side:
         return Observation(
             r0=left.r0 & ((1 << r0_bits(self.shape)) - 1),
             packet=left.packet,
+            meta=left.meta,
             ctx=ctx,
             maps=maps,
             calls=calls,

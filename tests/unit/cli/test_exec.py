@@ -242,6 +242,122 @@ def test_a_capture_of_something_else(run: Run, tmp_path: Path) -> None:
     assert "link type 101" in result.output
 
 
+SET_META = """
+    r6 = r1; r2 = -4; call bpf_xdp_adjust_meta; if r0 != 0 goto bad
+    r1 = *(u32 *)(r6 + 8); r2 = *(u32 *)(r6 + 0); r3 = r1; r3 += 4; if r3 > r2 goto bad
+    *(u32 *)(r1 + 0) = 5; r0 = 2; exit
+bad: r0 = 0; exit
+"""
+READ_META = """
+    r2 = *(u32 *)(r1 + 8); r3 = *(u32 *)(r1 + 0); r4 = r2; r4 += 4; r0 = 1; if r4 > r3 goto out
+    r0 = *(u32 *)(r2 + 0); r0 &= 3; out: exit
+"""
+MARKING = """
+    *(u32 *)(r1 + 8) = 0xcafe; r2 = 7; *(u32 *)(r1 + 32) = r2; *(u32 *)(r1 + 52) = r2; r0 = 0; exit
+"""
+CTX_OF_META = "0400000044000000" + "00" * 16
+
+
+def need_mode(mode: str) -> None:
+    """Skip where a mode cannot be used."""
+    if (reason := runs.available(mode)) is not None:
+        pytest.skip(f"bpf(2) is not allowed here: {reason}")
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("mode", ["interp", "jit"])
+@pytest.mark.parametrize("ctx", ["data=4", CTX_OF_META])
+def test_metadata_comes_before_an_xdp_packet(run: Run, source: Source, mode: str, ctx: str) -> None:
+    """As much of the input as the context's data says is metadata, as bpftool has it."""
+    need_mode(mode)
+    args = ["--type", "xdp", "--mode", mode, "--ctx", ctx, "--hex", "02000000" + "00" * 64]
+    out = run("exec", source(READ_META), *args).stdout
+    assert "r0: 2 " in out
+    assert "packet: 64 bytes, as it was\nmetadata: 4 bytes, as it was\n" in out
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("mode", ["interp", "jit"])
+def test_metadata_that_a_program_adds_is_none_of_the_packet(
+    run: Run, source: Source, mode: str
+) -> None:
+    """The packet is as it was, and the new metadata is shown beside it."""
+    need_mode(mode)
+    out = run("exec", source(SET_META), "--type", "xdp", "--mode", mode).stdout
+    assert "packet: 64 bytes, as it was\nmetadata: 4 bytes, 4 more\n" in out
+    assert "metadata changes:\n  + 0000  05 00 00 00\n" in out
+    one = run_json(run, source(SET_META), "--type", "xdp", "--mode", mode)["runs"][0]
+    assert one["metadata"] == "05000000"
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("mode", ["interp", "jit"])
+@pytest.mark.parametrize("ctx", ["data=3", "data=256", "data=56", "data_meta=4,data=8"])
+def test_metadata_that_cannot_be(run: Run, source: Source, mode: str, ctx: str) -> None:
+    """An odd size, too much, no packet left, or a start other than 0: refused in every mode."""
+    need_mode(mode)
+    args = ["--type", "xdp", "--mode", mode, "--ctx", ctx, "--hex", "00" * 68]
+    assert "metadata starts at 0" in run("exec", source(READ_META), *args, status=1).stderr
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("mode", ["interp", "jit"])
+def test_fields_of_the_context_that_changed(run: Run, source: Source, mode: str) -> None:
+    """What a tc program leaves in its context is printed, old and new; rows name the fields."""
+    need_mode(mode)
+    args = ["--type", "sched_cls", "--mode", mode, "--ctx", "mark=0xbeef,cb[1]=7"]
+    out = run("exec", source(MARKING), *args).stdout
+    assert "context changes:\n  mark: 0xbeef -> 0xcafe\n  priority: 0x0 -> 0x7\n" in out
+    assert "cb[" not in out.partition("context changes:")[2]
+    out = run("exec", source(MARKING), *args, "--repeat", "2").stdout
+    assert "as it was, mark, priority" in out
+
+
+@pytest.mark.parametrize(
+    ("ctx", "what"),
+    [("nomark=1", "has no field 'nomark'"), ("mark=x", "a number of 4 bytes"), ("mark=-1", "mark")],
+)
+def test_no_such_context(run: Run, source: Source, ctx: str, what: str) -> None:
+    """A field that is not there, or what is no number for it, is a usage error."""
+    args = ["--type", "sched_cls", "--ctx", ctx]
+    assert what in run("exec", source(MARKING), *args, status=2).output
+
+
+def test_packets_that_the_capture_cut(run: Run, tmp_path: Path) -> None:
+    """That the snap length cut packets is said on stderr, with how many and how short."""
+    frames = [runs.Frame(bytes(60), n_wire=60), runs.Frame(bytes(20), n_wire=42)]
+    (tmp_path / "cut.pcap").write_bytes(runs.write_pcap(frames))
+    result = run("exec", BALANCER, "--pcap", tmp_path / "cut.pcap")
+    assert "note: 1 of 2 packets were cut short" in result.stderr
+    assert "packet 1, 20 of 42 bytes" in result.stderr
+    assert "note" not in run("exec", BALANCER, "--pcap", capture.PATH).stderr
+
+
+def test_several_captures(run: Run, tmp_path: Path) -> None:
+    """All captures are run, in the order in which they are given."""
+    (tmp_path / "one.pcap").write_bytes(runs.write_pcap([bytes(14)]))
+    (tmp_path / "two.pcap").write_bytes(runs.write_pcap([bytes(15), bytes(16)]))
+    args = ["--pcap", tmp_path / "two.pcap", "--pcap", tmp_path / "one.pcap"]
+    found = run_json(run, BALANCER, *args)["runs"]
+    assert [len(one["packet"]) // 2 for one in found] == [15, 16, 14]
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "value"),
+    [
+        ("exec", "--hex", "00"),
+        ("exec", "--mode", "interp"),
+        ("dump", "--format", "elf"),
+        ("apply", "-p", "dce"),
+        ("cover", "-o", "x.o"),
+    ],
+)
+def test_an_option_given_twice(run: Run, command: str, option: str, value: str) -> None:
+    """An option that takes one value is not silently the last of two."""
+    out = run(command, BALANCER, option, value, option, value, status=2).output
+    assert "is given 2 times; it takes one value" in out
+
+
 HOSTILE = {
     "endless loop": ("l: goto l", "1000 instructions"),
     "endless loop of calls": ("l: call f; goto l; f: exit", "1000 instructions"),

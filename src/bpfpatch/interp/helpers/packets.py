@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ..contexts import ETH_HEADER, Skb
+from ..contexts import ETH_HEADER, MAX_META, Skb
 from ..errors import BadHelperUse
 from ..maps import EINVAL
 from ..packet import Packet
@@ -24,7 +24,6 @@ EACCES: Final = 13
 _U32: Final = 0xFFFF_FFFF
 _XDP_FRAME: Final = 40
 """sizeof(struct xdp_frame), which the kernel keeps at the start of the headroom."""
-_MAX_META: Final = 252
 _TC_ACT_REDIRECT: Final = 7
 _XDP_REDIRECT: Final = 4
 _MOST_SKB: Final = 0xFFFF
@@ -161,7 +160,7 @@ def xdp_adjust_meta(machine: Machine, context: int, delta: int) -> int:
     n_meta = packet.data_at - meta_at
     if meta_at < _XDP_FRAME or n_meta < 0:
         return -EINVAL
-    if n_meta % 4 or n_meta > _MAX_META:
+    if n_meta % 4 or n_meta > MAX_META:
         return -EACCES
     _move(machine, meta_at, packet.data_at, packet.end_at)
     return 0
