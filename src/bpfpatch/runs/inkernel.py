@@ -183,11 +183,12 @@ class KernelRunner(Runner):
         """Load the program with code that stores R0 at its end."""
         result = self._stack.enter_context(Map.create(MapType.ARRAY, 4, 8, 1, name="result"))
         self._results[kind] = result
-        linked = self._program if isinstance(self._program, LinkedProgram) else None
-        flat = self._program if linked is None else linked.program
+        own = self._program
+        flat = own.program if isinstance(own, LinkedProgram) else own
         done = with_result(flat, result.fd)
+        ready = own.with_code(done) if isinstance(own, LinkedProgram) else done.program
         try:
-            return self._load(done.program if linked is None else linked.with_code(done), kind)
+            return self._load(ready, kind)
         except VerifierError as error:
             raise _as_written(error, flat, done.remap) from error
 

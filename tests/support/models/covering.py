@@ -14,6 +14,8 @@ from bpfpatch import isa
 from bpfpatch.asm import assemble
 from bpfpatch.elf import ElfObject
 from bpfpatch.interp import Machine
+from bpfpatch.interp.maps import ProgMap
+from bpfpatch.interp.objmaps import defined_maps
 from bpfpatch.isa import ByteOrder
 from bpfpatch.passes.cover import CoverMap
 from support.generators.randomcode import random_code
@@ -103,11 +105,16 @@ class Trace:
     def machine(self, name: str, **options: Any) -> Machine:
         """A machine for one of the programs; what runs on it is counted."""
         machine = Machine.of_linked(self.obj, self.obj.link(name), hook=print, **options)
-        linked = [self.obj.link(info.name) for info in self.obj.programs]
-        for image in machine._images:  # a hook does not say of which of them a slot is
-            code = image.program.to_bytes()
-            found = next(one for one in linked if one.program.to_bytes() == code)
-            image.names["HOOK"] = functools.partial(self._step, found.origin.tolist())
+        # A hook does not say which image a slot is of. Programs may have equal code, so that only
+        # the order tells them apart: the one that runs, then what program arrays start with.
+        known = {info.name for info in self.obj.programs}
+        names = [name]
+        for defined in defined_maps(self.obj):
+            if isinstance(machine.maps[defined.spec.name], ProgMap):
+                names += [one for _, one in defined.values if one in known]
+        for image, one in zip(machine._images, names, strict=True):
+            origin = self.obj.link(one).origin.tolist()
+            image.names["HOOK"] = functools.partial(self._step, origin)
         return machine
 
     def start(self) -> None:

@@ -275,3 +275,16 @@ def test_instrumenting_is_deterministic() -> None:
     """The same object and options give the same bytes."""
     obj = ElfObject.read(fixture_path("xdp_balancer.clang-19.v3.el.g.o"))
     assert counting(obj, edges=True).to_bytes() == counting(obj, edges=True).to_bytes()
+
+
+@pytest.mark.parametrize("name", ["fixture_init", "fixture_cong_avoid"])
+def test_a_trace_counts_the_program_that_ran(name: str) -> None:
+    """Of two programs with equal code the trace counts the one that was asked for."""
+    obj = ElfObject.parse(fixture_path("struct_ops.clang-19.v3.el.g.o").read_bytes())
+    trace = Trace(obj)
+    machine = trace.machine(name)
+    trace.start()
+    machine.run(mem=bytes(64))
+    (info,) = (one for one in obj.programs if one.name == name)
+    assert trace.ran[info.start] == 1
+    assert sum(trace.ran.values()) == machine.run(mem=bytes(64)).n_insns
