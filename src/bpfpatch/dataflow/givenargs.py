@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 
 from bpfpatch import isa
+from bpfpatch.facts.helpers import HELPER_PROTOS
 from bpfpatch.patch import CodeView
 from bpfpatch.program.types import LOST, Mask, Slots
 
@@ -21,18 +22,9 @@ from .forward import set_before
 
 _ARGS: Final = np.uint16(isa.ARGS)
 _R1: Final = np.uint16(1 << isa.R1)
-CALLBACK_ARGS: Final = {
-    "loop": 2,
-    "for_each_map_elem": 4,
-    "timer_set_callback": 3,
-    "find_vma": 3,
-    "user_ringbuf_drain": 2,
+_CALLBACK_ARGS: Final = {
+    number: len(proto.callback.args) for number, proto in HELPER_PROTOS.items() if proto.callback
 }
-"""Helpers that call back, and how many arguments they give.
-
-Source: linux v6.18, kernel/bpf/verifier.c, set_loop_callback_state(),
-set_map_elem_callback_state(), set_timer_callback_state(), set_find_vma_callback_state() and
-set_user_ringbuf_callback_state()."""
 _OTHER_CALLBACK: Final = 2
 """Of kernel functions: bpf_rbtree_add() gives two, an exception's callback gets one."""
 
@@ -81,11 +73,10 @@ def _entries(view: CodeView) -> tuple[Slots, Slots, Masks]:
 
 def _n_callback_args(view: CodeView, slot: int) -> int:
     """How many arguments the helper gives that gets the function's address."""
-    names = {isa.HELPER_IDS[name]: count for name, count in CALLBACK_ARGS.items()}
     later = view.insns[slot:]
-    calls: Mask = isa.is_helper_call(later) & np.isin(later["imm"], list(names))
+    calls: Mask = isa.is_helper_call(later) & np.isin(later["imm"], list(_CALLBACK_ARGS))
     at = np.flatnonzero(calls)
-    return names[int(later["imm"][at[0]])] if at.size else _OTHER_CALLBACK
+    return _CALLBACK_ARGS[int(later["imm"][at[0]])] if at.size else _OTHER_CALLBACK
 
 
 def _mask(count: int) -> np.uint16:
