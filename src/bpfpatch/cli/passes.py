@@ -76,7 +76,9 @@ def _describe(one: type[Pass]) -> None:
     for option in one.options():
         click.echo(f"  {option.name}={_default(option)}  ({_type_name(types[option.name])})")
     if one.needs:
-        click.echo(f"\nNeeds the columns: {', '.join(one.needs)}")
+        click.echo(f"\nNeeds of aux data: {', '.join(one.needs)}")
+    if one.uses:
+        click.echo(f"\nGoes by, where it is there: {', '.join(one.uses)}")
 
 
 def _json(one: type[Pass]) -> dict[str, Any]:
@@ -87,6 +89,7 @@ def _json(one: type[Pass]) -> dict[str, Any]:
         "summary": one.summary(),
         "doc": inspect.getdoc(one) or "",
         "needs": list(one.needs),
+        "uses": list(one.uses),
         "options": [
             {
                 "name": option.name,

@@ -12,9 +12,11 @@ from typing import Any, ClassVar, Final, Self, TypeVar, Union, get_args, get_ori
 
 from bpfpatch.errors import OptionError
 from bpfpatch.patch import PatchList
+from bpfpatch.program import Program
 
 from .builtin import CLASSES, built_in
 from .setting import Setting
+from .target import Target
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,15 @@ class Pass:
         name: what a pipeline calls it.
         is_internal: whether its result has what only the kernel itself may
             make, and bpf(2) would refuse.
-        needs: names of the columns that must be there.
+        needs: names of the columns and tables that must be there, as far as the program has
+            what they tell of; a pipeline fills what an analysis finds out.
+        uses: names of those that it goes by as well, where they are there.
     """
 
     name: ClassVar[str]
     is_internal: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ()
+    uses: ClassVar[tuple[str, ...]] = ()
 
     def __new__(cls, *args: Any, **options: Any) -> Self:
         """Refuse a pass that does nothing."""
@@ -68,8 +73,9 @@ class Pass:
         del setting
         self.run(patches)
 
-    def needed(self) -> tuple[str, ...]:
-        """Names of the columns that must be there with these options; by default `needs`."""
+    def needed(self, program: Program, target: Target) -> tuple[str, ...]:
+        """Which of `needs` must be there with these options, for this program; by default all."""
+        del program, target
         return self.needs
 
     @classmethod

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from bpfpatch.errors import OptionError
 from bpfpatch.patch import PatchList
 
+from .addresses import ADDRESS
 from .base import Pass, register
 from .blinding.internal import blind_internal
 from .blinding.loadable import blind_loadable
@@ -36,6 +37,7 @@ class Blind(Pass):
     """
 
     name = "blind"
+    uses = (ADDRESS,)
     seed: int = 0
     spill: bool = True
 

@@ -18,6 +18,7 @@ from bpfpatch.program.types import Mask, Slots
 from .base import Pass, register
 from .deadcode import remove_unseen
 from .sites import indirect_targets, opaque_slots
+from .target import Target
 
 
 @register
@@ -51,9 +52,12 @@ class Dce(Pass):
     functions: bool = True
     aux: bool = False
 
-    def needed(self) -> tuple[str, ...]:
+    needs = (SEEN,)
+
+    def needed(self, program: Program, target: Target) -> tuple[str, ...]:
         """What can be reached is in a column, if that is to decide."""
-        return (SEEN,) if self.aux else ()
+        del program, target
+        return self.needs if self.aux else ()
 
     def run(self, patches: PatchList) -> None:
         """Decide and delete, all at once: what is left has nothing more to decide.

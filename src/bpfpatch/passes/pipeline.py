@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bpfpatch import isa
 from bpfpatch.elf import Dwarf, ElfObject
 from bpfpatch.errors import OptionError, SlotError, UnsupportedError, ValidationError
-from bpfpatch.facts import AUX_COLUMNS, ProgFlag, Subject
+from bpfpatch.facts import AUX_COLUMNS, STACK_DEPTH, ProgFlag, Subject
 from bpfpatch.linux.verifier.auxdata import aux_data
 from bpfpatch.linux.versions import check_modelled, parse_version
 from bpfpatch.patch import Linearized, PatchList
@@ -202,10 +202,11 @@ class Pipeline:
         return edit.obj.with_code(result, dwarf), result
 
     def _prepared(self, program: Program, setting: Setting) -> Program:
-        """The program with all columns that the passes need.
+        """The program with all columns and tables that the passes need.
 
-        Aux data that nobody has brought is what our own analysis finds out. That takes a flat
-        program: in an object's code, the functions of several programs stand side by side.
+        Aux data that is missing is what our own analysis finds out; what is there stays. That
+        takes a flat program: in an object's code, the functions of several programs stand side by
+        side.
         """
         for one in self.passes:
             if one.is_internal and setting.target.is_loadable:
@@ -213,8 +214,9 @@ class Pipeline:
                     f"pass {one.name} makes the kernel's own form, which bpf(2) refuses; "
                     "ask for it with Target.internal()"
                 )
-        needed = [(name, one) for one in self.passes for name in one.needed()]
-        missing = [(name, one) for name, one in needed if name not in program.columns]
+        have = program.columns.keys() | program.tables.keys()
+        needed = [(one, one.needed(program, setting.target)) for one in self.passes]
+        missing = [(name, one) for one, names in needed for name in names if name not in have]
         if not missing:
             return program
         name, one = missing[0]
@@ -223,9 +225,11 @@ class Pipeline:
                 f"pass {one.name} needs the column {name!r}, which is for flat programs; run it on "
                 "what ElfObject.link() gives"
             )
-        if all(name in AUX_COLUMNS for name, _ in missing):
-            return aux_data(program, setting.subject or Subject(), setting.target.btf)
-        name, one = next(pair for pair in missing if pair[0] not in AUX_COLUMNS)
+        unknown = [(name, one) for name, one in missing if name not in (*AUX_COLUMNS, STACK_DEPTH)]
+        if not unknown:
+            found = aux_data(program, setting.subject or Subject(), setting.target.btf)
+            return found.with_columns(**program.columns).with_tables(**program.tables)
+        name, one = unknown[0]
         raise OptionError(f"pass {one.name} needs the column {name!r}")
 
 

@@ -57,6 +57,8 @@ class Zext(Pass):
     random: bool = False
     seed: int = 0
 
+    uses = (ZEXT_DST, MEM_TYPE)
+
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise OptionError(f"pass zext: seed is 0 or more, not {self.seed}")

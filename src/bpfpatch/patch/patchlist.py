@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bpfpatch.errors import OptionError
-from bpfpatch.program import Anchor, Column, Program, check_references
+from bpfpatch.program import Anchor, AnchoredTable, Column, Program, check_references
 from bpfpatch.program.types import LOST, Insns, Mask, Slots, compress, frozen, gather
 
 from .attached import AttachedRows
@@ -197,11 +197,8 @@ class PatchList:
             OptionError: the program has no such table, or none that takes this row.
             EditError: the node is deleted or was never there.
         """
-        if table not in self.program.tables:
-            known = ", ".join(sorted(self.program.tables)) or "none"
-            raise OptionError(f"no table {table!r}; the program has {known}")
+        known_rows = self._table(table)
         (site,) = self._sites(node).tolist()
-        known_rows = self.program.tables[table]
         if known_rows.anchor is not Anchor.OWN or known_rows.unique or known_rows.end is not None:
             raise OptionError(
                 f"rows of {table!r} follow more than the instruction itself, or are one an "
@@ -212,6 +209,31 @@ class PatchList:
         except (TypeError, ValueError) as error:
             raise OptionError(f"{row!r} is no row of {table!r}: {error}") from error
         self._rows.add(table, site, row, len(self._modified))
+
+    def set_rows(self, table: str, rows: NDArray[Any]) -> None:
+        """Change what a table's rows say; the instructions that they sit on stay theirs.
+
+        Args:
+            table: a name in ``program.tables``.
+            rows: (k,) new contents, in the order of the table's rows.
+
+        Raises:
+            OptionError: the program has no such table, or one of other rows.
+        """
+        old = self._table(table)
+        if rows.shape != old.rows.shape or rows.dtype != old.rows.dtype:
+            raise OptionError(
+                f"table {table!r} has rows of {old.rows.dtype}{list(old.rows.shape)}, "
+                f"not {rows.dtype}{list(rows.shape)}"
+            )
+        changed = old.with_rows(old.insn, rows, old.end)
+        self.program = self.program.with_tables(**{table: changed})
+
+    def _table(self, name: str) -> AnchoredTable:
+        if name not in self.program.tables:
+            known = ", ".join(sorted(self.program.tables)) or "none"
+            raise OptionError(f"no table {name!r}; the program has {known}")
+        return self.program.tables[name]
 
     def attached(self) -> Slots:
         """(k,) nodes on which `attach` has put rows, in no order; some may be deleted by now."""

@@ -5,8 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from bpfpatch import isa
+from bpfpatch.errors import OptionError
 from bpfpatch.patch import Body, PatchList
-from bpfpatch.program import DELETED, INSERTED, REPLACED
+from bpfpatch.program import (
+    DELETED,
+    INSERTED,
+    REPLACED,
+    Anchor,
+    AnchoredTable,
+    Program,
+)
 from support.cases.rewrite import assert_rewrite, program
 
 # The site is f, slot 3: a jump comes back to it, a call enters it, control falls into slot 4.
@@ -348,3 +357,26 @@ def test_a_deleted_run_is_one_place():
     patches = PatchList(program(ORDER.replace("r0 = 2", "r0 = 2; if r1 == 3 goto two")))
     patches.delete([2, 3, 4])
     assert patches[0].target.node == 5
+
+
+def test_rows_of_a_table_are_set() -> None:
+    """New contents of a table's rows sit where the old ones did, and move with them."""
+    table = AnchoredTable(np.array([0], np.int32), np.array([8], np.int32), Anchor.ENTRY)
+    program = Program(isa.concat([isa.mov(0, 0), isa.exit_()])).with_tables(depth=table)
+    patches = PatchList(program)
+    patches.set_rows("depth", np.array([24], np.int32))
+    patches.insert_before(0, Body.asm("r1 = 0"))
+    after = patches.linearize().program.tables["depth"]
+    assert (after.insn.tolist(), after.rows.tolist()) == ([0], [24])
+    assert program.tables["depth"].rows.tolist() == [8]
+
+
+def test_rows_of_another_form_are_refused() -> None:
+    """A table keeps the number and the type of its rows."""
+    table = AnchoredTable(np.array([0], np.int32), np.array([8], np.int32), Anchor.ENTRY)
+    patches = PatchList(Program(isa.exit_()).with_tables(depth=table))
+    for rows in (np.array([1, 2], np.int32), np.array([1], np.int64)):
+        with pytest.raises(OptionError, match="table 'depth' has rows of int32"):
+            patches.set_rows("depth", rows)
+    with pytest.raises(OptionError, match="no table 'other'; the program has depth"):
+        patches.set_rows("other", table.rows)

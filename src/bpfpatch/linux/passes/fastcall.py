@@ -73,6 +73,7 @@ class Fastcall(Pass):
 
     name = "fastcall"
     is_internal = True
+    uses = (SEEN, STACK_DEPTH)
 
     def run_for(self, patches: PatchList, setting: Setting) -> None:
         """Find the patterns, check what else uses their slots, and replace them."""

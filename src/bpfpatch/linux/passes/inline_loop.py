@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from bpfpatch import isa
-from bpfpatch.facts.columns import CALLBACK, NONE
+from bpfpatch.facts.columns import CALLBACK, NONE, STACK_DEPTH
 from bpfpatch.isa import R0, R1, R2, R3, R6, R7, R8, R10
 from bpfpatch.passes.base import Pass, register
 from bpfpatch.passes.search import CodeIndex
@@ -40,7 +40,7 @@ class InlineLoop(Pass):
 
     name = "inline-loop"
     is_internal = True
-    needs = (CALLBACK,)
+    needs = (CALLBACK, STACK_DEPTH)
 
     def run(self, patches: PatchList) -> None:
         """Replace the calls that the column ``callback`` names."""

@@ -39,6 +39,8 @@ from bpfpatch.facts import (
 )
 from bpfpatch.linux.passes.fixups import ADDRESS, Address
 from bpfpatch.passes import FixupCalls, Pipeline, Target
+from bpfpatch.passes.setting import Setting
+from bpfpatch.patch import PatchList
 from bpfpatch.program import Anchor, AnchoredTable, Program
 
 ARRAY = MapFacts("a", MapType.ARRAY, 4, 12, 5)
@@ -129,8 +131,9 @@ def test_subject_and_types_are_asked_for() -> None:
         run("call 1; exit", call_map={0: 0})
     with pytest.raises(OptionError, match="needs the kernel's types"):
         run("call 1; exit", Subject(maps=(ARRAY,)), call_map={0: 0})
+    loop = PatchList(asm.assemble("r0 = 0; may_goto +1; goto -2; exit"))
     with pytest.raises(OptionError, match="table 'stack_depth'"):
-        run("r0 = 0; may_goto +1; goto -2; exit")
+        FixupCalls().run_for(loop, Setting(Target.internal()))
 
 
 def test_packet_loads_are_refused_elsewhere() -> None:

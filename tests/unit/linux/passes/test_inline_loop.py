@@ -9,6 +9,7 @@ from bpfpatch import asm
 from bpfpatch.errors import OptionError
 from bpfpatch.facts import CALLBACK, NONE, STACK_DEPTH, column
 from bpfpatch.passes import InlineLoop, Pipeline, Target
+from bpfpatch.patch import PatchList
 from bpfpatch.program import Anchor, AnchoredTable, Program
 from support.cases.passcase import listing
 
@@ -57,4 +58,4 @@ def test_others_stay() -> None:
 def test_depths_are_asked_for() -> None:
     """Without the frames' depths there is no place to save registers."""
     with pytest.raises(OptionError, match="'stack_depth' with a row at each subprog's start"):
-        run(given(TEXT, {1: 0, 5: 0}, None))
+        InlineLoop().run(PatchList(given(TEXT, {1: 0, 5: 0}, None)))

@@ -35,16 +35,19 @@ Addresses that a piece has to put in are left 0, and noted in the column of
 from collections.abc import Callable
 from typing import Final
 
+from bpfpatch import isa
+from bpfpatch.facts.columns import CALL_MAP, MEM_TYPE, STACK_DEPTH
 from bpfpatch.passes.addresses import ADDRESS, Address
+from bpfpatch.program.types import Insns, Mask
 
 from .arena import cast_arena_pointers
 from .division import guard_divisions
 from .exceptions import add_exception_callback
-from .extraargs import add_arguments
+from .extraargs import add_arguments, is_percpu_call
 from .helpers import inline_helpers
 from .job import Job
 from .kfuncs import fix_kfunc_calls
-from .mapcalls import resolve_map_calls
+from .mapcalls import is_map_call, resolve_map_calls
 from .maygoto import count_may_gotos
 from .packetloads import expand_packet_loads
 from .probes import check_probing_loads
@@ -68,4 +71,11 @@ INTERNAL: Final[tuple[Callable[[Job], None], ...]] = (
 )
 """All that the kernel does; each instruction is of at most one piece's kind."""
 
-__all__ = ["ADDRESS", "INTERNAL", "LOADABLE", "Address", "Job"]
+NEEDS: Final[dict[str, Callable[[Insns], Mask]]] = {
+    CALL_MAP: is_map_call,
+    MEM_TYPE: is_percpu_call,
+    STACK_DEPTH: isa.is_may_goto,
+}
+"""Columns and tables that pieces go by, and the instructions for which they do."""
+
+__all__ = ["ADDRESS", "INTERNAL", "LOADABLE", "NEEDS", "Address", "Job"]

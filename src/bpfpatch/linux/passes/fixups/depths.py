@@ -37,7 +37,7 @@ def set_stack_depths(patches: PatchList, depths: NDArray[np.int32]) -> None:
         patches: the list.
         depths: (m,) by subprog of the original program.
     """
-    program = patches.program
-    table = program.tables[STACK_DEPTH]
-    changed = table.with_rows(program.subprogs.start, depths.astype(table.rows.dtype))
-    patches.program = program.with_tables(**{STACK_DEPTH: changed})
+    table = patches.program.tables[STACK_DEPTH]
+    rows = table.rows.copy()
+    rows[np.searchsorted(table.insn, patches.program.subprogs.start)] = depths
+    patches.set_rows(STACK_DEPTH, rows)

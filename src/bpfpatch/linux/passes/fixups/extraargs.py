@@ -19,6 +19,7 @@ from bpfpatch.facts.helpers import helpers_where
 from bpfpatch.isa import R1, R3, R5
 from bpfpatch.passes.addresses import Address
 from bpfpatch.passes.search import Opcodes
+from bpfpatch.program.types import Insns, Mask
 
 from .atomicparts import atomic_parts
 from .job import ORIG, Job, body
@@ -62,6 +63,12 @@ def _add_memory_flags(job: Job) -> None:
         may_wait = ~atomic_parts(job)[sites]
     job.replace(sites[may_wait], body(isa.mov(R5, GFP_KERNEL), ORIG))
     job.replace(sites[~may_wait], body(isa.mov(R5, GFP_ATOMIC), ORIG))
+
+
+def is_percpu_call(insns: Insns) -> Mask:
+    """(n,) helper calls on per-CPU pointers, which may be the program's own or the kernel's."""
+    found: Mask = isa.is_helper_call(insns) & np.isin(insns["imm"], _PER_CPU)
+    return found
 
 
 def _load_percpu_pointers(job: Job) -> None:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
+
 from bpfpatch import isa
 from bpfpatch.facts import MapType
 from bpfpatch.facts.columns import CALL_MAP, MANY
 from bpfpatch.facts.functions import function
 from bpfpatch.facts.helpers import helpers_where
 from bpfpatch.passes.search import groups
-from bpfpatch.program.types import Slots
+from bpfpatch.program.types import Insns, Mask, Slots
 
 from .job import Job
 from .maplookups import lookup_body
@@ -88,6 +90,12 @@ NAMES: Final[dict[MapType, dict[int, str]]] = {
     _T.STACK: {**_QUEUE, POP: "stack_map_pop_elem", PEEK: "stack_map_peek_elem"},
     _T.BLOOM_FILTER: {PUSH: "bloom_map_push_elem", PEEK: "bloom_map_peek_elem"},
 }
+
+
+def is_map_call(insns: Insns) -> Mask:
+    """(n,) helper calls on maps, which are written otherwise for each kind of map."""
+    found: Mask = isa.is_helper_call(insns) & np.isin(insns["imm"], _HELPERS)
+    return found
 
 
 def resolve_map_calls(job: Job) -> None:
