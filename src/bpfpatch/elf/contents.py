@@ -7,6 +7,8 @@ from typing import Final, Literal
 
 import numpy as np
 
+from bpfpatch.facts.sections import section_kind
+
 from .decode import Code
 from .raw import SHT_NOBITS, RawElf
 from .symtab import (
@@ -207,72 +209,7 @@ def _in_section(raw: RawElf, table: SymbolTable, name: str) -> list[int]:
     return np.flatnonzero((table.rows["shndx"] == section) & is_map).tolist()
 
 
-_TYPES: Final = {
-    "socket": "socket_filter",
-    "xdp": "xdp",
-    "tc": "sched_cls",
-    "tcx": "sched_cls",
-    "classifier": "sched_cls",
-    "netkit": "sched_cls",
-    "action": "sched_act",
-    "kprobe": "kprobe",
-    "kretprobe": "kprobe",
-    "uprobe": "kprobe",
-    "uretprobe": "kprobe",
-    "ksyscall": "kprobe",
-    "kretsyscall": "kprobe",
-    "usdt": "kprobe",
-    "tracepoint": "tracepoint",
-    "tp": "tracepoint",
-    "raw_tracepoint": "raw_tracepoint",
-    "raw_tp": "raw_tracepoint",
-    "tp_btf": "tracing",
-    "fentry": "tracing",
-    "fexit": "tracing",
-    "fmod_ret": "tracing",
-    "iter": "tracing",
-    "freplace": "ext",
-    "lsm": "lsm",
-    "lsm_cgroup": "lsm",
-    "perf_event": "perf_event",
-    "cgroup_skb": "cgroup_skb",
-    "cgroup/skb": "cgroup_skb",
-    "cgroup/dev": "cgroup_device",
-    "cgroup/sysctl": "cgroup_sysctl",
-    "cgroup/getsockopt": "cgroup_sockopt",
-    "cgroup/setsockopt": "cgroup_sockopt",
-    "cgroup/sock": "cgroup_sock",
-    "cgroup/sock_create": "cgroup_sock",
-    "cgroup/sock_release": "cgroup_sock",
-    "cgroup/post_bind4": "cgroup_sock",
-    "cgroup/post_bind6": "cgroup_sock",
-    "cgroup": "cgroup_sock_addr",
-    "sockops": "sock_ops",
-    "sk_skb": "sk_skb",
-    "sk_msg": "sk_msg",
-    "sk_lookup": "sk_lookup",
-    "sk_reuseport": "sk_reuseport",
-    "flow_dissector": "flow_dissector",
-    "lwt_in": "lwt_in",
-    "lwt_out": "lwt_out",
-    "lwt_xmit": "lwt_xmit",
-    "lwt_seg6local": "lwt_seg6local",
-    "struct_ops": "struct_ops",
-    "syscall": "syscall",
-    "netfilter": "netfilter",
-}
-"""Program type, as bpftool names it, by the longest matching start of a section's name.
-Source: linux v6.1, tools/lib/bpf/libbpf.c, section_defs."""
-
-
 def program_type(section: str) -> str:
     """The kind of program that a section's name asks for, or "" where it does not tell."""
-    name = section.removeprefix("?").rstrip("+")
-    while name:
-        base = name.removesuffix(".s").removesuffix(".multi").removesuffix(".session")
-        base = base.removesuffix(".frags").removesuffix(".w")
-        for candidate in (name, base):
-            if candidate in _TYPES:
-                return _TYPES[candidate]
-        name = name.rpartition("/")[0]
-    return ""
+    kind = section_kind(section).type
+    return "" if kind is None else kind.text

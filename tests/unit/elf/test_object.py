@@ -84,7 +84,10 @@ def test_equal_objects_are_equal():
         ("kprobe.multi/tcp_*", "kprobe"),
         ("uprobe.s//bin/sh:main", "kprobe"),
         ("tracepoint/syscalls/sys_enter_open", "tracepoint"),
-        ("raw_tp.w/sched_switch", "raw_tracepoint"),
+        ("raw_tp.w/sched_switch", "raw_tracepoint_writable"),
+        ("lirc_mode2", "lirc_mode2"),
+        ("xdp_prog", "xdp"),
+        ("cgroup/foo", ""),
         ("lsm.s/file_open", "lsm"),
         ("cgroup_skb/egress", "cgroup_skb"),
         ("cgroup/connect4", "cgroup_sock_addr"),
@@ -95,8 +98,5 @@ def test_equal_objects_are_equal():
     ],
 )
 def test_a_section_s_name_tells_the_program_s_type(section, kind):
-    """The type is that of the longest known start of the name, marks left out.
-
-    Source: linux v6.1, Documentation/bpf/libbpf/program_types.rst.
-    """
+    """The type is the one that the one table of section names has, by bpftool's name."""
     assert program_type(section) == kind
