@@ -1,4 +1,4 @@
-"""What the UAPI and libbpf promise, as we have it, against the libbpf and the kernel that are here."""
+"""What the UAPI and libbpf promise, as we have it, against this machine's kernel and libbpf."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from typing import NamedTuple
 
 import pytest
 
-from bpfpatch.btf import Btf, Enum, Kind
+from bpfpatch.btf import Btf, Enum, Kind, Struct
+from bpfpatch.facts.contexts import SIZES, SKB_AT, XDP_AT, Places
 from bpfpatch.facts.kinds import AttachType, MapType, ProgFlag, ProgType
+from bpfpatch.facts.layouts import Layouts
 from bpfpatch.facts.sections import section_kind
+from bpfpatch.linux.passes.ctx.registry import contexts
 
 LIBBPF = (
     "/usr/lib/x86_64-linux-gnu/libbpf.so.1",
@@ -119,3 +122,38 @@ def test_kinds_are_the_kernels(vmlinux: Btf, ours: type[IntEnum], name: str, pre
     assert by_number.keys() == {kind.value for kind in ours}
     mine = {one: kind.value for one, kind in ours.__members__.items()}
     assert {one: theirs.get(one) for one in mine} == mine
+
+
+NOT_IN_BTF = {"padding"}
+"""What the kernel treats as a field, and has no name in its struct."""
+OF_PROCESSOR = {"bpf_perf_event_data"}
+"""Contexts whose places depend on the processor, and are looked up."""
+LEAST_FIELDS = 200
+
+
+def test_contexts_are_the_kernels(vmlinux: Btf) -> None:
+    """Every field of every context sits where the kernel's own types have it."""
+    layouts = Layouts(vmlinux)
+    n_compared = 0
+    for one in contexts().values():
+        struct = one.uapi.removeprefix("struct ")
+        for field in one.fields if struct not in OF_PROCESSOR else ():
+            if field.name in NOT_IN_BTF:
+                continue
+            place = layouts.place(f"{struct}.{field.name}")
+            assert (place.byte_off, place.size) == (field.byte_off, field.size), field.name
+            n_compared += 1
+    assert n_compared >= LEAST_FIELDS
+
+
+@pytest.mark.parametrize(("struct", "ours"), [("__sk_buff", SKB_AT), ("xdp_md", XDP_AT)])
+def test_layouts_of_packet_contexts_are_whole(vmlinux: Btf, struct: str, ours: Places) -> None:
+    """No field of theirs is missing, and the size is the kernel's."""
+    layouts, found = Layouts(vmlinux), vmlinux.type(vmlinux.find_one(struct, Kind.STRUCT))
+    assert isinstance(found, Struct)
+    assert found.size == SIZES[struct]
+    named = {one.name for one in found.members if one.name}
+    assert named <= ours.keys()
+    for name, place in ours.items():
+        there = layouts.place(f"{struct}.{name}")
+        assert (there.byte_off, there.size) == place

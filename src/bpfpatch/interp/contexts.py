@@ -1,8 +1,7 @@
 """What a program is run on: plain memory, a packet, or raw arguments.
 
-Layouts: struct __sk_buff and struct xdp_md, linux v6.18,
-include/uapi/linux/bpf.h. Head- and tailroom, and what a packet looks like to a
-program that is run by bpf(2): net/bpf/test_run.c.
+Head- and tailroom, and what a packet looks like to a program that is run by bpf(2): linux v6.18,
+net/bpf/test_run.c. Layouts: `bpfpatch.facts.contexts`.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
 from bpfpatch.errors import OptionError
+from bpfpatch.facts.contexts import SIZES, SKB_AT, XDP_AT, Places
 
 from .memory import Region
 from .packet import Packet
@@ -19,57 +19,20 @@ from .packet import Packet
 if TYPE_CHECKING:
     from .machine import Machine
 
-SKB_FIELDS: Final[Mapping[str, tuple[int, int]]] = {
-    "len": (0, 4),
-    "pkt_type": (4, 4),
-    "mark": (8, 4),
-    "queue_mapping": (12, 4),
-    "protocol": (16, 4),
-    "vlan_present": (20, 4),
-    "vlan_tci": (24, 4),
-    "vlan_proto": (28, 4),
-    "priority": (32, 4),
-    "ingress_ifindex": (36, 4),
-    "ifindex": (40, 4),
-    "tc_index": (44, 4),
-    "cb0": (48, 4),
-    "cb1": (52, 4),
-    "cb2": (56, 4),
-    "cb3": (60, 4),
-    "cb4": (64, 4),
-    "hash": (68, 4),
-    "tc_classid": (72, 4),
-    "data": (76, 4),
-    "data_end": (80, 4),
-    "napi_id": (84, 4),
-    "family": (88, 4),
-    "remote_ip4": (92, 4),
-    "local_ip4": (96, 4),
-    "remote_port": (132, 4),
-    "local_port": (136, 4),
-    "data_meta": (140, 4),
-    "flow_keys": (144, 8),
-    "tstamp": (152, 8),
-    "wire_len": (160, 4),
-    "gso_segs": (164, 4),
-    "sk": (168, 8),
-    "gso_size": (176, 4),
-    "tstamp_type": (180, 1),
-    "hwtstamp": (184, 8),
+_CB_WORDS: Final = {
+    f"cb{number}": (SKB_AT["cb"][0] + 4 * number, 4) for number in range(SKB_AT["cb"][1] // 4)
 }
-"""Fields of struct __sk_buff: byte offset and size."""
-SKB_SIZE: Final = 192
+_IP6: Final = ("remote_ip6", "local_ip6")
+SKB_FIELDS: Final[Places] = {
+    **{name: place for name, place in SKB_AT.items() if name not in ("cb", *_IP6)},
+    **_CB_WORDS,
+}
+"""Fields of struct __sk_buff that are numbers: byte offset and size; ``cb`` by its words."""
+SKB_SIZE: Final = SIZES["__sk_buff"]
 
-XDP_FIELDS: Final[Mapping[str, tuple[int, int]]] = {
-    "data": (0, 4),
-    "data_end": (4, 4),
-    "data_meta": (8, 4),
-    "ingress_ifindex": (12, 4),
-    "rx_queue_index": (16, 4),
-    "egress_ifindex": (20, 4),
-}
+XDP_FIELDS: Final = XDP_AT
 """Fields of struct xdp_md: byte offset and size."""
-XDP_SIZE: Final = 24
+XDP_SIZE: Final = SIZES["xdp_md"]
 
 XDP_HEADROOM: Final = 256
 MAX_META: Final = 252

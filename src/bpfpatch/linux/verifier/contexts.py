@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from bpfpatch.facts.columns import MemType
+from bpfpatch.facts.contexts import SKB_AT, XDP_AT
 from bpfpatch.facts.kinds import ProgType
 
 from .values import LEGACY, PACKET_END, TRUSTED
@@ -31,21 +32,27 @@ _SOCKET_OR_NULL = Field(MemType.SOCKET, is_maybe_null=True)
 _COMMON_OR_NULL = Field(MemType.SOCK_COMMON, is_maybe_null=True)
 
 _P = ProgType
-_SKB_SK: Final = {168: _COMMON_OR_NULL}
-_SKB: Final = {76: _DATA, 80: _END, **_SKB_SK}
-_SKB_META: Final = {**_SKB, 140: _META}
+_AT: Final = {name: byte_off for name, (byte_off, _) in SKB_AT.items()}
+_XDP: Final = {name: byte_off for name, (byte_off, _) in XDP_AT.items()}
+_SKB_SK: Final = {_AT["sk"]: _COMMON_OR_NULL}
+_SKB: Final = {_AT["data"]: _DATA, _AT["data_end"]: _END, **_SKB_SK}
+_SKB_META: Final = {**_SKB, _AT["data_meta"]: _META}
 _BY_TYPE: Final[dict[ProgType, dict[int, Field]]] = {
     _P.SOCKET_FILTER: _SKB_SK,
     _P.SCHED_CLS: _SKB_META,
     _P.SCHED_ACT: _SKB_META,
-    _P.XDP: {0: _DATA, 4: _END, 8: _META},
+    _P.XDP: {_XDP["data"]: _DATA, _XDP["data_end"]: _END, _XDP["data_meta"]: _META},
     _P.CGROUP_SKB: _SKB,
     _P.LWT_IN: _SKB,
     _P.LWT_OUT: _SKB,
     _P.LWT_XMIT: _SKB,
     _P.LWT_SEG6LOCAL: _SKB,
     _P.SK_SKB: _SKB,
-    _P.FLOW_DISSECTOR: {76: _DATA, 80: _END, 144: Field(MemType.FLOW_KEYS)},
+    _P.FLOW_DISSECTOR: {
+        _AT["data"]: _DATA,
+        _AT["data_end"]: _END,
+        _AT["flow_keys"]: Field(MemType.FLOW_KEYS),
+    },
     _P.SOCK_OPS: {184: _SOCKET_OR_NULL, 192: _DATA, 200: _END},
     _P.SK_MSG: {0: _DATA, 8: _END, 72: _SOCKET},
     _P.SK_REUSEPORT: {0: _DATA, 8: _END, 40: _SOCKET, 48: _COMMON_OR_NULL},

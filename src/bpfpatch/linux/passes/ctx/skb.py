@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Final
 
 from bpfpatch.facts import ProgType
+from bpfpatch.facts.contexts import SKB_AT
 
 from .registry import register_context
 from .table import Context, Field
@@ -48,9 +49,9 @@ def unclone(verdict: int) -> str:
     """
 
 
-def narrow(name: str, byte_off: int, load: str, store: str = "", result: int = 0) -> Field:
+def narrow(name: str, load: str, store: str = "", result: int = 0) -> Field:
     """A word of which parts can be loaded, too."""
-    return Field(name, byte_off, 4, load, store, is_narrow=True, result=result)
+    return Field(name, *SKB_AT[name], load, store, is_narrow=True, result=result)
 
 
 _SOCK: Final = "sk_buff.sk -> sock_common."
@@ -60,8 +61,7 @@ _NO_IP6: Final = "dst32 = 0"
 # must not see a delivery time, and what it stores is no delivery time any more.
 _TSTAMP: Final = Field(
     "tstamp",
-    152,
-    8,
+    *SKB_AT["tstamp"],
     """
     ax = src->sk_buff.tc_at_ingress
     if ax32 & {sk_buff.tc_at_ingress} goto ingress
@@ -90,10 +90,9 @@ _TSTAMP: Final = Field(
 )
 
 _FIELDS: Final = (
-    narrow("len", 0, "sk_buff.len"),
+    narrow("len", "sk_buff.len"),
     narrow(
         "pkt_type",
-        4,
         """
         dst = src->sk_buff.pkt_type
         dst32 &= {sk_buff.pkt_type}
@@ -101,11 +100,10 @@ _FIELDS: Final = (
         """,
         result=1,
     ),
-    narrow("mark", 8, "sk_buff.mark", "sk_buff.mark"),
+    narrow("mark", "sk_buff.mark", "sk_buff.mark"),
     Field(
         "queue_mapping",
-        12,
-        4,
+        *SKB_AT["queue_mapping"],
         "sk_buff.queue_mapping",
         f"""
         register? if val >= {NO_QUEUE} goto end
@@ -114,17 +112,16 @@ _FIELDS: Final = (
         is_narrow=True,
         store_below=NO_QUEUE,
     ),
-    narrow("protocol", 16, "sk_buff.protocol"),
-    narrow("vlan_present", 20, "sk_buff.vlan_all; if dst == 0 goto end; dst32 = 1"),
-    narrow("vlan_tci", 24, "sk_buff.vlan_tci"),
-    narrow("vlan_proto", 28, "sk_buff.vlan_proto"),
-    narrow("priority", 32, "sk_buff.priority", "sk_buff.priority"),
-    narrow("ingress_ifindex", 36, "sk_buff.skb_iif"),
-    narrow("ifindex", 40, "sk_buff.dev ?-> net_device.ifindex"),
+    narrow("protocol", "sk_buff.protocol"),
+    narrow("vlan_present", "sk_buff.vlan_all; if dst == 0 goto end; dst32 = 1"),
+    narrow("vlan_tci", "sk_buff.vlan_tci"),
+    narrow("vlan_proto", "sk_buff.vlan_proto"),
+    narrow("priority", "sk_buff.priority", "sk_buff.priority"),
+    narrow("ingress_ifindex", "sk_buff.skb_iif"),
+    narrow("ifindex", "sk_buff.dev ?-> net_device.ifindex"),
     Field(
         "tc_index",
-        44,
-        4,
+        *SKB_AT["tc_index"],
         "sk_buff.tc_index",
         "sk_buff.tc_index",
         is_narrow=True,
@@ -133,59 +130,56 @@ _FIELDS: Final = (
     ),
     Field(
         "cb",
-        48,
-        20,
+        *SKB_AT["cb"],
         "sk_buff.cb+qdisc_skb_cb.data",
         "sk_buff.cb+qdisc_skb_cb.data",
         unit=1,
         wide=8,
         is_sized=True,
     ),
-    narrow("hash", 68, "sk_buff.hash"),
+    narrow("hash", "sk_buff.hash"),
     narrow(
         "tc_classid",
-        72,
         "sk_buff.cb+qdisc_skb_cb.tc_classid",
         "sk_buff.cb+qdisc_skb_cb.tc_classid",
     ),
-    Field("data", 76, 4, "sk_buff.data"),
-    Field("data_end", 80, 4, "sk_buff.cb+bpf_skb_data_end.data_end"),
+    Field("data", *SKB_AT["data"], "sk_buff.data"),
+    Field("data_end", *SKB_AT["data_end"], "sk_buff.cb+bpf_skb_data_end.data_end"),
     Field(
         "napi_id",
-        84,
-        4,
+        *SKB_AT["napi_id"],
         "sk_buff.napi_id; if dst >= {min_napi_id} goto end; dst = 0",
         is_narrow=True,
         load_absent="dst = 0",
     ),
-    narrow("family", 88, f"{_SOCK}skc_family"),
-    Field("remote_ip4", 92, 4, f"{_SOCK}skc_daddr"),
-    Field("local_ip4", 96, 4, f"{_SOCK}skc_rcv_saddr"),
+    narrow("family", f"{_SOCK}skc_family"),
+    Field("remote_ip4", *SKB_AT["remote_ip4"], f"{_SOCK}skc_daddr"),
+    Field("local_ip4", *SKB_AT["local_ip4"], f"{_SOCK}skc_rcv_saddr"),
     Field(
         "remote_ip6",
-        100,
-        16,
+        *SKB_AT["remote_ip6"],
         f"{_SOCK}skc_v6_daddr.in6_u.u6_addr32[0]",
         unit=4,
         load_absent=_NO_IP6,
     ),
     Field(
         "local_ip6",
-        116,
-        16,
+        *SKB_AT["local_ip6"],
         f"{_SOCK}skc_v6_rcv_saddr.in6_u.u6_addr32[0]",
         unit=4,
         load_absent=_NO_IP6,
     ),
-    narrow("remote_port", 132, f"{_SOCK}skc_dport; little? dst32 <<= 16"),
-    narrow("local_port", 136, f"{_SOCK}skc_num"),
-    Field("data_meta", 140, 4, "sk_buff.cb+bpf_skb_data_end.data_meta"),
+    narrow("remote_port", f"{_SOCK}skc_dport; little? dst32 <<= 16"),
+    narrow("local_port", f"{_SOCK}skc_num"),
+    Field("data_meta", *SKB_AT["data_meta"], "sk_buff.cb+bpf_skb_data_end.data_meta"),
     _TSTAMP,
-    narrow("wire_len", 160, "sk_buff.cb+qdisc_skb_cb.pkt_len"),
-    narrow("gso_segs", 164, shared_info("src") + "dst = dst->skb_shared_info.gso_segs"),
-    Field("sk", 168, 8, "sk_buff.sk"),
-    narrow("gso_size", 176, shared_info("src") + "dst = dst->skb_shared_info.gso_size"),
-    Field("hwtstamp", 184, 8, shared_info("src") + "dst = dst->skb_shared_info.hwtstamps"),
+    narrow("wire_len", "sk_buff.cb+qdisc_skb_cb.pkt_len"),
+    narrow("gso_segs", shared_info("src") + "dst = dst->skb_shared_info.gso_segs"),
+    Field("sk", *SKB_AT["sk"], "sk_buff.sk"),
+    narrow("gso_size", shared_info("src") + "dst = dst->skb_shared_info.gso_size"),
+    Field(
+        "hwtstamp", *SKB_AT["hwtstamp"], shared_info("src") + "dst = dst->skb_shared_info.hwtstamps"
+    ),
 )
 
 SKB: Final = register_context(
@@ -209,11 +203,10 @@ LWT_XMIT_SKB: Final = register_context(
 # The device of an skb in traffic control is always there.
 _TC: Final = SKB.but(
     "__sk_buff:tc",
-    narrow("ifindex", 40, "sk_buff.dev -> net_device.ifindex"),
+    narrow("ifindex", "sk_buff.dev -> net_device.ifindex"),
     Field(
         "tstamp_type",
-        180,
-        1,
+        *SKB_AT["tstamp_type"],
         """
         dst = src->sk_buff.tstamp_type
         dst32 &= {sk_buff.tstamp_type}
@@ -229,7 +222,7 @@ TC_SKB: Final = register_context(
         aware_field="tstamp_type",
         aware=_TC.but(
             "__sk_buff:tc:aware",
-            Field("tstamp", 152, 8, "sk_buff.tstamp", "sk_buff.tstamp"),
+            Field("tstamp", *SKB_AT["tstamp"], "sk_buff.tstamp", "sk_buff.tstamp"),
             prologue=unclone(TC_ACT_SHOT),
         ),
     ),
@@ -249,8 +242,7 @@ SK_SKB: Final = register_context(
         "__sk_buff:sk_skb",
         Field(
             "data_end",
-            80,
-            4,
+            *SKB_AT["data_end"],
             _HEAD_LENGTH.format(reg="dst"),
             load_in_place=f"""
             src->sk_buff.cb+sk_skb_cb.temp_reg = tmp
@@ -262,8 +254,7 @@ SK_SKB: Final = register_context(
         ),
         Field(
             "cb",
-            48,
-            20,
+            *SKB_AT["cb"],
             "sk_buff.cb+sk_skb_cb.data",
             "sk_buff.cb+sk_skb_cb.data",
             unit=1,
@@ -279,9 +270,9 @@ FLOW_DISSECTOR: Final = register_context(
     Context(
         "__sk_buff:flow_dissector",
         (
-            Field("data", 76, 4, "bpf_flow_dissector.data"),
-            Field("data_end", 80, 4, "bpf_flow_dissector.data_end"),
-            Field("flow_keys", 144, 8, "bpf_flow_dissector.flow_keys"),
+            Field("data", *SKB_AT["data"], "bpf_flow_dissector.data"),
+            Field("data_end", *SKB_AT["data_end"], "bpf_flow_dissector.data_end"),
+            Field("flow_keys", *SKB_AT["flow_keys"], "bpf_flow_dissector.flow_keys"),
         ),
         uapi=UAPI,
         is_internal=True,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from bpfpatch.facts import ProgType
+from bpfpatch.facts.contexts import XDP_AT
 
 from .registry import register_context
 from .table import Context, Field
@@ -17,20 +18,22 @@ XDP_MD: Final = register_context(
     Context(
         "xdp_md",
         (
-            Field("data", 0, 4, "xdp_buff.data"),
-            Field("data_end", 4, 4, "xdp_buff.data_end"),
-            Field("data_meta", 8, 4, "xdp_buff.data_meta"),
+            Field("data", *XDP_AT["data"], "xdp_buff.data"),
+            Field("data_end", *XDP_AT["data_end"], "xdp_buff.data_end"),
+            Field("data_meta", *XDP_AT["data_meta"], "xdp_buff.data_meta"),
             Field(
                 "ingress_ifindex",
-                12,
-                4,
+                *XDP_AT["ingress_ifindex"],
                 "xdp_buff.rxq -> xdp_rxq_info.dev -> net_device.ifindex",
             ),
-            Field("rx_queue_index", 16, 4, "xdp_buff.rxq -> xdp_rxq_info.queue_index"),
+            Field(
+                "rx_queue_index",
+                *XDP_AT["rx_queue_index"],
+                "xdp_buff.rxq -> xdp_rxq_info.queue_index",
+            ),
             Field(
                 "egress_ifindex",
-                20,
-                4,
+                *XDP_AT["egress_ifindex"],
                 "xdp_buff.txq -> xdp_txq_info.dev -> net_device.ifindex",
             ),
         ),

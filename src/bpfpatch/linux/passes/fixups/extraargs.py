@@ -67,7 +67,7 @@ def _add_memory_flags(job: Job) -> None:
 
 def is_percpu_call(insns: Insns) -> Mask:
     """(n,) helper calls on per-CPU pointers, which may be the program's own or the kernel's."""
-    found: Mask = isa.is_helper_call(insns) & np.isin(insns["imm"], _PER_CPU)
+    found: Mask = isa.is_helper_call(insns) & np.isin(insns["imm"], list(_PER_CPU))
     return found
 
 
