@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.ready
 SMALL  ?= --disable-pip-version-check --progress-bar off
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types deps bench bench-setup fresh fixtures fuzz fuzz-model parity parity-long interp-long conformance coverage clean
+.PHONY: help demo test check lint types deps bench bench-setup fresh ends fixtures fuzz fuzz-model parity parity-long interp-long conformance coverage clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ coverage: $(STAMP) ## Tests of the core, which must cover every branch of it
 
 fresh: ## What a new user does: clone, make demo, make test, on a machine with nothing else
 	@.ci/fresh
+
+ends: ## The tests at the oldest and the newest versions that pyproject.toml allows
+	@.ci/ends
 
 check: ## All that CI runs, a new user's first minutes before anything else
 	@.ci/run
@@ -79,4 +82,4 @@ conformance: $(STAMP) ## The bpf_conformance vectors in every mode, after every 
 	@$(BIN)/python tests/conformance
 
 clean: ## Remove what make made
-	rm -rf $(VENV) demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -8,7 +8,8 @@ import signal
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -102,10 +103,10 @@ def _new_mode() -> int:
 
 def _replace(path: Path, data: bytes, old: os.stat_result | None) -> None:
     name = None
-    with _signals_held() as let_in:
+    with _signals_held():
         try:
             handle, name = tempfile.mkstemp(prefix=".bpfpatch-", dir=path.parent)
-            with os.fdopen(handle, "wb") as stream, let_in():
+            with os.fdopen(handle, "wb") as stream:
                 stream.write(data)
                 stream.flush()
                 _take_over(stream.fileno(), old)
@@ -134,27 +135,28 @@ def _take_over(handle: int, old: os.stat_result | None) -> None:
 
 
 @contextlib.contextmanager
-def _signals_held() -> Iterator[Callable[[], contextlib.AbstractContextManager[None]]]:
-    """Hold back SIGINT and SIGTERM, but where the function that is given lets them in.
+def _signals_held() -> Iterator[None]:
+    """Let SIGINT and SIGTERM wait: a temporary file is removed, or has taken the name, first.
 
-    Between the making of a temporary file and the code that removes it no signal may come;
-    the same holds between its taking the name and the note of that.
+    By handlers and not by a mask: a signal that another thread gets runs the handler in the main
+    one, and only there.
     """
-    mask = {signal.SIGINT, signal.SIGTERM}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, mask)
-
-    @contextlib.contextmanager
-    def let_in() -> Iterator[None]:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        try:
-            yield
-        finally:
-            signal.pthread_sigmask(signal.SIG_BLOCK, mask)
-
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # None is a handler that is not Python's, and cannot be put back.
+    ours = {number: handler for number, handler in before.items() if handler is not None}
+    for number in ours:
+        signal.signal(number, lambda number, _frame: held.append(number))
     try:
-        yield let_in
+        yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in ours.items():
+            signal.signal(number, handler)
+        for one in held[:1]:
+            signal.raise_signal(one)
 
 
 def _sync_directory(path: Path) -> None:

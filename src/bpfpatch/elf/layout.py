@@ -100,13 +100,15 @@ class _Loose:
         self._sizes, self._places = sizes, places
 
     def place(self, old: int) -> int:
-        """As far behind (or inside of) the piece in front as before.
+        """As far after (or inside of) the piece in front as before.
 
-        Without bytes there is nothing to align, and so the way back is exact.
+        Without bytes there is nothing to align, and so the way back is exact, unless a gap
+        closed on the way.
         """
         index = bisect_right(self._starts, old) - 1
-        # At the very edge an empty section belongs to what ends there, not to what starts.
-        while index > 0 and self._starts[index] == old:
+        # At the very edge an empty section belongs to what ends there, not to what starts;
+        # after a gap it is the other way round, since the gap may change its length.
+        while index > 0 and self._starts[index] == old and self._kept[index - 1].end == old:
             index -= 1
         piece = self._kept[max(index, 0)]
         start = self._places[piece.owner]

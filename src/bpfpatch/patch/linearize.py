@@ -305,7 +305,9 @@ def _column(
         return Column.later(partial(_at, column.values, pool_slot), pool_slot.size, fill)
     if callable(fill):
         return Column(_filled(column.values, pool_slot, n_old, column.fill_for(insns)), fill)
-    row = np.full(column.values.shape[1:], fill, column.values.dtype)[None]
+    # Made of an array: NumPy 2.0 lets np.full cut a number that does not fit.
+    one = np.asarray(fill, column.values.dtype)
+    row = np.full(column.values.shape[1:], one, column.values.dtype)[None]
     make = partial(_filled, column.values, pool_slot, n_old, row)
     return Column.later(make, pool_slot.size, fill)
 
