@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from typing import Final
-
 import numpy as np
 
 from bpfpatch import isa
-from bpfpatch.asm import format_insns
 from bpfpatch.text import visible
 
 from .model import Coverage
-
-_DISTANCE: Final = re.compile(r"(?:pc)?[+-]0x[0-9a-f]+$")
 
 
 class Code:
@@ -29,30 +23,29 @@ class Code:
     def __init__(self, coverage: Coverage) -> None:
         insns = coverage.cover.insns
         self._names = coverage.cover.names
-        self._texts = format_insns(insns)
+        self._insns = insns
+        self._rows: list[int] = isa.rows(insns).tolist()
         self._kinds: list[int] = isa.ref_kinds(insns).tolist()
         self._imm: list[int] = insns["imm"].tolist()
-        self._dst: list[int] = isa.dst(insns).tolist()
         self._name_at = {one.start: one.name for one in coverage.functions}
         self._sections = {one.section for one in coverage.functions}
         self.goals = _jump_goals(insns)
 
     def text(self, slot: int) -> str:
         """One instruction, "" for the second half of an ld_imm64. A jump leads to ``LSLOT``."""
-        text, kind = self._texts[slot], self._kinds[slot]
-        if slot in self.goals:
-            return _DISTANCE.sub(f"L{self.goals[slot]}", text)
-        if kind not in (isa.RefKind.CALL, isa.RefKind.FUNC):
-            name = visible(self._names.get(slot, ""))
-            return f"{text}  <{name}>" if name else text
-        name = visible(self._function(slot))
-        if not name:
-            return text
-        return f"call {name}" if kind == isa.RefKind.CALL else f"r{self._dst[slot]} = &{name}"
+        row = self._rows[slot]
+        if row == isa.SECOND:
+            return ""
+        goal = f"L{self.goals[slot]}" if slot in self.goals else ""
+        if self._kinds[slot] in (isa.RefKind.CALL, isa.RefKind.FUNC):
+            goal = visible(self._function(slot))
+        high = self._imm[slot + 1] if slot + 1 < len(self._imm) else 0
+        name = visible(self._names.get(slot, ""))
+        return isa.readable(row, isa.fields_of(self._insns, slot), high, goal, name)
 
     def listed(self, start: int, end: int) -> list[tuple[int, str]]:
         """The instructions from one slot up to another: (slot, text)."""
-        rows = ((slot, self.text(slot)) for slot in range(start, min(end, len(self._texts))))
+        rows = ((slot, self.text(slot)) for slot in range(start, min(end, len(self._rows))))
         return [row for row in rows if row[1]]
 
     def _function(self, slot: int) -> str:

@@ -10,6 +10,7 @@ queue_stack_maps.c, ringbuf.c, lpm_trie.c and map_in_map.c.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from errno import E2BIG, EEXIST, EINVAL, ENOENT
 from typing import TYPE_CHECKING, Any, Final
 
 from .errors import BadHelperUse
@@ -17,13 +18,6 @@ from .memory import Memory, Region, map_address
 
 if TYPE_CHECKING:
     from .image import CompiledFunction
-
-ENOENT: Final = 2
-E2BIG: Final = 7
-EBUSY: Final = 16
-EEXIST: Final = 17
-EINVAL: Final = 22
-EOPNOTSUPP: Final = 95
 
 ANY, NOEXIST, EXIST, LOCK = 0, 1, 2, 4
 

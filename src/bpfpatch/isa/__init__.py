@@ -98,7 +98,7 @@ from .predicates import (
 from .pseudo import MAP_PSEUDOS, Pseudo, PseudoCall
 from .screen import suspects
 from .targets import TARGETS, Cpu
-from .text import Syntax, describe, fields_of, render
+from .text import Syntax, describe, fields_of, readable, render
 from .validate import reserved_violations, unknown
 
 __all__ = [
@@ -193,6 +193,7 @@ __all__ = [
     "nop",
     "opcode_of",
     "portions",
+    "readable",
     "reads",
     "ref_kinds",
     "render",

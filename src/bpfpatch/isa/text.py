@@ -103,6 +103,29 @@ def render(
     return template.format_map(_hexed(opcode, fields, high, alu32))
 
 
+def readable(
+    row: int, fields: tuple[int, int, int, int, int], high: int, goal: str = "", name: str = ""
+) -> str:
+    """One instruction for a reader, with names in place of distances.
+
+    Args:
+        row: index into `OPCODES`, or `UNKNOWN`.
+        fields: see `fields_of`.
+        high: imm of the next slot; only an ld_imm64 looks at it.
+        goal: where a jump or call leads, or of which function an address is; "" for the distance.
+        name: what any other instruction refers to.
+    """
+    opcode = OPCODES[row] if row != UNKNOWN else None
+    if goal and opcode is not None and opcode.ref is RefKind.FUNC:
+        return f"r{fields[1]} = &{goal}"
+    if goal and opcode is not None and opcode.ref is not RefKind.NONE:
+        parts = _hexed(opcode, fields, high, alu32=False) | {"jump": goal}
+        template = opcode.asm or opcode.text
+        return template.replace("pc{jump}", "{jump}").format_map(parts)
+    text = render(row, fields, high)
+    return f"{text}  <{name}>" if name else text
+
+
 def _unknown(fields: tuple[int, int, int, int, int], syntax: Syntax) -> str:
     code, dst, src, off, imm = fields
     if syntax is Syntax.OBJDUMP:

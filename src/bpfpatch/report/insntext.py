@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from typing import Final
 
 import numpy as np
 
@@ -12,8 +10,6 @@ from bpfpatch import isa
 from bpfpatch.program import Program
 
 from .keys import function_name
-
-_DISTANCE: Final = re.compile(r"[+-]0x[0-9a-f]+$")
 
 
 class InsnTexts:
@@ -30,7 +26,6 @@ class InsnTexts:
         self._rows = isa.rows(program.insns)
         refs = program.refs
         self._targets = dict(zip(refs.slot.tolist(), refs.target.tolist(), strict=True))
-        self._is_helper = isa.is_helper_call(program.insns)
 
     def target(self, slot: int) -> int:
         """The slot that the jump at a slot leads to, or -1."""
@@ -49,17 +44,12 @@ class InsnTexts:
         insns = self._program.insns
         high = int(insns["imm"][slot + 1]) if slot + 1 < len(insns) else 0
         fields = isa.fields_of(insns, slot)
-        out = isa.render(int(self._rows[slot]), fields, high)
-        if slot in self._names:
-            return f"{out}  <{self._names[slot]}>"
-        if label:
-            return _DISTANCE.sub(label, out)
-        if self._is_helper[slot] and fields[4] in isa.HELPERS:
-            return f"call bpf_{isa.HELPERS[fields[4]]}"
+        name = self._names.get(slot, "")
         target = self._targets.get(slot, -1)
+        goal = label
         if self._is_entry(slot) and 0 <= target < len(self._program):
-            return f"{out}  <{self._function_at(target)}>"
-        return out
+            goal = name or self._function_at(target)
+        return isa.readable(int(self._rows[slot]), fields, high, goal, name)
 
     def _is_entry(self, slot: int) -> bool:
         return int(self._program.insns["code"][slot]) in (isa.CALL, isa.LD_IMM64)

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple, TypeAlias
 
+from bpfpatch.facts.helperproto import KEY_SIZE, ArgKind, HelperProto
+from bpfpatch.facts.helpers import HELPER_PROTOS
 from bpfpatch.interp import Machine
 from bpfpatch.interp.errors import BadHelperUse, StrayAccess
 from bpfpatch.interp.memory import CODE_WINDOW, MAX_IMAGES, WINDOW_BITS
+from bpfpatch.isa import HELPER_IDS
 
 Arg: TypeAlias = int | str | bytes
 
@@ -37,64 +40,41 @@ class Call(NamedTuple):
         return ", ".join(_shown(arg) for arg in self.args)
 
 
-class Sized(NamedTuple):
-    """A pointer to as many bytes as another argument says."""
-
-    size_at: int
-
-
-KEY, VALUE, MAP, ANY, UNUSED = "key", "value", "map", "any", "unused"
-
-_SPECS: Final[dict[str, tuple[str | Sized, ...]]] = {
-    "map_lookup_elem": (MAP, KEY),
-    "map_lookup_percpu_elem": (MAP, KEY, ANY),
-    "map_update_elem": (MAP, KEY, VALUE, ANY),
-    "map_delete_elem": (MAP, KEY),
-    "map_push_elem": (MAP, VALUE, ANY),
-    "ringbuf_output": (MAP, Sized(2), ANY, ANY),
-    "perf_event_output": (ANY, MAP, ANY, Sized(4), ANY),
-    "skb_output": (ANY, MAP, ANY, Sized(4), ANY),
-    "xdp_output": (ANY, MAP, ANY, Sized(4), ANY),
-    "skb_store_bytes": (ANY, ANY, Sized(3), ANY, ANY),
-    "xdp_store_bytes": (ANY, ANY, Sized(3), ANY),
-    "csum_diff": (Sized(1), ANY, Sized(3), ANY, ANY),
-    "probe_write_user": (ANY, Sized(2), ANY),
-    "strncmp": (Sized(1), ANY, ANY),
-    # What is printed is compared as text; arguments that the format leaves alone hold anything.
-    "trace_printk": (Sized(1), ANY, UNUSED, UNUSED, UNUSED),
-    "trace_vprintk": (Sized(1), ANY, UNUSED, UNUSED),
-    "snprintf": (ANY, ANY, ANY, Sized(4), ANY),
-}
-"""What the arguments of helpers are, where it takes more than a look at the number.
-Source: linux v6.18, include/uapi/linux/bpf.h, the comments on the helpers."""
-
+# What is printed is compared as text; arguments that the format leaves alone hold anything.
+_PRINTS: Final = ("trace_printk", "trace_vprintk")
+_N_FORMAT: Final = 2
 _MOST_BYTES: Final = 512
 
 
 def describe(machine: Machine, name: str, args: tuple[int, ...]) -> Call:
-    """What a call is, before it is made."""
-    spec = _SPECS.get(name)
-    if spec is None:
-        return Call(name, tuple(describe_pointer(machine, arg) for arg in args))
-    return Call(
-        name,
-        tuple(_argument(machine, args, at, spec[at]) for at in range(min(len(args), len(spec)))),
-    )
+    """What a call is, before it is made: a pointer to what the helper reads is the bytes there."""
+    number = HELPER_IDS.get(name)
+    sizes = {} if number is None else _sizes(machine, HELPER_PROTOS[number], args)
+    shown = [
+        _bytes(machine, arg, sizes[at]) if at in sizes else describe_pointer(machine, arg)
+        for at, arg in enumerate(args)
+    ]
+    if name in _PRINTS:
+        shown[_N_FORMAT:] = ["-"] * len(shown[_N_FORMAT:])
+    return Call(name, tuple(shown))
 
 
-def _argument(machine: Machine, args: tuple[int, ...], at: int, kind: str | Sized) -> Arg:
-    if kind == UNUSED:
-        return "-"
-    if isinstance(kind, Sized):
-        size = args[kind.size_at] & 0xFFFF_FFFF if kind.size_at < len(args) else 0
-        return _bytes(machine, args[at], min(size, _MOST_BYTES))
-    if kind in (KEY, VALUE):
-        used = next((one for one in args[:2] if _is_map(machine, one)), None)
-        if used is None:
-            return describe_pointer(machine, args[at])
-        found = machine.map_at(used)
-        return _bytes(machine, args[at], found.key_size if kind == KEY else found.value_size)
-    return describe_pointer(machine, args[at])
+def _sizes(machine: Machine, proto: HelperProto, args: tuple[int, ...]) -> dict[int, int]:
+    """By index of the argument, how many bytes the helper only reads there."""
+    out = {}
+    for reg, size_reg, n_bytes in proto.reads:
+        arg = proto.args[reg - 1]
+        is_own = max(reg, size_reg, proto.map_reg) > len(args)  # a user's helper of that name
+        if is_own or arg.is_written or ArgKind.DYNPTR in arg.kinds:
+            continue
+        if size_reg:
+            out[reg - 1] = min(args[size_reg - 1] & 0xFFFF_FFFF, _MOST_BYTES)
+        elif n_bytes > 0:
+            out[reg - 1] = n_bytes
+        elif proto.map_reg and _is_map(machine, args[proto.map_reg - 1]):
+            found = machine.map_at(args[proto.map_reg - 1])
+            out[reg - 1] = found.key_size if n_bytes == KEY_SIZE else found.value_size
+    return out
 
 
 def _bytes(machine: Machine, address: int, size: int) -> Arg:

@@ -6,12 +6,11 @@ bpf_l3_csum_replace(), bpf_l4_csum_replace(); include/net/checksum.h.
 
 from __future__ import annotations
 
+from errno import EFAULT, EINVAL, EOPNOTSUPP
 from typing import TYPE_CHECKING, Final
 
 from ..errors import BadHelperUse
-from ..maps import EINVAL, EOPNOTSUPP
 from ..registry import helper
-from .probing import EFAULT
 
 if TYPE_CHECKING:
     from ..machine import Machine

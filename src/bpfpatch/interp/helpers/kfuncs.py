@@ -5,6 +5,7 @@ Source: linux v6.18, kernel/bpf/helpers.c, the set common_btf_ids.
 
 from __future__ import annotations
 
+from errno import E2BIG, EINVAL
 from typing import TYPE_CHECKING
 
 from ..registry import kfunc
@@ -26,7 +27,6 @@ def same(machine: Machine, pointer: int) -> int:
     return pointer
 
 
-_EINVAL, _E2BIG = 22, 7
 _MAX_LOOPS = 8 << 20
 """Rounds that an iterator over numbers may make. Source: linux v6.18, BPF_MAX_LOOPS."""
 
@@ -44,9 +44,9 @@ def iter_num_new(machine: Machine, iterator: int, start: int, end: int) -> int:
     first, behind = _signed(start), _signed(end)
     machine.memory.write(iterator, bytes(8))
     if first > behind:
-        return -_EINVAL
+        return -EINVAL
     if behind - first > _MAX_LOOPS:
-        return -_E2BIG
+        return -E2BIG
     machine.memory.write_int(iterator, 4, first - 1)
     machine.memory.write_int(iterator + 4, 4, behind)
     return 0

@@ -6,9 +6,9 @@ kernel/bpf/arraymap.c, bpf_for_each_array_elem().
 
 from __future__ import annotations
 
+from errno import E2BIG, EINVAL
 from typing import TYPE_CHECKING, Final
 
-from ..maps import E2BIG, EINVAL
 from ..registry import helper
 
 if TYPE_CHECKING:

@@ -6,10 +6,11 @@ __bpf_xdp_redirect_map().
 
 from __future__ import annotations
 
+from errno import EINVAL, ENOENT
 from typing import TYPE_CHECKING, Final
 
 from ..errors import BadHelperUse
-from ..maps import EINVAL, ENOENT, DeviceMap, Map, QueueMap
+from ..maps import DeviceMap, Map, QueueMap
 from ..registry import helper
 
 if TYPE_CHECKING:

@@ -8,19 +8,17 @@ bpf_skb_vlan_push(), bpf_skb_vlan_pop().
 
 from __future__ import annotations
 
+from errno import EACCES, EFAULT, EINVAL, ENOMEM
 from typing import TYPE_CHECKING, Final
 
 from ..contexts import ETH_HEADER, MAX_META, Skb
 from ..errors import BadHelperUse
-from ..maps import EINVAL
 from ..packet import Packet
 from ..registry import helper
-from .probing import EFAULT
 
 if TYPE_CHECKING:
     from ..machine import Machine
 
-EACCES: Final = 13
 _U32: Final = 0xFFFF_FFFF
 _XDP_FRAME: Final = 40
 """sizeof(struct xdp_frame), which the kernel keeps at the start of the headroom."""
@@ -171,7 +169,7 @@ def skb_pull_data(machine: Machine, context: int, size: int) -> int:
     """All of the packet is readable already; pointers to it become invalid."""
     packet = packet_of(machine)
     if size & _U32 > len(packet):
-        return -12
+        return -ENOMEM
     _move(machine, packet.meta_at, packet.data_at, packet.end_at)
     return 0
 

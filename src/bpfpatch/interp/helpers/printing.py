@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from errno import EINVAL
 from typing import TYPE_CHECKING, Final
 
 from ..errors import StrayAccess
-from ..maps import EINVAL
 from ..registry import helper
 
 if TYPE_CHECKING:

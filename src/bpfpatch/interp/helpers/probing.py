@@ -6,17 +6,15 @@ Source: linux v6.18, kernel/trace/bpf_trace.c, mm/maccess.c and kernel/bpf/helpe
 from __future__ import annotations
 
 import re
+from errno import EFAULT, EINVAL, ERANGE
 from typing import TYPE_CHECKING, Final
 
 from ..errors import StrayAccess
-from ..maps import EINVAL
 from ..registry import helper
 
 if TYPE_CHECKING:
     from ..machine import Machine
 
-EFAULT: Final = 14
-ERANGE: Final = 34
 _U32: Final = 0xFFFF_FFFF
 
 

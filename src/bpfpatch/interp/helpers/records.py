@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from errno import EAGAIN, EFAULT, EINVAL
+from typing import TYPE_CHECKING
 
 from ..errors import BadHelperUse
-from ..maps import EINVAL, RingMap
+from ..maps import RingMap
 from ..registry import helper
 
 if TYPE_CHECKING:
     from ..machine import Machine
-
-EAGAIN: Final = 11
 
 
 def _ring(machine: Machine, map_address: int) -> RingMap:
@@ -77,7 +76,7 @@ def perf_event_output(
     if n_packet:
         packet = None if machine.packet is None else machine.packet.read(0, n_packet)
         if packet is None:
-            return -14
+            return -EFAULT
         content += packet
     found.send(content)
     return 0

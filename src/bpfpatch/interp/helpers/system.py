@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from errno import EFAULT, EINVAL
 from typing import TYPE_CHECKING, Final
 
-from ..maps import EINVAL
 from ..registry import helper
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def attached(machine: Machine, context: int) -> int:
 def get_stackid(machine: Machine, context: int, map_address: int, flags: int) -> int:
     """There is no stack of callers to look at."""
     machine.map_at(map_address)
-    return -14
+    return -EFAULT
 
 
 @helper("get_stack")

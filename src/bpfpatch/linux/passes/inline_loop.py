@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from errno import E2BIG
 from typing import Final
 
 import numpy as np
@@ -19,7 +20,6 @@ from .fixups.depths import set_stack_depths, stack_depths
 
 MAX_LOOPS: Final = 8 * 1024 * 1024
 _LOOP: Final = isa.HELPER_IDS["loop"]
-_E2BIG: Final = 7
 _WORD: Final = 8
 _SAVED: Final = 3 * _WORD
 _CALL_SLOT: Final = 12
@@ -87,7 +87,7 @@ def _loop(callback: int, stack_off: int) -> Body:
     insns = isa.concat(
         [
             isa.jump("<=", R1, MAX_LOOPS, 2),
-            isa.mov32(R0, -_E2BIG),
+            isa.mov32(R0, -E2BIG),
             isa.ja(16),
             *(isa.store("u64", R10, off, reg) for reg, off in saved),
             isa.mov(R6, R1),

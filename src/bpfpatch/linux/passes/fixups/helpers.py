@@ -7,6 +7,7 @@ such a kernel makes of them; those of trampolines are from the source alone.
 
 from __future__ import annotations
 
+from errno import EINVAL, ENOENT, EOPNOTSUPP
 from typing import Final
 
 from bpfpatch import isa
@@ -20,9 +21,6 @@ from .job import Job, body
 from .percpu import this_cpu
 
 _ID: Final = isa.HELPER_IDS
-_EINVAL: Final = 22
-_ENOENT: Final = 2
-_EOPNOTSUPP: Final = 95
 
 # The product's upper bits are a third: see "Hacker's Delight", unsigned division by 3.
 _A_THIRD: Final = 0xAAAAAAAB
@@ -78,9 +76,9 @@ BRANCH_SNAPSHOT: Final = body(
     isa.jump("==", R0, 0, 4),
     isa.alu("*=", R0, _BRANCH_ENTRY, width=32),
     isa.ja(3),
-    isa.mov(R0, -_EINVAL),
+    isa.mov(R0, -EINVAL),
     isa.ja(1),
-    isa.mov(R0, -_ENOENT),
+    isa.mov(R0, -ENOENT),
 )
 
 FUNC_ARG: Final = body(
@@ -92,7 +90,7 @@ FUNC_ARG: Final = body(
     isa.store("u64", R3, 0, R0),
     isa.mov(R0, 0),
     isa.ja(1),
-    isa.mov(R0, -_EINVAL),
+    isa.mov(R0, -EINVAL),
 )
 
 FUNC_RET: Final = body(
@@ -104,6 +102,6 @@ FUNC_RET: Final = body(
     isa.mov(R0, 0),
 )
 
-NO_FUNC_RET: Final[Body] = body(isa.mov(R0, -_EOPNOTSUPP))
+NO_FUNC_RET: Final[Body] = body(isa.mov(R0, -EOPNOTSUPP))
 FUNC_ARG_CNT: Final[Body] = body(isa.load("u64", R0, R1, _N_ARGS_OFF))
 FUNC_IP: Final[Body] = body(isa.load("u64", R0, R1, _IP_OFF))
