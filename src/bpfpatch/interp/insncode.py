@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, Protocol
 
-from bpfpatch.isa import Kind, Opcode
+from bpfpatch.isa import HELPER_IDS, Kind, Opcode
 
 from . import alucode
 from .alucode import U32, U64, Ranges
@@ -229,7 +229,7 @@ class InsnCode:
             yield "n = m.left"
 
 
-_TAIL_CALL: Final = 12
+_TAIL_CALL: Final = HELPER_IDS["tail_call"]
 """The helper that does not return where it succeeds."""
 
 

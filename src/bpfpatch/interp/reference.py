@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from bpfpatch.isa import Kind, Opcode
+from bpfpatch.isa import HELPER_IDS, Kind, Opcode
 from bpfpatch.isa.semantics import compute, holds, signed
 
 from .errors import StrayAccess
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 U32: Final = (1 << 32) - 1
 _SIZES: Final = {"b": 1, "h": 2, "w": 4, "dw": 8}
-_TAIL_CALL: Final = 12
+_TAIL_CALL: Final = HELPER_IDS["tail_call"]
 
 
 def run_function(

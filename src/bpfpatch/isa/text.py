@@ -183,6 +183,7 @@ def _xlated(
         "delta": off or imm,
         "low": imm,
         "high": high,
+        "fd": f", {off}" if off else "",
         "helper": f"bpf_{HELPERS[imm]}" if imm in HELPERS else "unknown",
         "space_to": imm >> 16 & 0xFFFF,
         "space_from": imm & 0xFFFF,
