@@ -20,7 +20,7 @@ CHUNK = 2000
 
 def run_chunk(job: tuple[str, range]) -> str:
     """Try one rule on some seeds; what did not hold."""
-    from support.soundrules import RULES
+    from support.models.soundrules import RULES
 
     name, seeds = job
     for seed in seeds:
@@ -32,7 +32,7 @@ def run_chunk(job: tuple[str, range]) -> str:
 
 def main() -> int:
     """Try all rules in parallel."""
-    from support.soundrules import RULES
+    from support.models.soundrules import RULES
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=int, default=100_000, help="for each rule")

@@ -20,7 +20,7 @@ from bpfpatch.program import Anchor, AnchoredTable, Program
 from .fields import CodeRelocs
 from .parts import Parts
 from .raw import RawElf
-from .space import ADDRESS, ADDRESS_TABLE, INSN_SIZE, JUMP_TABLE, CodeSpace, Slots64
+from .space import ADDRESS, ADDRESS_TABLE, JUMP_TABLE, CodeSpace, Slots64
 from .symtab import STT_SECTION, RelSection
 
 JUMP_TABLES_SECTION: Final = ".jumptables"
@@ -170,7 +170,7 @@ def _widths(parts: Parts, rel: RelSection, picked: NDArray[Any]) -> NDArray[np.i
 
 def _to_slots(parts: Parts, rows: NDArray[Any], code: Slots64, local: Slots64) -> Slots64:
     """The instructions at these bytes of these code sections."""
-    is_bad = (local < 0) | (local >= parts.space.n_bytes(code)) | (local % INSN_SIZE != 0)
+    is_bad = ~parts.space.is_slot(code, local)
     slots: Slots64 = parts.space.slot(code, np.where(is_bad, 0, local))
     is_bad[~is_bad] |= parts.second[slots[~is_bad]]
     if is_bad.any():

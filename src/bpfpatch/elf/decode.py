@@ -15,6 +15,7 @@ from bpfpatch.btf import Btf, BtfExt
 from bpfpatch.btf.callbacks import exception_callbacks
 from bpfpatch.errors import FormatError
 from bpfpatch.program import Anchor, AnchoredTable, OnReplace, Program, Subprogs
+from bpfpatch.program.refs import References, read_references
 
 from .addresses import read_addresses, write_addresses
 from .extrecords import read_tables
@@ -69,7 +70,9 @@ def read_code(raw: RawElf, btf: Btf | None, ext: BtfExt | None) -> Code:
     """
     parts = read_parts(raw)
     insns = parts.insns.copy()
-    relocs = canonicalize(parts, gather(parts), insns)
+    relocs = gather(parts)
+    _join(parts, relocs, insns)
+    relocs = canonicalize(parts, relocs, insns)
     is_external = relocs.rows["form"] == FORM_EXTERNAL
     external = mark(relocs.slot[is_external], len(insns))
     sites = entry_sites(insns, parts.second)
@@ -102,6 +105,26 @@ def read_code(raw: RawElf, btf: Btf | None, ext: BtfExt | None) -> Code:
     )
     _check_round_trip(parts, program)
     return Code(program, space, parts.symbols, parts.rels, btf, ext, addresses.loose, is_stripped)
+
+
+def _join(parts: Parts, relocs: CodeRelocs, insns: NDArray[Any]) -> None:
+    """Take the padding out of distances that the file has in full, in place."""
+    space = parts.space
+    if space.padding is None:
+        return
+    sites = entry_sites(insns, parts.second)
+    sites = sites[~mark(relocs.slot, len(insns))[sites]]
+    code = space.of_slot(sites)
+    local = space.local_bytes(sites + 1) + insns["imm"][sites].astype(np.int64) * INSN_SIZE
+    is_bad = ~space.is_slot(code, local)
+    if is_bad.any():
+        slot = int(sites[np.argmax(is_bad)])
+        raise FormatError(
+            f"`{parts.text(slot)}` refers to no instruction of its section "
+            f"{parts.section_name(slot)}",
+            parts.file_off(slot),
+        )
+    insns["imm"][sites] = space.slot(code, local) - sites - 1
 
 
 def _roots(parts: Parts, starts: Slots64, entered: Slots64, btf: Btf | None) -> NDArray[np.bool_]:
@@ -216,7 +239,7 @@ class _SymbolSites:
                 "which are not its instructions",
                 parts.raw.byte_off(symbols.section, int(in_code[row]) * rows.itemsize + 8),
             )
-        end = slot + (size // INSN_SIZE).astype(np.int64)
+        end = space.slot(code, np.where(placed, value + size, 0).astype(np.int64))
         return cls(symbols, in_code[placed], slot[placed], end[placed])
 
     @property
@@ -281,7 +304,42 @@ def _starts(
     is_start = mark(target, len(insns))
     is_start[labels.slot[labels.is_func]] = True
     is_start[space.starts[:-1][space.starts[:-1] < space.starts[1:]]] = True
+    is_start[_unowned(parts, insns, labels)] = True
     return np.flatnonzero(is_start)
+
+
+def _unowned(parts: Parts, insns: NDArray[Any], labels: _SymbolSites) -> Slots64:
+    """Where code starts that no function symbol covers, behind a function's end.
+
+    Linking leaves such code: of a weak function that another one overrides the symbol is gone,
+    and the code stays. A loader takes a function to end where its symbol does.
+
+    Source: linux v6.18, tools/lib/bpf/linker.c, linker_append_elf_sym().
+    """
+    is_sized = labels.is_func & (labels.end > labels.slot)
+    end: Slots64 = np.unique(labels.end[is_sized])
+    edges = np.zeros(len(insns) + 1, np.int64)
+    np.add.at(edges, labels.slot[is_sized], 1)
+    np.add.at(edges, labels.end[is_sized], -1)
+    end = end[(end < len(insns)) & ~np.isin(end, parts.space.starts)]
+    end = end[(np.cumsum(edges)[end] == 0) & ~parts.second[end]]
+    if not end.size:
+        return end
+    # Sizes that code runs or jumps past are none: hand-written symbols may have any.
+    end = end[~isa.falls_through(insns[end - 1]) | parts.second[end - 1]]
+    refs = read_references(insns, np.zeros(0, np.int32))
+    jumps = np.flatnonzero(~refs.is_entry)
+    low, high = (np.searchsorted(end, side, side="right") for side in _sides(refs, jumps))
+    crossed = np.zeros(end.size + 1, np.int64)
+    np.add.at(crossed, low, 1)
+    np.add.at(crossed, high, -1)
+    return end[np.cumsum(crossed)[:-1] == 0]
+
+
+def _sides(refs: References, jumps: NDArray[np.intp]) -> tuple[Slots64, Slots64]:
+    """The lower and the upper one of a jump's slot and its target."""
+    slot, target = refs.slot[jumps].astype(np.int64), refs.target[jumps].astype(np.int64)
+    return np.minimum(slot, target), np.maximum(slot, target)
 
 
 def _check_round_trip(parts: Parts, program: Program) -> None:

@@ -18,7 +18,7 @@ from bpfpatch.errors import FormatError, UnsupportedError
 from bpfpatch.program import FUNC_INFO, LINE, LINE_INFO, Anchor, AnchoredTable, OnReplace
 
 from .raw import REL, RawElf
-from .space import CORE_RELO, INSN_SIZE, CodeSpace
+from .space import CORE_RELO, CodeSpace
 
 KINDS: Final = (FUNC_INFO, LINE_INFO, CORE_RELO)
 
@@ -76,7 +76,7 @@ def _slots(
     block: ExtSection, space: CodeSpace, second: NDArray[np.bool_], code: int, kind: str
 ) -> NDArray[np.int64]:
     byte_off = block.records["insn_off"].astype(np.int64)
-    is_bad = (byte_off % INSN_SIZE != 0) | (byte_off >= space.n_bytes(code))
+    is_bad = ~space.is_slot(code, byte_off)
     slots: NDArray[np.int64] = space.slot(code, byte_off)
     if not is_bad.any():
         is_bad = second[slots]

@@ -108,7 +108,8 @@ def gather(parts: Parts) -> CodeRelocs:
 
 def _check_places(parts: Parts, rel: RelSection, code: int) -> None:
     byte_off = rel.rows["byte_off"]
-    is_bad = (byte_off % INSN_SIZE != 0) | (byte_off >= np.uint64(parts.space.n_bytes(code)))
+    n_bytes = int(parts.space.n_bytes(code))
+    is_bad = ~parts.space.is_slot(code, np.minimum(byte_off, np.uint64(n_bytes)))
     if not is_bad.any():
         return
     index = int(np.argmax(is_bad))
@@ -241,7 +242,7 @@ def _targets(parts: Parts, fields: _Fields) -> tuple[NDArray[np.uint8], Slots64]
 
 def _are_starts(parts: Parts, code: Slots64, local: Slots64) -> NDArray[np.bool_]:
     """Which bytes of a section may be a function's start: none within a function symbol's range."""
-    out = (local >= 0) & (local < parts.space.n_bytes(code)) & (local % INSN_SIZE == 0)
+    out = parts.space.is_slot(code, local)
     target = parts.space.slot(code, np.where(out, local, 0))
     out[out] = ~parts.second[target[out]]
     start, end = parts.functions

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 from bpfpatch import isa
 from bpfpatch.errors import FormatError
 
+from .padding import Padding, find_padding
 from .raw import RawElf
 from .space import INSN_SIZE, CodeSpace, Slots64, read_insns, read_space
 from .symtab import (
+    STT_FILE,
     STT_FUNC,
+    STT_SECTION,
     RelSection,
     SymbolTable,
     is_defined,
@@ -93,4 +96,38 @@ def read_parts(raw: RawElf) -> Parts:
     if n_bytes > MAX_CODE:
         raise FormatError(f"{n_bytes} bytes of code are more than an imm field can span")
     symbols = read_symbols(raw)
-    return Parts(raw, space, symbols, read_relocations(raw, symbols), read_insns(raw, space))
+    parts = Parts(raw, space, symbols, read_relocations(raw, symbols), read_insns(raw, space))
+    is_padding = _padding(parts)
+    if not is_padding.any():
+        return parts
+    padding = Padding(is_padding, parts.insns[is_padding], space.starts)
+    starts = padding.slot_of_word[space.starts]
+    space = replace(space, starts=starts, padding=padding)
+    return replace(parts, space=space, insns=parts.insns[~is_padding])
+
+
+def _padding(parts: Parts) -> NDArray[np.bool_]:
+    """(w,) which words of all code are padding, where functions have sizes."""
+    space, rows, n_words = parts.space, parts.symbols.rows, len(parts.insns)
+    start, end = parts.functions
+    if not (end > start).any():
+        return np.zeros(n_words, np.bool_)
+    edges = np.zeros(n_words + 1, np.int64)
+    np.add.at(edges, start, 1)
+    np.add.at(edges, np.minimum(end, n_words), -1)
+    is_covered = np.cumsum(edges)[:-1] > 0
+    has_functions = np.zeros(len(space.sections), np.bool_)
+    has_functions[space.of_slot(start[end > start])] = True
+    is_covered |= ~np.repeat(has_functions, np.diff(space.starts))
+    is_named = np.zeros(n_words, np.bool_)
+    code = parts.code_of_symbol
+    mine = (code >= 0) & (parts.symbols.type != STT_SECTION) & (parts.symbols.type != STT_FILE)
+    mine[mine] = rows["value"][mine] < space.n_bytes(code[mine]).astype(np.uint64)
+    is_named[space.slot(code[mine], rows["value"][mine].astype(np.int64))] = True
+    for rel in parts.rels:
+        home = int(space.code_index[rel.target])
+        if home >= 0:
+            byte_off = rel.rows["byte_off"]
+            byte_off = byte_off[byte_off < np.uint64(space.n_bytes(home))].astype(np.int64)
+            is_named[space.slot(home, byte_off)] = True
+    return find_padding(parts.insns, parts.second, is_covered, is_named)

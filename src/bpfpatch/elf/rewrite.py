@@ -23,7 +23,7 @@ from bpfpatch.program.types import REPLACED
 from .addresses import is_debug_name, write_addresses
 from .decode import Code
 from .extrecords import KINDS, write_relocations, write_tables
-from .fields import restore_fields
+from .fields import entry_sites, restore_fields
 from .newrelocs import add_relocations
 from .raw import REL, SHF_EXECINSTR, SHT_PROGBITS, SHT_REL, SHT_RELA, Buffer, RawElf
 from .renumber import Removal, renumber
@@ -82,7 +82,7 @@ def rewrite(
     if has_moved:
         _check_movable(raw, code)
     _check_addresses(code, program, remap)
-    space = _new_space(code.space, program)
+    space = _new_space(code.space, program, remap)
     symbols, is_gone = _symbols(code, program, space)
     program = add_relocations(raw, code, program, remap, space)
     value = symbols.rows["value"]
@@ -165,10 +165,14 @@ def _check_addresses(code: Code, program: Program, remap: Remap) -> None:
         raise lost_row(name, row, error)
 
 
-def _new_space(space: CodeSpace, program: Program) -> CodeSpace:
+def _new_space(space: CodeSpace, program: Program, remap: Remap) -> CodeSpace:
     if len(program) * INSN_SIZE >= 1 << 31:
         raise UnsupportedError(f"{len(program)} slots of code are more than imm fields can span")
-    return replace(space, starts=program.section_bounds.astype(np.int64))
+    starts = program.section_bounds.astype(np.int64)
+    padding = space.padding
+    if padding is not None:
+        padding = padding.moved(remap.bound, starts)
+    return replace(space, starts=starts, padding=padding)
 
 
 def _symbols(
@@ -195,7 +199,7 @@ def _symbols(
         if not sym.size:
             continue
         rows["value"][sym] = space.local_bytes(start)
-        rows["size"][sym] = np.where(is_sized, np.maximum(end - start, 0) * INSN_SIZE, 0)
+        rows["size"][sym] = np.where(is_sized, space.span_bytes(start, end), 0)
         is_gone[sym] = False
     return replace(symbols, rows=rows), is_gone
 
@@ -204,12 +208,27 @@ def _code(
     raw: RawElf, program: Program, space: CodeSpace, value: NDArray[Any]
 ) -> dict[int, Buffer]:
     insns = program.insns.copy()
-    restore_fields(insns, program.tables[RELOC_TABLE], space, value).put_into(insns)
+    table = program.tables[RELOC_TABLE]
+    restore_fields(insns, table, space, value).put_into(insns)
     starts = space.starts.tolist()
+    if space.padding is not None:
+        _part(insns, program, space)
+        insns, starts = space.padding.put_between(insns), space.padding.starts.tolist()
     return {
         section: isa.to_bytes(insns[starts[code] : starts[code + 1]], raw.byteorder)
         for code, section in enumerate(space.sections.tolist())
     }
+
+
+def _part(insns: NDArray[Any], program: Program, space: CodeSpace) -> None:
+    """Put the padding into distances that the file has in full, in place."""
+    has_row = np.zeros(len(program), bool)
+    has_row[program.tables[RELOC_TABLE].insn] = True
+    sites = entry_sites(program.insns, program.second_slots)
+    sites = sites[~has_row[sites]]
+    target = sites + 1 + program.insns["imm"][sites].astype(np.int64)
+    words = (space.local_bytes(target) - space.local_bytes(sites)) // INSN_SIZE
+    insns["imm"][sites] = words - 1
 
 
 def _relocations(code: Code, program: Program, space: CodeSpace) -> dict[int, NDArray[Any]]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from bpfpatch import isa
 from bpfpatch.errors import FormatError
 
+from .padding import Padding
 from .raw import SHF_EXECINSTR, SHT_PROGBITS, RawElf
 
 INSN_SIZE: Final = 8
@@ -63,20 +64,49 @@ class CodeSpace:
         code_index: (n_sections,) of each ELF section its place among the code
             sections, or -1.
         names: code section by name; of several with one name the first.
+        padding: words between functions that are no slots, where there are any.
     """
 
     sections: Slots64
     starts: Slots64
     code_index: Slots64
     names: Mapping[str, int]
+    padding: Padding | None = None
 
     def slot(self, code: Any, byte_off: Any) -> Any:
         """Slot of a byte offset in code section ``code``; both may be arrays."""
-        return self.starts[code] + np.asarray(byte_off, np.int64) // INSN_SIZE
+        slot = self._word_starts[code] + np.asarray(byte_off, np.int64) // INSN_SIZE
+        if self.padding is None:
+            return slot
+        of_word = self.padding.slot_of_word
+        return of_word[np.clip(slot, 0, of_word.size - 1)]
+
+    def is_slot(self, code: Any, byte_off: Any) -> NDArray[np.bool_]:
+        """Whether byte offsets lie within their sections, on a slot."""
+        byte_off = np.asarray(byte_off, np.int64)
+        found = (byte_off >= 0) & (byte_off < self.n_bytes(code)) & (byte_off % INSN_SIZE == 0)
+        if self.padding is not None:
+            word = self._word_starts[code] + np.where(found, byte_off, 0) // INSN_SIZE
+            found &= ~np.append(self.padding.is_padding, True)[word]
+        return np.asarray(found, np.bool_)
 
     def n_bytes(self, code: Any) -> Any:
         """Size of a code section in bytes."""
-        return (self.starts[np.asarray(code) + 1] - self.starts[code]) * INSN_SIZE
+        starts = self._word_starts
+        return (starts[np.asarray(code) + 1] - starts[code]) * INSN_SIZE
+
+    def span_bytes(self, start: Slots64, end: Slots64) -> Slots64:
+        """Bytes from each slot to the end of what ends in front of another."""
+        n_slots = np.maximum(end - start, 0)
+        if self.padding is None or not n_slots.size:
+            return n_slots * INSN_SIZE
+        word = self.padding.word_of_slot
+        whole = word[np.maximum(end, start + 1) - 1] + 1 - word[start]
+        return np.asarray(np.where(n_slots > 0, whole, 0) * INSN_SIZE, np.int64)
+
+    @property
+    def _word_starts(self) -> Slots64:
+        return self.starts if self.padding is None else self.padding.starts
 
     def of_slot(self, slots: Any) -> Slots64:
         """Code section that each slot is in."""
@@ -85,7 +115,10 @@ class CodeSpace:
     def local_bytes(self, slots: Any) -> Slots64:
         """Byte offset of each slot in its own section."""
         slots = np.asarray(slots, np.int64)
-        return np.asarray((slots - self.starts[self.of_slot(slots)]) * INSN_SIZE, np.int64)
+        code = self.of_slot(slots)
+        if self.padding is not None and slots.size:
+            slots = self.padding.word_of_slot[slots]
+        return np.asarray((slots - self._word_starts[code]) * INSN_SIZE, np.int64)
 
 
 def read_space(raw: RawElf) -> CodeSpace:

@@ -17,7 +17,7 @@ from bpfpatch.linux.verifier.scalars import UNKNOWN
 from bpfpatch.linux.verifier.state import State
 from bpfpatch.linux.verifier.values import Ids, pointer
 from bpfpatch.program import Program
-from support.soundrules import RULES
+from support.models.soundrules import RULES
 
 MAPS = (MapFacts("one", MapType.HASH, 4, 8, 4), MapFacts("two", MapType.HASH, 4, 8, 4))
 
