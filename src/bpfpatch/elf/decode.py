@@ -333,7 +333,7 @@ def _unowned(parts: Parts, insns: NDArray[Any], labels: _SymbolSites) -> Slots64
     crossed = np.zeros(end.size + 1, np.int64)
     np.add.at(crossed, low, 1)
     np.add.at(crossed, high, -1)
-    return end[np.cumsum(crossed)[:-1] == 0]
+    return np.asarray(end[np.cumsum(crossed)[:-1] == 0], np.int64)
 
 
 def _sides(refs: References, jumps: NDArray[np.intp]) -> tuple[Slots64, Slots64]:

@@ -99,7 +99,7 @@ class CodeSpace:
         """Bytes from each slot to the end of what ends in front of another."""
         n_slots = np.maximum(end - start, 0)
         if self.padding is None or not n_slots.size:
-            return n_slots * INSN_SIZE
+            return np.asarray(n_slots * INSN_SIZE, np.int64)
         word = self.padding.word_of_slot
         whole = word[np.maximum(end, start + 1) - 1] + 1 - word[start]
         return np.asarray(np.where(n_slots > 0, whole, 0) * INSN_SIZE, np.int64)
