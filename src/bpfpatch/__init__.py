@@ -22,7 +22,20 @@ TYPE_CHECKING = False  # that of typing, whose import takes as long as all else 
 if TYPE_CHECKING:
     from typing import Any
 
-    from . import asm, btf, errors, interp, isa, kernel, runs, verify
+    from . import (
+        asm,
+        btf,
+        coverage,
+        errors,
+        facts,
+        interp,
+        isa,
+        kernel,
+        passes,
+        report,
+        runs,
+        verify,
+    )
     from .elf import ElfObject
     from .errors import BpfPatchError
     from .linux import parity
@@ -46,7 +59,11 @@ _HOMES = {
 }
 _MODULES = {
     **{
-        name: name for name in ("asm", "btf", "errors", "interp", "isa", "kernel", "runs", "verify")
+        name: name
+        for name in (
+            *("asm", "btf", "coverage", "errors", "facts", "interp", "isa", "kernel", "passes"),
+            *("report", "runs", "verify"),
+        )
     },
     "parity": "linux.parity",
 }
@@ -55,12 +72,15 @@ _MODULES = {
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used: a command line starts faster so."""
     if name in _MODULES:
-        return import_module(f"{__name__}.{_MODULES[name]}")
-    if name == "diff":
-        return import_module(f"{__name__}.report").diff_programs
-    if name not in _HOMES:
+        found = import_module(f"{__name__}.{_MODULES[name]}")
+    elif name == "diff":
+        found = import_module(f"{__name__}.report").diff_programs
+    elif name in _HOMES:
+        found = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = found  # found at once from now on, also by who looks into the module
+    return found
 
 
 def __dir__() -> list[str]:
@@ -87,13 +107,17 @@ __all__ = [
     "__version__",
     "asm",
     "btf",
+    "coverage",
     "diff",
     "errors",
+    "facts",
     "interp",
     "isa",
     "kernel",
     "parity",
+    "passes",
     "register",
+    "report",
     "runs",
     "validate",
     "verify",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import escape
 from typing import Final
 
 _HIDDEN: Final = re.compile(
@@ -23,3 +24,8 @@ def _escaped(found: re.Match[str]) -> str:
     if 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8
         code &= 0xFF
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def framed(page: str) -> str:
+    """A whole HTML page as a notebook shows it: in a frame, so that its styles stay its own."""
+    return f'<iframe srcdoc="{escape(page)}" style="border: 0; height: 40em; width: 100%"></iframe>'

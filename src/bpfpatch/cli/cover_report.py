@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-import time
 from pathlib import Path
 from typing import Final
 
 import click
 
 from bpfpatch.coverage import Coverage, cover_map
-from bpfpatch.coverage.cobertura import to_cobertura
-from bpfpatch.coverage.data import to_data
-from bpfpatch.coverage.html import to_html
-from bpfpatch.coverage.lcov import to_lcov
+from bpfpatch.coverage.formats import BY_NAME, format_of, report
 from bpfpatch.coverage.sources import Sources
 from bpfpatch.coverage.terminal import file_table, function_table, source_listing
 from bpfpatch.coverage.totals import of_object
@@ -29,15 +23,8 @@ from .inputs import read_object
 from .options import Real
 from .screen import patience
 
-_FORMATS: Final = ("terminal", "lcov", "cobertura", "html", "json")
-_BY_SUFFIX: Final = {
-    ".html": "html",
-    ".htm": "html",
-    ".info": "lcov",
-    ".lcov": "lcov",
-    ".xml": "cobertura",
-    ".json": "json",
-}
+_TERMINAL: Final = "terminal"
+_FORMATS: Final = (_TERMINAL, *BY_NAME)
 
 EPILOG: Final = """\b
 Examples:
@@ -98,10 +85,10 @@ def command(
     fail_under: float | None,
 ) -> None:
     """Say which lines, branches and functions of OBJ ran."""
-    form = wanted or _BY_SUFFIX.get(Path(output).suffix.lower(), "terminal")
-    if form == "terminal" and output != "-":
+    form = BY_NAME.get(wanted) if wanted else format_of(output)
+    if form is None and output != "-":
         raise click.UsageError(f"what to write to {output}? Say so with --format, or by its name")
-    if form != "terminal" and (lines or functions):
+    if form is not None and (lines or functions):
         raise click.UsageError("--lines and --functions are for --format terminal")
     if (obj, *counters).count("-") > 1:
         raise click.UsageError("only one of OBJ and COUNTERS can come from stdin")
@@ -112,11 +99,11 @@ def command(
     sources = _sources(coverage, roots, write_sources, force=force)
     title = Path(where).name
     echo_notices(where, (*coverage.notices, *sources.notices))
-    if form == "terminal":
+    if form is None:
         _show(coverage, sources, lines=lines, functions=functions)
     else:
         with patience("writing"), blame(where):
-            data = _made(form, coverage, sources, title)
+            data = report(form, coverage, sources, title)
         with blame("<stdout>" if output == "-" else output):
             write_all(output, data)
     if fail_under is not None:
@@ -142,24 +129,6 @@ def _show(coverage: Coverage, sources: Sources, *, lines: bool, functions: bool)
     if functions or not coverage.files:
         echo_coverage(function_table(coverage))
     echo_coverage(file_table(coverage))
-
-
-def _made(form: str, coverage: Coverage, sources: Sources, title: str) -> bytes:
-    if form == "lcov":
-        text = to_lcov(coverage, sources, Path(title).stem)
-    elif form == "cobertura":
-        text = to_cobertura(coverage, sources, name=title, timestamp=_milliseconds())
-    elif form == "html":
-        text = to_html(coverage, sources, title)
-    else:
-        text = f"{json.dumps(to_data(coverage), indent=2)}\n"
-    return text.encode("utf-8", "backslashreplace")
-
-
-def _milliseconds() -> int:
-    """Now; or what whoever builds reproducibly says that it is."""
-    given = os.environ.get("SOURCE_DATE_EPOCH", "")
-    return 1000 * (int(given) if given.isdigit() else int(time.time()))
 
 
 def _check(where: str, coverage: Coverage, least: float) -> None:

@@ -5,6 +5,8 @@ Source: coverage-04.dtd of Cobertura 2.1.
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterable
 from typing import Final
 from xml.etree import ElementTree
@@ -24,16 +26,15 @@ _HEAD: Final = (
 )
 
 
-def to_cobertura(
-    coverage: Coverage, sources: Sources, *, name: str = "bpf", timestamp: int = 0
-) -> str:
+def to_cobertura(coverage: Coverage, sources: Sources, title: str = "bpf") -> str:
     """The document: one package, and a class for each source file, since C has none.
+
+    Its time is now, or SOURCE_DATE_EPOCH for those who build reproducibly.
 
     Args:
         coverage: what ran.
         sources: where the source files are.
-        name: of the package.
-        timestamp: milliseconds since 1970.
+        title: of the package.
 
     Raises:
         OptionError: the object knows no source lines.
@@ -50,18 +51,23 @@ def to_cobertura(
         "branches-covered": str(branches.hit),
         "branches-valid": str(branches.total),
         "version": f"bpfpatch {__version__}",
-        "timestamp": str(timestamp),
+        "timestamp": str(_milliseconds()),
     }
     root = ElementTree.Element("coverage", rates | counts)
     ElementTree.SubElement(ElementTree.SubElement(root, "sources"), "source").text = "."
     packages = ElementTree.SubElement(root, "packages")
-    package = ElementTree.SubElement(packages, "package", {"name": visible(name)} | rates)
+    package = ElementTree.SubElement(packages, "package", {"name": visible(title)} | rates)
     classes = ElementTree.SubElement(package, "classes")
     pieces = Pieces(coverage)
     for file, total in zip(files, totals, strict=True):
         _class(classes, coverage, file, total, pieces, sources)
     ElementTree.indent(root)
     return f"{_HEAD}{ElementTree.tostring(root, 'unicode')}\n"
+
+
+def _milliseconds() -> int:
+    given = os.environ.get("SOURCE_DATE_EPOCH", "")
+    return 1000 * (int(given) if given.isdigit() else int(time.time()))
 
 
 def _class(

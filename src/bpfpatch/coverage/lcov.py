@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import PurePath
 from typing import Final
 
 from bpfpatch.errors import OptionError
@@ -19,7 +20,7 @@ from .totals import of_file
 _NOT_IN_TEST_NAME: Final = re.compile(r"\W", re.ASCII)
 
 
-def to_lcov(coverage: Coverage, sources: Sources, test: str = "") -> str:
+def to_lcov(coverage: Coverage, sources: Sources, title: str = "") -> str:
     """The tracefile.
 
     A branch's way is left out where its count is not known. A jump that never ran has ``-`` for
@@ -29,17 +30,18 @@ def to_lcov(coverage: Coverage, sources: Sources, test: str = "") -> str:
         coverage: what ran.
         sources: where the source files are; a file that was not found has the path that
             the object knows.
-        test: a name for the run.
+        title: a name for the run; of a file's name what stands before its suffix.
 
     Raises:
         OptionError: the object knows no source lines.
     """
     need_lines(coverage, "lcov tracefile")
+    test = _NOT_IN_TEST_NAME.sub("_", PurePath(title).stem)
     out = []
     for file in coverage.files.values():
         found = sources.of(file)
         name = found.name if found.found is None else visible(str(found.found))
-        out += [f"TN:{_NOT_IN_TEST_NAME.sub('_', test)}", f"SF:{name}"]
+        out += [f"TN:{test}", f"SF:{name}"]
         out += [*_functions(file), *_branches(file), *_lines(file), "end_of_record"]
     return "".join(f"{line}\n" for line in out)
 

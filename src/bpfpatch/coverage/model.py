@@ -11,6 +11,7 @@ from bpfpatch import isa
 from bpfpatch.elf import ElfObject
 from bpfpatch.errors import OptionError
 from bpfpatch.passes.cover import SECTION, CoverMap, FunctionMap, LineRow, Way
+from bpfpatch.text import framed
 
 U64: Final = 1 << 64
 
@@ -125,6 +126,20 @@ class Coverage:
     functions: tuple[FunctionCoverage, ...]
     files: dict[str, FileCoverage]
     notices: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        n_lines = sum(len(file.lines) for file in self.files.values())
+        n_ran = sum(count > 0 for file in self.files.values() for count in file.lines.values())
+        return (
+            f"<Coverage of {len(self.functions)} functions, {len(self.files)} files: "
+            f"{n_ran} of {n_lines} lines ran>"
+        )
+
+    def _repr_html_(self) -> str:
+        from .html import to_html  # noqa: PLC0415 - it needs this module
+        from .sources import Sources  # noqa: PLC0415 - the same
+
+        return framed(to_html(self, Sources.find(self), "coverage"))
 
     @classmethod
     def of(cls, cover: CoverMap, hits: Sequence[int], notices: Sequence[str] = ()) -> Self:

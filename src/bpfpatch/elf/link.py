@@ -101,6 +101,10 @@ class LinkedProgram:
     origin: Slots
     targets: tuple[LinkTarget, ...]
 
+    def __repr__(self) -> str:
+        kind = self.type or "no kind"
+        return f"<LinkedProgram {self.name!r} in {self.section!r} ({kind}), {self.program!r}>"
+
     def with_code(self, new: Rewritten) -> LinkedProgram:
         """The same with other code, for example what linearizing a patch list gave."""
         origin = np.where(new.remap.orig >= 0, self.origin[_old_slots(new.remap)], INSERTED)

@@ -24,7 +24,8 @@ def __getattr__(name: str) -> Any:
     """Import a pass's class when it is first used."""
     if name not in _NAMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return built_in(_NAMES[name])
+    globals()[name] = found = built_in(_NAMES[name])
+    return found
 
 
 def __dir__() -> list[str]:
@@ -36,7 +37,11 @@ __all__ = [
     "Arch",
     "Blind",
     "Cover",
+    "CtxAccess",
     "Dce",
+    "Fastcall",
+    "FixupCalls",
+    "InlineLoop",
     "Nops",
     "ObjectEdit",
     "Pass",

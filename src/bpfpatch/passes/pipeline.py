@@ -88,6 +88,9 @@ class Result:
     remap: Remap
     report: Report
 
+    def __repr__(self) -> str:
+        return f"<Result {self.report}>"
+
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:

@@ -42,6 +42,9 @@ class Linearized:
     def __iter__(self) -> Iterator[Any]:
         return iter((self.program, self.remap))
 
+    def __repr__(self) -> str:
+        return f"<Linearized {self.program!r} from {self.remap.own.size} slots>"
+
 
 def linearize(
     program: Program,

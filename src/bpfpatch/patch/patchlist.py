@@ -81,6 +81,10 @@ class PatchList:
         self._replaced: list[Slots] = []
         self._modified: list[Slots] = []
 
+    def __repr__(self) -> str:
+        state = "edits to merge" if self._log else "all edits merged"
+        return f"<PatchList of {self.program!r}, {state}>"
+
     # ---- edits -------------------------------------------------------------------------------
 
     def insert_before(

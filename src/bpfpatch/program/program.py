@@ -124,6 +124,10 @@ class Program:
     external: Slots = field(default_factory=lambda: np.zeros(0, np.int32))
     strings: bytes = b""
 
+    def __repr__(self) -> str:
+        names = ", ".join((*self.tables, *self.columns)) or "none"
+        return f"<Program of {len(self)} slots, {len(self.subprogs)} subprogs, with {names}>"
+
     def __post_init__(self) -> None:
         insns = frozen(self.insns, isa.INSN)
         object.__setattr__(self, "insns", insns)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from bpfpatch.program import LOST, Program, Remap
 from bpfpatch.program.types import Slots
+from bpfpatch.text import framed
 
 from .align import align
 from .keys import Keys, keys_of
@@ -96,6 +97,16 @@ class Diff:
     remap: Remap | None = None
     old_names: Mapping[int, str] = field(default_factory=dict)
     new_names: Mapping[int, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        if self.is_equal:
+            return f"<Diff of {len(self.functions)} functions, all equal>"
+        n_other = sum(not function.is_equal for function in self.functions)
+        counts = f"+{self.count(Op.ADDED)} -{self.count(Op.REMOVED)} ~{self.count(Op.CHANGED)}"
+        return f"<Diff of {len(self.functions)} functions, {n_other} not equal: {counts}>"
+
+    def _repr_html_(self) -> str:
+        return framed(self.html())
 
     @property
     def is_equal(self) -> bool:

@@ -40,10 +40,15 @@ ATTRIBUTES = {
 """coverage-04.dtd: which attributes each element must have."""
 
 
+@pytest.fixture(autouse=True)
+def _fixed_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1")
+
+
 def report(branches: dict[int, tuple[Branch, ...]] | None = None) -> ElementTree.Element:
     """The report on the example, parsed."""
     coverage = counted(branches=branches)
-    text = to_cobertura(coverage, Sources.find(coverage), name="a.o", timestamp=1000)
+    text = to_cobertura(coverage, Sources.find(coverage), "a.o")
     return ElementTree.fromstring(text)
 
 

@@ -296,3 +296,17 @@ def test_column_at_nodes() -> None:
     assert patches.linearize().program.columns["pair"].values.tolist() == [[7, 7], [9, 9], [3, 4]]
     with pytest.raises(OptionError, match="no column 'other'; there are: pair"):
         patches.aux_at("other", np.array([0]))
+
+
+def test_reprs_are_one_line() -> None:
+    """A program, its list and what is linearized say in a line what they are of."""
+    given = Program(np.concatenate([isa.mov(isa.R0, 0), isa.exit_()]))
+    patches = PatchList(given)
+    shown = "<Program of 2 slots, 1 subprogs, with none>"
+    assert repr(given) == shown
+    assert repr(patches) == f"<PatchList of {shown}, all edits merged>"
+    patches.insert_before(0, Body.of(isa.mov(isa.R1, 0)))
+    assert repr(patches) == f"<PatchList of {shown}, edits to merge>"
+    assert repr(patches.linearize()) == (
+        "<Linearized <Program of 3 slots, 1 subprogs, with none> from 2 slots>"
+    )
