@@ -12,13 +12,14 @@ from bpfpatch.patch import CodeView
 from bpfpatch.program.types import LOST, Mask, Slots
 
 from .blocks import Blocks
-from .stackreach import reach
+from .stackreach import FrameWalks
 
 STACK_BYTES: Final = 512
 """For the whole chain of calls."""
 TAIL_CALL_BYTES: Final = 256
-"""The same where the chain has a subprog in it and somebody makes tail calls."""
-_ROUND: Final = 32
+"""What the callers of a subprog that makes tail calls must have less than."""
+ROUND_INTERPRETED, ROUND_COMPILED = 32, 16
+"""What a frame is rounded up to, without the JIT compiler and with it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,32 +30,41 @@ class StackUse:
         deepest: (m,) bytes below R10 up to which a subprog is seen to reach.
         room: (m,) bytes that its frame may grow by, if no other one does, in any chain of
             calls; negative where a chain has too much already, or calls itself.
-        is_known: (m,) whether all ways into the frame are understood: addresses are R10 plus
-            constants, and none of them is given to a subprog or a callback.
+        is_known: (m,) whether all addresses in the frame are understood, so that nothing
+            is below ``deepest``.
+        walks: what the subprogs do with their frames, byte by byte.
     """
 
     deepest: Slots
     room: Slots
     is_known: Mask
+    walks: FrameWalks
 
     @classmethod
     def of(cls, view: CodeView, blocks: Blocks) -> Self:
         """The stack frames of a view.
 
         A frame that is not understood counts as far as it is: its room is a guess.
-
-        Source: linux v6.18, kernel/bpf/verifier.c, check_max_stack_depth_subprog(): frames
-        are rounded up, by 32 bytes at most, the chain has 512 bytes, and 256 in front of a
-        subprog that makes tail calls.
         """
-        found = reach(view, blocks)
+        walks = FrameWalks(view, blocks)
+        found = [walks.depth(m) for m in range(len(view.starts))]
         is_known = np.array([is_certain for _, is_certain in found], bool)
         deepest = np.array([depth for depth, _ in found], np.int32)
-        return cls(deepest, stack_room(view, deepest.tolist()), is_known)
+        return cls(deepest, stack_room(view, deepest.tolist()), is_known, walks)
 
 
-def stack_room(view: CodeView, deepest: list[int]) -> Slots:
-    """(m,) what is left of the stack in the worst chain through each subprog."""
+def stack_room(view: CodeView, deepest: list[int], rounded_to: int = ROUND_INTERPRETED) -> Slots:
+    """(m,) what is left of the stack in the worst chain through each subprog.
+
+    Args:
+        view: the code.
+        deepest: m bytes of its frames.
+        rounded_to: what the kernel rounds a frame up to.
+
+    Source: linux v6.18, kernel/bpf/verifier.c, check_max_stack_depth_subprog() and
+    round_up_stack_depth(): a chain of calls has 512 bytes, and in front of a subprog that makes
+    tail calls less than 256.
+    """
     is_live = view.ref_is_entry & (view.ref_target != LOST)
     caller = view.subprog_of(view.ref_slot[is_live]).tolist()
     callee = view.subprog_of(view.ref_target[is_live]).tolist()
@@ -63,13 +73,27 @@ def stack_room(view: CodeView, deepest: list[int]) -> Slots:
     for one, other in zip(caller, callee, strict=True):
         calls[one].add(other)
         called_by[other].add(one)
-    frame = [max(-(-depth // _ROUND) * _ROUND, _ROUND) for depth in deepest]
+    frame = [-(-max(depth, 1) // rounded_to) * rounded_to for depth in deepest]
     below, above = _heaviest(calls, frame), _heaviest(called_by, frame)
+    left = [STACK_BYTES - (above[m] + below[m] - frame[m]) for m in range(len(frame))]
     insns = view.insns
-    makes_tail_calls = isa.is_helper_call(insns) & (insns["imm"] == isa.HELPER_IDS["tail_call"])
-    limit = TAIL_CALL_BYTES if makes_tail_calls.any() and len(deepest) > 1 else STACK_BYTES
-    room = [limit - (above[m] + below[m] - 2 * frame[m]) - depth for m, depth in enumerate(deepest)]
+    tail_calls = isa.is_helper_call(insns) & (insns["imm"] == isa.HELPER_IDS["tail_call"])
+    leaving = {m for m in _owners(view, tail_calls) if called_by[m]}
+    if leaving:
+        most = (TAIL_CALL_BYTES - 1) // rounded_to * rounded_to
+        before = _before(calls, frame, leaving)
+        for m, weight in enumerate(before):
+            if weight is not None:
+                left[m] = min(left[m], most - (above[m] + weight - frame[m]))
+    room = [frame[m] + left[m] - depth for m, depth in enumerate(deepest)]
     return np.array(room, np.int32)
+
+
+def _owners(view: CodeView, is_some: Mask) -> list[int]:
+    """Subprogs that have such instructions."""
+    slots = np.flatnonzero(is_some).astype(np.int32)
+    found: list[int] = np.unique(view.subprog_of(slots)).tolist() if slots.size else []
+    return found
 
 
 _ENDLESS: Final = 1 << 20
@@ -85,3 +109,18 @@ def _heaviest(edges: list[set[int]], weight: list[int]) -> list[int]:
             return out
         out = [min(value, _ENDLESS) for value in new]
     return [_ENDLESS if edges[m] else own for m, own in enumerate(out)]
+
+
+def _before(calls: list[set[int]], weight: list[int], goals: set[int]) -> list[int | None]:
+    """The heaviest chain from each, itself included, up to a caller of one of the goals."""
+    out: list[int | None] = [None] * len(weight)
+    for _ in calls:
+        new: list[int | None] = []
+        for m, own in enumerate(weight):
+            after = [0 for to in calls[m] if to in goals]
+            after += [found for to in calls[m] if (found := out[to]) is not None]
+            new.append(min(own + max(after), _ENDLESS) if after else None)
+        if new == out:
+            break
+        out = new
+    return out

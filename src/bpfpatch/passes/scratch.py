@@ -1,8 +1,9 @@
 """Where inserted code finds registers to work with.
 
-A register that nobody reads any more is free. Where there are too few, others
-are spilled to stack bytes below all that the function uses; where that is not
-possible either, the place will not do, and the answer says why.
+A register that is not read any more is free. Where there are too few, others are used that can be
+made again, or spilled: to stack bytes below all that the function uses, or to bytes of its frame
+that are dead at the place. Where none of that is possible, the place will not do, and the answer
+says why.
 """
 
 from __future__ import annotations
@@ -16,36 +17,61 @@ from bpfpatch import isa
 from bpfpatch.dataflow.blocks import Blocks
 from bpfpatch.dataflow.initialized import initialized
 from bpfpatch.dataflow.liveness import Liveness
-from bpfpatch.dataflow.stackuse import StackUse, stack_room
+from bpfpatch.dataflow.remakes import Remakes, remaking
+from bpfpatch.dataflow.stacklive import FRAME_BYTES, FrameLiveness, dead_words
+from bpfpatch.dataflow.stackuse import (
+    ROUND_COMPILED,
+    ROUND_INTERPRETED,
+    StackUse,
+    stack_room,
+)
 from bpfpatch.patch import CodeView
 from bpfpatch.program.types import Insns, Mask, Slots
 
 _GENERAL: Final = np.uint16((1 << isa.R10) - 1)
 _WORD: Final = 8
 _STX_DW, _LDX_DW = 0x7B, 0x79
+_BUSY: Final = "no register is free"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Place:
     """A place in front of an instruction, and what code there may use.
 
     Attributes:
         slot: of the instruction.
         registers: to work with.
-        spills: (register, bytes below R10) to save before and to restore behind.
+        spills: (register, bytes below R10) to save before and to restore after.
+        remakes: instructions that give further registers their values back.
+        loads: (index into ``remakes``, slot) of each ld_imm64 there, and of the one that it is
+            a copy of: what refers to one has to refer to the other.
     """
 
     slot: int
     registers: tuple[int, ...]
     spills: tuple[tuple[int, int], ...] = ()
+    remakes: Insns | None = None
+    loads: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def n_extra(self) -> int:
+        """How many instructions it takes beside the work."""
+        return 2 * len(self.spills) + (0 if self.remakes is None else len(self.remakes))
 
     def around(self, work: Insns) -> Insns:
         """The instructions with what they spill saved around them."""
-        if not self.spills:
+        if not self.n_extra:
             return work
-        saves = [isa.store("u64", isa.R10, -at, isa.Reg(reg)) for reg, at in self.spills]
-        loads = [isa.load("u64", reg, isa.R10, -at) for reg, at in self.spills]
-        return np.concatenate([*saves, work, *loads])
+        return np.concatenate([*self.saves(), work, *self.restores()])
+
+    def saves(self) -> list[Insns]:
+        """What comes first."""
+        return [isa.store("u64", isa.R10, -at, isa.Reg(reg)) for reg, at in self.spills]
+
+    def restores(self) -> list[Insns]:
+        """What comes last: ``remakes`` is at its end."""
+        out = [isa.load("u64", reg, isa.R10, -at) for reg, at in self.spills]
+        return out if self.remakes is None else [*out, self.remakes]
 
 
 class Scratch:
@@ -54,38 +80,69 @@ class Scratch:
     Args:
         view: the code.
         blocks: its blocks.
-        reserved: bytes of each frame, below what it uses, that are somebody else's.
+        reserved: bytes of each frame, below what it uses, that are taken.
+        opaque: (n,) slots whose immediate is not known before loading; by default none.
+        copyable: (n,) slots of ld_imm64 that may be copied, with what refers to them; by
+            default none.
     """
 
-    def __init__(self, view: CodeView, blocks: Blocks, reserved: int = 0) -> None:
+    def __init__(
+        self,
+        view: CodeView,
+        blocks: Blocks,
+        reserved: int = 0,
+        opaque: Mask | None = None,
+        copyable: Mask | None = None,
+    ) -> None:
         liveness = Liveness.of(view, blocks)
         is_set = initialized(view, blocks, liveness)
         if isa.is_subprog_call(view.insns).any():
             # The verifier checks arguments of a global function, whether that reads them or not.
             liveness = Liveness.of(view, blocks, args=is_set)
+        none = np.zeros(len(view), bool)
         self._view = view
-        self._live = liveness.before
+        self._liveness = liveness
         self._set = is_set & _GENERAL
         self._stack = StackUse.of(view, blocks)
         self._reserved = reserved
-        self._fits: dict[int, Mask] = {}
-        free = _N_BITS[~self._live & _GENERAL]
-        self._n_free = np.where(_allowed(view), free, np.int8(-1))
+        self._fits: dict[tuple[int, int], Mask] = {}
+        self._frames: dict[int, FrameLiveness] = {}
+        self._held: dict[int, int] = {}
+        self._remakes = Remakes(
+            view, blocks, none if opaque is None else opaque, none if copyable is None else copyable
+        )
+        self._sequences = fastcall_sequences(
+            view.insns, np.flatnonzero(view.node >= 0).astype(np.int32)
+        )
+        free = _N_BITS[~liveness.before & _GENERAL]
+        self._n_free = np.where(_allowed(view, self._sequences), free, np.int8(-1))
 
     @property
     def stack(self) -> StackUse:
         """The frames."""
         return self._stack
 
+    @property
+    def liveness(self) -> Liveness:
+        """The registers."""
+        return self._liveness
+
     def live(self, slot: int) -> int:
-        """Registers that somebody reads later, in front of an instruction, as a mask."""
-        return int(self._live[slot])
+        """Registers that are read later, in front of an instruction, as a mask."""
+        return int(self._liveness.before[slot])
+
+    def arguments(self, slot: int) -> list[int]:
+        """Those of R1 to R5 that are set for certain, and read later."""
+        mask = self.live(slot) & int(self._set[slot])
+        return [register for register in range(1, 6) if mask >> register & 1]
 
     def home(self, subprog: int, n_bytes: int) -> int | None:
-        """Bytes below R10 of n_bytes of a frame that nobody uses, 8-aligned; None for no room.
+        """Bytes below R10 of n_bytes of a frame that are not in use, 8-aligned; None for no room.
 
         There is room for so many bytes if all other frames may grow by as many, too: whoever
-        asks for one function may ask for those that it calls.
+        asks for one function may ask for those that it calls. Frames are taken to be rounded up
+        as the interpreter has them, and only where that leaves no room as the JIT compiler has
+        them.
 
         Args:
             subprog: index into the view's ``starts``.
@@ -95,9 +152,35 @@ class Scratch:
             return None
         deepest = -(-self._stack.deepest // _WORD) * _WORD
         bottoms = deepest + self._reserved + -(-n_bytes // _WORD) * _WORD
-        if n_bytes not in self._fits:
-            self._fits[n_bytes] = stack_room(self._view, bottoms.tolist()) >= 0
-        return int(bottoms[subprog]) if self._fits[n_bytes][subprog] else None
+        for rounded_to in (ROUND_INTERPRETED, ROUND_COMPILED):
+            key = n_bytes, rounded_to
+            if key not in self._fits:
+                room = stack_room(self._view, bottoms.tolist(), rounded_to)
+                self._fits[key] = room >= 0
+            if self._fits[key][subprog]:
+                return int(bottoms[subprog])
+        return None
+
+    def words(self, slot: int, n_words: int) -> list[int]:
+        """Bytes below R10 of words that code in front of an instruction may use, all or none.
+
+        They are below all that the function uses, or dead there.
+        """
+        owner = self._owner(slot)
+        bottom = self.home(owner, n_words * _WORD)
+        if bottom is not None:
+            return [bottom - index * _WORD for index in range(n_words)]
+        found = self.dead(slot)[:n_words]
+        return found if len(found) == n_words else []
+
+    def dead(self, slot: int) -> list[int]:
+        """Bytes below R10 of words of the frame that are not read before they are written."""
+        owner = self._owner(slot)
+        if owner not in self._frames:
+            self._frames[owner] = FrameLiveness(self._stack.walks, owner)
+            self._held[owner] = self._kept(owner)
+        live = self._frames[owner].before(slot) | self._held[owner]
+        return dead_words(live, int(self._stack.deepest[owner]))
 
     def within(self, first: int, last: int, n_registers: int) -> Place | str:
         """The best place in front of one of a block's instructions.
@@ -114,10 +197,16 @@ class Scratch:
         enough = np.flatnonzero(n_free >= n_registers)
         if enough.size:
             return self._place(first + int(enough[0]), n_registers)
-        slot = first + int(np.argmax(n_free))
-        if n_free[slot - first] < 0:
+        slots = np.argsort(-n_free, kind="stable")
+        if n_free[slots[0]] < 0:
             return "all of it is a sequence that the kernel knows and that must stay together"
-        return self.at(slot, n_registers)
+        wrong = ""
+        for slot in (slots[n_free[slots] >= 0] + first).tolist():
+            found = self._place(slot, n_registers)
+            if isinstance(found, Place):
+                return found
+            wrong = wrong or found
+        return wrong
 
     def at(self, slot: int, n_registers: int) -> Place | str:
         """The same in front of one certain instruction."""
@@ -125,36 +214,78 @@ class Scratch:
             return "it is inside of a sequence that the kernel knows and that must stay together"
         return self._place(slot, n_registers)
 
-    def _place(self, slot: int, n_registers: int) -> Place | str:
-        free = [reg for reg in range(isa.R10) if not self._live[slot] >> reg & 1]
-        # Those behind the arguments first: who reads the listing finds calls as they were.
-        free.sort(key=lambda reg: (1 <= reg <= 5, reg))
+    def more(self, slot: int, n_registers: int, free: list[int], taken: int) -> Place | str:
+        """A place with registers that are free for certain, and others made so if need be.
+
+        Args:
+            slot: of the instruction.
+            n_registers: how many registers the code needs.
+            free: registers to begin with.
+            taken: registers that must not be used, as a mask.
+        """
         missing = n_registers - len(free)
         if missing <= 0:
             return Place(slot, tuple(free[:n_registers]))
-        owner = int(self._view.subprog_of(np.array([slot], np.int32))[0])
-        can_spill = [
-            reg for reg in range(isa.R10) if reg not in free and self._set[slot] >> reg & 1
-        ]
-        if len(can_spill) < missing:
-            return "no register is free, and too few are set that could be spilled"
-        bottom = self.home(owner, missing * _WORD)
-        if bottom is None and not self._stack.is_known[owner]:
-            return "no register is free, and how much of the stack is in use cannot be told"
-        if bottom is None:
-            return "no register is free, and the stack has no room to spill one"
-        chosen = can_spill[-missing:]
-        spills = tuple((reg, bottom - index * _WORD) for index, reg in enumerate(chosen))
-        return Place(slot, (*free, *chosen), spills)
+        left = [reg for reg in range(isa.R10) if reg not in free and not taken >> reg & 1]
+        recipes = self._remakes.before(slot)
+        made = [reg for reg in left if reg in recipes][-missing:]
+        can_spill = [reg for reg in left if reg not in made and self._set[slot] >> reg & 1]
+        n_spills = missing - len(made)
+        if len(can_spill) < n_spills:
+            return f"{_BUSY}, and too few are set that could be spilled"
+        words = self.words(slot, n_spills) if n_spills else []
+        if len(words) < n_spills and not self._stack.is_known[self._owner(slot)]:
+            return f"{_BUSY}, and how much of the stack is in use cannot be told"
+        if len(words) < n_spills:
+            return f"{_BUSY}, and the stack has no room to spill one"
+        chosen = can_spill[len(can_spill) - n_spills :]
+        parts, loads, at = [], [], 0
+        for register in made:
+            how, value = recipes[register]
+            if how == "load":
+                loads.append((at, value))
+            parts.append(remaking(self._view, register, recipes[register]))
+            at += len(parts[-1])
+        return Place(
+            slot,
+            (*free, *made, *chosen),
+            tuple(zip(chosen, words, strict=True)),
+            np.concatenate(parts) if parts else None,
+            tuple(loads),
+        )
+
+    def _place(self, slot: int, n_registers: int) -> Place | str:
+        free = [reg for reg in range(isa.R10) if not self._liveness.before[slot] >> reg & 1]
+        # Those after the arguments first: who reads the listing finds calls as they were.
+        free.sort(key=lambda reg: (1 <= reg <= 5, reg))
+        return self.more(slot, n_registers, free, 0)
+
+    def _owner(self, slot: int) -> int:
+        return int(self._view.subprog_of(np.array([slot], np.int32))[0])
+
+    def _kept(self, subprog: int) -> int:
+        """The bytes of sequences that the kernel takes out if nothing else uses them."""
+        bounds = [*self._view.starts.tolist(), len(self._view)]
+        out = 0
+        for _, last in self._sequences:
+            if not bounds[subprog] <= last < bounds[subprog + 1]:
+                continue
+            for slot in range(last, bounds[subprog], -1):
+                insn = self._view.insns[slot]
+                if int(insn["code"]) != _LDX_DW:
+                    break
+                at = FRAME_BYTES + int(insn["off"])
+                out |= ((1 << _WORD) - 1) << at if at >= 0 else 0
+        return out
 
 
 _N_BITS: Final = np.array([mask.bit_count() for mask in range(1 << isa.R10)], np.int8)
 
 
-def _allowed(view: CodeView) -> Mask:
+def _allowed(view: CodeView, sequences: list[tuple[int, int]]) -> Mask:
     """(n,) places where code may be put in: at instructions, not inside of fastcall sequences."""
     allowed = view.node >= 0
-    for begin, end in fastcall_sequences(view.insns, np.flatnonzero(allowed).astype(np.int32)):
+    for begin, end in sequences:
         allowed[begin : end + 1] = False
     return np.asarray(allowed, np.bool_)
 

@@ -26,6 +26,28 @@ def opaque_slots(patches: PatchList, view: CodeView) -> Mask:
     return opaque | np.isin(view.node, patches.attached())
 
 
+def copyable_slots(patches: PatchList, view: CodeView) -> Mask:
+    """(n,) slots of ld_imm64 that name a map, a variable or a number of the kernel's.
+
+    What stands there may be put somewhere else, too, with a copy of its relocation. CO-RE
+    records and functions are not among them.
+    """
+    program = patches.program
+    out: Mask = isa.is_ld_imm64(view.insns) & (view.node >= 0) & (view.node < view.n_original)
+    out[view.ref_slot] = False
+    taken = np.zeros(len(program) + 1, bool)
+    taken[program.external] = True
+    for name, table in program.tables.items():
+        if table.anchor is Anchor.OWN and name != "reloc":
+            taken[table.insn] = True
+    known = np.zeros(len(program) + 1, bool)
+    if "reloc" in program.tables:
+        known[program.tables["reloc"].insn] = True
+    node = np.where(view.node < view.n_original, view.node, -1)
+    out &= ~taken[node] & (known[node] | (isa.src(view.insns) != 0))
+    return out & ~np.isin(view.node, patches.attached())
+
+
 def indirect_targets(program: Program, view: CodeView) -> Slots:
     """Slots that jump tables name: where a gotox may go."""
     table = program.tables.get(JUMP_TABLE)

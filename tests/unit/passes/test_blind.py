@@ -216,7 +216,7 @@ def test_spill_saves_and_restores() -> None:
     [
         (crowded(SET), False, "spill=false forbids"),
         (
-            crowded(SET + "; r9 = r10; r9 += r1"),
+            crowded(SET + "; r9 = r10; r9 += r1; *(u8 *)(r9 + 0) = 1"),
             True,
             "how much of the stack is in use cannot be told",
         ),

@@ -214,7 +214,7 @@ def test_percpu_looks_up_nothing_under_a_lock() -> None:
 
 
 def test_percpu_needs_stack() -> None:
-    """A frame that is full, or that nobody understands, has no place for a pointer."""
+    """A frame that is full, or not understood, has no place for a pointer."""
     full = ".subprog f0\n*(u64 *)(r10 - 512) = 0\nr0 = 0\nexit"
     with pytest.raises(UnsupportedError, match="has no 16 bytes of stack left"):
         counting(object_of(full), count="percpu")
@@ -222,7 +222,7 @@ def test_percpu_needs_stack() -> None:
         ".subprog f0\nr1 = r10\nr1 += -8\n*(u64 *)(r10 - 8) = 0\nr2 = *(u64 *)(r10 - 8)\n"
         "r1 += r2\n*(u8 *)(r1 + 0) = 0\nr0 = 0\nexit"
     )
-    with pytest.raises(UnsupportedError, match="gives addresses in its stack frame away"):
+    with pytest.raises(UnsupportedError, match="computes addresses in its stack frame"):
         counting(object_of(unclear), count="percpu")
 
 

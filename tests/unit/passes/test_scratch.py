@@ -11,7 +11,9 @@ from bpfpatch.dataflow.blocks import Blocks
 from bpfpatch.passes.scratch import Place, Scratch, fastcall_sequences
 from bpfpatch.patch import PatchList
 
-ALL_SET = "\n".join(f"r{register} = {register}" for register in range(10))
+ALL_SET = "\n".join(
+    f"r{register} = *(u32 *)(r1 + {4 * register})" for register in (*range(2, 10), 0, 1)
+)
 ALL_READ = "\n".join(f"r0 += r{register}" for register in range(10))
 BUSY = f".subprog f\n{ALL_SET}\ngoto L\nL:\n{ALL_READ}\nexit"
 """At slot 10 and 11, all registers are in use."""
@@ -64,12 +66,48 @@ def test_reserved_bytes_are_left_alone() -> None:
 def test_a_full_stack_is_a_reason() -> None:
     """Without room to spill, the answer says so."""
     text = BUSY.replace("goto L\n", "*(u64 *)(r10 - 512) = r1\ngoto L\n")
+    text = text.replace("exit", "r2 = r10\nr2 += -512\nr1 = 0\ncall bpf_map_lookup_elem\nexit")
     assert scratch(text).at(12, 2) == "no register is free, and the stack has no room to spill one"
 
 
+def test_dead_bytes_of_a_full_stack() -> None:
+    """A word of the frame that is written before it is read can hold a register meanwhile."""
+    text = BUSY.replace("goto L\n", "*(u64 *)(r10 - 512) = r1\ngoto L\n")
+    text = text.replace("L:\n", "L:\nr0 = *(u64 *)(r10 - 512)\n*(u64 *)(r10 - 512) = r0\n")
+    text = text.replace("exit", "r2 = r10\nr2 += -512\nr1 = 0\ncall bpf_map_lookup_elem\nexit")
+    one = scratch(text)
+    assert one.dead(12) == []
+    assert one.dead(13) == [512]
+    assert place(one.at(13, 1)).spills == ((9, 512),)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "again"),
+    [
+        ("r9 = 7", ["r9 = 0x7"]),
+        ("w9 = -7", ["w9 = -0x7"]),
+        ("r9 = 0x123456789a ll", ["r9 = 0x123456789a ll"]),
+        ("r9 = 3; r9 <<= 4; r9 += 1", ["r9 = 0x31"]),
+        ("r9 = r10", ["r9 = r10"]),
+        ("r9 = r10; r9 += -24", ["r9 = r10", "r9 += -0x18"]),
+    ],
+)
+def test_registers_that_can_be_made_again(recipe: str, again: list[str]) -> None:
+    """What holds a constant, or R10 and a constant, is used without saving it."""
+    one = scratch(BUSY.replace("goto L\n", f"{recipe}\ngoto L\n"))
+    slot = int(np.flatnonzero(one._view.insns["code"] == 0x05)[0])
+    found = place(one.at(slot, 1))
+    assert found.registers == (9,)
+    assert not found.spills
+    assert found.remakes is not None
+    starts = np.flatnonzero(~isa.second_slots(found.remakes))
+    assert [isa.describe(found.remakes, at) for at in starts.tolist()] == again
+
+
 def test_an_unclear_stack_is_a_reason() -> None:
-    """Where an address goes who knows where, nothing below it is certainly free."""
-    text = BUSY.replace("goto L\n", "r1 = r10\nr1 += r2\ngoto L\n")
+    """Where an address goes anywhere, nothing below it is free for certain."""
+    text = BUSY.replace("goto L\n", "r1 = r10\nr1 -= r2\ngoto L\n")
+    text = text.replace("exit", "r0 = *(u8 *)(r1 + 0)\nexit")
     assert "how much of the stack is in use cannot be told" in str(scratch(text).at(13, 2))
 
 
@@ -95,14 +133,14 @@ def test_arguments_count_as_read() -> None:
 def test_frames_grow_together() -> None:
     """A chain has room only if all frames in it may take as much.
 
-    248 and 216 bytes make frames of 256 and 224, of 512. Either may grow by 16, both may not.
+    248 and 232 bytes make frames of 256 and 240, of 512. Either may grow by 16, both may not.
     """
     text = (
         ".subprog f\n*(u64 *)(r10 - 248) = r1\ncall g\nexit\n"
-        ".subprog g\n*(u64 *)(r10 - 216) = r1\nr0 = 0\nexit"
+        ".subprog g\n*(u64 *)(r10 - 232) = r1\nr0 = 0\nexit"
     )
     one = scratch(text)
-    assert one.stack.room.tolist() == [40, 40]
+    assert one.stack.room.tolist() == [8, 24]
     assert one.home(0, 8) == 256
     assert one.home(0, 16) is None
     assert one.home(1, 16) is None

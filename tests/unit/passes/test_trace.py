@@ -384,16 +384,23 @@ def test_a_frame_that_others_write_to() -> None:
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("body", "below"),
     [
-        "*(u64 *)(r1 - 8) = 1; r0 = 0; exit",
-        "r1 += -8; *(u64 *)(r1 + 0) = 1; r0 = 0; exit",
-        "r2 = *(u8 *)(r1 + 0); r1 += r2; *(u64 *)(r1 + 0) = 1; r0 = 0; exit",
-        "call inner; r0 = 0; exit; inner: r1 -= 8; *(u64 *)(r1 + 0) = 1; exit",
+        ("*(u64 *)(r1 - 8) = 1; r0 = 0; exit", 8),
+        ("r1 += -8; *(u64 *)(r1 + 0) = 1; r0 = 0; exit", 8),
+        ("r2 = *(u8 *)(r1 + 0); r1 += r2; *(u64 *)(r1 + 0) = 1; r0 = 0; exit", 0),
+        ("call inner; r0 = 0; exit; inner: r1 -= 8; *(u64 *)(r1 + 0) = 1; exit", 8),
     ],
 )
-def test_a_frame_that_others_may_write_to_anywhere(body: str) -> None:
-    """Where a function may go below what it is given, no byte is free for certain."""
+def test_a_frame_that_others_go_below_in(body: str, below: int) -> None:
+    """How far a function goes below what it is given is in use."""
+    found = plan(CALLER + body, 6, 6, has_record=True)
+    assert found.saves.record == 16 + below + 24
+
+
+def test_a_frame_that_others_may_write_to_anywhere() -> None:
+    """Where a function may go anywhere from what it is given, no byte is free for certain."""
+    body = "r2 = *(u64 *)(r1 + 0); r1 += r2; *(u64 *)(r1 + 0) = 1; r0 = 0; exit"
     assert "which of them are free is not known" in refusal(CALLER + body, 6, 6, has_record=True)
 
 

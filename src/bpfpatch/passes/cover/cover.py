@@ -18,6 +18,7 @@ from bpfpatch.program.types import Mask, Slots
 from ..base import Pass, register
 from ..scratch import Scratch
 from ..setting import Setting
+from ..sites import copyable_slots, opaque_slots
 from .counters import WORD
 from .flow import flows
 from .insert import Inserter, add_storage
@@ -66,7 +67,13 @@ class Cover(Pass):
         is_percpu = self.count == "percpu"
         view = patches.view()
         blocks, functions = flows(view, patches, _calling(edit.obj, patches.program, _THROW))
-        scratch = Scratch(view, blocks, 2 * WORD if is_percpu else 0)
+        scratch = Scratch(
+            view,
+            blocks,
+            2 * WORD if is_percpu else 0,
+            opaque_slots(patches, view),
+            copyable_slots(patches, view),
+        )
         code = Code(patches, view, blocks, scratch)
         planner = Planner(code, of_edges=self.edges, has_tree=self.tree)
         plans = [planner.plan(flow) for flow in functions]

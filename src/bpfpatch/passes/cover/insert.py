@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -71,13 +72,41 @@ class Inserter:
             ("prepend", self._patches.prepend),
             ("insert", self._patches.insert_before),
         ):
+            alike: dict[Any, list[Work]] = {}
             for work in works:
                 if work.how.verb == verb:
-                    place = work.how.place
-                    insns = self._insns(place, work.counter)
-                    node = edit(int(self._code.view.node[place.slot]), Body(insns))
-                    self._relocate(node, insns, place.slot)
+                    alike.setdefault(self._kind(work), []).append(work)
+            for group in alike.values():
+                self._put_alike(edit, group)
         self._split([work for work in works if work.how.verb == "split"])
+
+    def _kind(self, work: Work) -> Any:
+        """What works must have in common to differ in nothing but their counters' numbers."""
+        place = work.how.place
+        if place.remakes is not None:
+            return work.counter
+        owner = self._owner(place.slot)
+        if self._cover.is_percpu:
+            return place.registers, place.spills, self._home(owner)
+        return place.registers, place.spills, self._section(owner)
+
+    def _put_alike(self, edit: Callable[..., Any], works: list[Work]) -> None:
+        """Put in counters that differ in their numbers alone, in one step."""
+        place = works[0].how.place
+        insns = self._insns(place, 0)
+        slots = [work.how.place.slot for work in works]
+        numbers = np.array([work.counter for work in works], np.int32) * WORD
+        at = len(place.spills)
+        nodes = self._code.view.node[slots]
+        if self._cover.is_percpu:
+            firsts = np.asarray(edit(nodes, Body(insns)))
+            for index in np.flatnonzero(_uses_counter(insns, place)).tolist():
+                self._patches.modify(firsts + np.int32(index), off=numbers.astype(np.int16))
+        else:
+            firsts = np.asarray(edit(nodes, Body(insns), {at: numbers}))
+        for first, slot in zip(firsts.tolist(), slots, strict=True):
+            self._relocate(first, insns, slot, _n_remade(place))
+            self._copy_references(first + len(insns), place)
 
     def put_lookups(self, flows: list[Flow], has_lock: Mask) -> None:
         """At each function's start, find this processor's counters.
@@ -97,7 +126,7 @@ class Inserter:
                     flow.subprog, "may be called with a lock held, where no map can be looked up"
                 )
             home = self._home(flow.subprog)
-            arguments = [reg for reg in range(1, 6) if self._code.scratch.live(slot) >> reg & 1]
+            arguments = self._code.scratch.arguments(slot)
             insns = lookup(home, arguments)
             node = self._patches.prepend(int(self._code.view.node[slot]), Body(insns))
             self._relocate(node, insns, slot)
@@ -118,7 +147,8 @@ class Inserter:
             insns = self._insns(how.place, work.counter)
             body = Body(np.concatenate([insns, isa.ja(0)]), labels={len(insns): goals[jump]})
             starts.append(patches.insert_after(int(view.node[how.behind]), body))
-            self._relocate(starts[-1], insns, how.place.slot)
+            self._relocate(starts[-1], insns, how.place.slot, _n_remade(how.place))
+            self._copy_references(starts[-1] + len(insns), how.place)
         for work, jump, start in zip(works, jumps, starts, strict=True):
             insn = view.insns[work.how.jump : work.how.jump + 1]
             patches.replace(jump, Body(insn, labels={0: start}))
@@ -132,16 +162,32 @@ class Inserter:
             work = direct(pointer, value, counter, is_atomic=self._cover.counting == "atomic")
         return place.around(work)
 
-    def _relocate(self, node: int, insns: isa.Insns, slot: int) -> None:
-        """Give the body's ld_imm64, if it has one, its relocation."""
+    def _copy_references(self, end: int, place: Place) -> None:
+        """Give what is remade at a body's end the relocations of what it is a copy of."""
+        if place.remakes is None:
+            return
+        table = self._code.program.tables["reloc"]
+        for at, slot in place.loads:
+            node = int(self._code.view.node[slot])
+            for row in np.flatnonzero(table.insn == node).tolist():
+                self._patches.attach("reloc", end - len(place.remakes) + at, table.rows[row])
+
+    def _relocate(self, node: int, insns: isa.Insns, slot: int, n_remade: int = 0) -> None:
+        """Give the counter's ld_imm64 in a body, if it has one, its relocation."""
         starts = (insns["code"] == isa.LD_IMM64) & ~isa.second_slots(insns)
-        program = self._code.program
-        row = self._code.view.subprog[self._owner(slot)]
-        section = program.sections[int(program.subprogs.section[row])]
-        for at in np.flatnonzero(starts).tolist():
+        section = self._section(self._owner(slot))
+        own = len(insns) - n_remade
+        if not starts[:own].any():
+            return
+        for at in np.flatnonzero(starts[:own]).tolist():
             if section not in self._rows:  # to look a symbol up takes a while
                 self._rows[section] = self._edit.relocation(section, self._symbol)
             self._patches.attach("reloc", node + at, self._rows[section])
+
+    def _section(self, subprog: int) -> str:
+        program = self._code.program
+        row = self._code.view.subprog[subprog]
+        return program.sections[int(program.subprogs.section[row])]
 
     def _owner(self, slot: int) -> int:
         return int(self._code.view.subprog_of(np.array([slot], np.int32))[0])
@@ -156,8 +202,7 @@ class Inserter:
         if bottom is None and not scratch.stack.is_known[subprog]:
             raise self._refused(
                 subprog,
-                "gives addresses in its stack frame away, so that no "
-                "bytes of it are certainly nobody's",
+                "computes addresses in its stack frame, so that none of it is unused for certain",
             )
         if bottom is None:
             raise self._refused(subprog, f"has no {2 * WORD} bytes of stack left")
@@ -167,3 +212,15 @@ class Inserter:
         row = int(self._code.view.subprog[subprog])
         name = self._code.program.subprogs.names[row]
         return UnsupportedError(f"function {name} {why}, as count=percpu has to; use count=atomic")
+
+
+def _n_remade(place: Place) -> int:
+    return 0 if place.remakes is None else len(place.remakes)
+
+
+def _uses_counter(insns: isa.Insns, place: Place) -> Mask:
+    """(n,) the load and the store of a body that get at the counter."""
+    pointer = place.registers[0]
+    is_load = isa.is_load(insns) & (isa.src(insns) == pointer)
+    out: Mask = is_load | (isa.is_store(insns) & (isa.dst(insns) == pointer))
+    return out

@@ -174,7 +174,7 @@ class Planner:
         blocks = self._code.blocks
         first, last = int(blocks.start[block]), int(blocks.last[block])
         found = self._code.scratch.within(first, last, _REGISTERS)
-        return found if isinstance(found, str) else How("insert", found, 1.0 + len(found.spills))
+        return found if isinstance(found, str) else How("insert", found, 1.0 + found.n_extra / 2)
 
     def _at(self, slot: int, verb: Verb, factor: float) -> How | str:
         found = self._code.scratch.at(slot, _REGISTERS)
