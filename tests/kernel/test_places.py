@@ -15,8 +15,8 @@ from bpfpatch.passes.scratch import Scratch
 from bpfpatch.passes.sites import indirect_targets
 from bpfpatch.patch import Body, PatchList
 from bpfpatch.program import Program
-from support import tools
-from support.lined import with_lines
+from support.cases.lined import with_lines
+from support.machine import tools
 
 pytestmark = pytest.mark.kernel
 

@@ -331,9 +331,7 @@ class FrameWalk:
         for register, address in given.items():
             if f"r{register}" in args:
                 for one in self.walks.callbacks(self.subprog):
-                    self._follow(
-                        state, {register: address}, one, {register: args[f"r{register}"]}
-                    )
+                    self._follow(state, {register: address}, one, {register: args[f"r{register}"]})
 
     def _follow(
         self, state: State, given: dict[int, Address], callee: int, args: dict[int, int]
