@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         isa,
         kernel,
         passes,
+        repair,
         report,
         runs,
         verify,
@@ -62,7 +63,7 @@ _MODULES = {
         name: name
         for name in (
             *("asm", "btf", "coverage", "errors", "facts", "interp", "isa", "kernel", "passes"),
-            *("report", "runs", "verify"),
+            *("repair", "report", "runs", "verify"),
         )
     },
     "parity": "linux.parity",
@@ -117,6 +118,7 @@ __all__ = [
     "parity",
     "passes",
     "register",
+    "repair",
     "report",
     "runs",
     "validate",

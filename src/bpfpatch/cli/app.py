@@ -37,6 +37,7 @@ COMMANDS: Final = {
     "load": "Load programs, and say what the verifier made of them.",
     "passes": "List the passes that a pipeline can have.",
     "profile": "Say where an instrumented object spends its instructions.",
+    "repair": "Mend programs that the verifier refuses although they are right.",
     "trace": "Print registers at places of an object, or read what it sent.",
     "verify": "Run two objects on made inputs, and look for where they differ.",
 }

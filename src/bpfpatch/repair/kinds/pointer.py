@@ -1,0 +1,148 @@
+"""Arithmetic on a pointer that the verifier does not take, or cannot bound."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bpfpatch import isa
+from bpfpatch.linux.log.messages import Kind
+from bpfpatch.linux.log.regstate import RegState
+from bpfpatch.patch import Body
+
+from ..report import Order
+from ..site import Fields, Site
+from ..uppers import zero_uppers
+from .base import GUARD_WHY, Mended, Tools, guard
+
+KINDS: Final = (Kind.POINTER_MATH, Kind.POINTER_OP, Kind.NULL_MATH, Kind.OFFSET)
+_ADD_REG, _ADD_IMM, _OR_IMM, _MOV_REG = 0x0F, 0x07, 0x47, 0xBF
+_MOV32_REG, _ADD32_IMM, _SUB32_REG, _ADD32_REG, _SUB32_IMM = 0xBC, 0x04, 0x1C, 0x0C, 0x14
+_FAR: Final = (1 << 29) - 1
+"""Source: linux v6.18, include/linux/bpf_verifier.h, BPF_MAX_VAR_OFF."""
+_FP: Final = 10
+_FRAME: Final = 512
+
+
+def mend(site: Site, tools: Tools) -> Mended | None:
+    """Mend one operation."""
+    if not site.steps:
+        return None
+    fields = site.fields(site.last)
+    if site.refusal.kind in (Kind.POINTER_MATH, Kind.OFFSET):
+        return _bound(site, tools, fields)
+    if site.refusal.kind is Kind.NULL_MATH:
+        return _null(site, tools, fields)
+    if fields.code == _OR_IMM:
+        return _or(site, tools, fields)
+    return _narrow(site, tools, fields)
+
+
+def _bound(site: Site, tools: Tools, fields: Fields) -> Mended | None:
+    """Bound what is added, on both sides."""
+    if fields.code != _ADD_REG:
+        return None
+    left, right = site.state(site.last, f"R{fields.dst}"), site.state(site.last, f"R{fields.src}")
+    if left is None or right is None or left.is_pointer == right.is_pointer:
+        return None
+    pointer, index = (left, fields.src) if left.is_pointer else (right, fields.dst)
+    slot = site.slot(site.last)
+    use = _next_use(site, slot, fields.dst)
+    most = _FAR
+    if use is not None:
+        off, size = use
+        region = 0 if pointer.kind == "fp" else pointer.size
+        if region is not None and region - pointer.off - off - size >= 0:
+            most = region - pointer.off - off - size
+    key = f"guard-index r{index} <= {most}"
+    if key in tools.tried:
+        key, most = f"guard-index r{index} <= {_FAR}", _FAR
+    if key in tools.tried or not guard(site, tools, slot, f"if r{index} > {most} goto leave"):
+        return None
+    return Mended("guard-index", Order.GUARD, GUARD_WHY, key=key)
+
+
+def _next_use(site: Site, slot: int, register: int) -> tuple[int, int] | None:
+    """Distance and size of the access through a register that follows straight from a slot."""
+    code = site.code
+    last = int(code.blocks.last[code.block(slot)])
+    at, moved = slot + 1, 0
+    while at <= last:
+        fields = code.fields(at)
+        kind = fields.code & 7
+        base = fields.src if kind == 1 else fields.dst
+        if kind in (1, 2, 3) and base == register:
+            return moved + fields.off, fields.size
+        if fields.code == 0x85:
+            return None
+        if int(isa.writes(code.view.insns[at : at + 1])[0]) >> register & 1:
+            if fields.code != _ADD_IMM:
+                return None
+            moved += fields.imm
+        at += 1
+    return None
+
+
+def _null(site: Site, tools: Tools, fields: Fields) -> Mended | None:
+    """Add to NULL as to a number: the sum is the same."""
+    if fields.code not in (_ADD_IMM,) or "null-math" in tools.tried:
+        return None
+    reg = fields.dst
+    text = (
+        f"if r{reg} == 0 goto null; r{reg} += {fields.imm}; goto @end; null: r{reg} = {fields.imm}"
+    )
+    site.patches.replace(site.node(site.last), Body.asm(text))
+    why = "on both sides the sum is what it was; the verifier sees on which one the pointer is NULL"
+    return Mended("null-math", Order.SAME, why, "rule")
+
+
+def _or(site: Site, tools: Tools, fields: Fields) -> Mended | None:
+    """Set bits that are 0 by adding them."""
+    state = site.state(site.last, f"R{fields.dst}")
+    if state is None or state.kind != "fp" or fields.imm <= 0 or "or" in tools.tried:
+        return None
+    slot = site.slot(site.last)
+    if state.frame is not None:
+        return None
+    free = site.free(slot, 1, avoid=1 << fields.dst)
+    add = Body(isa.alu("add", fields.dst, fields.imm))
+    if free is None:
+        return None
+    work = free[0]
+    # Frames are aligned to 8 bytes, so low bits of the distance from R10 are those of the address.
+    text = f"r{work} = r{fields.dst}; r{work} -= r10; r{work} &= {fields.imm}; "
+    node = site.node(site.last)
+    if fields.imm >= 8 or not guard(site, tools, slot, f"{text}if r{work} != 0 goto leave"):
+        return None
+    site.patches.replace(node, add)
+    why = "to set bits that are 0 is to add them; a check in front sees that they are"
+    return Mended("or", Order.GUARD, why, key="or")
+
+
+def _narrow(site: Site, tools: Tools, fields: Fields) -> Mended | None:
+    """Do on 64 bits what is done on the 32 of a packet's address."""
+    wide = {_MOV32_REG: "mov", _ADD32_IMM: "add", _SUB32_IMM: "sub", _SUB32_REG: "sub",
+            _ADD32_REG: "add"}.get(fields.code)  # fmt: skip
+    if wide is None or fields.off or "wide" in tools.tried:
+        return None
+    slot = site.slot(site.last)
+    zero = zero_uppers(site.code, site.code.subprog(slot)).get(slot, 0)
+    operand = isa.Reg(fields.src) if fields.code & 8 else fields.imm
+    if wide == "mov":
+        body = Body(isa.mov(fields.dst, operand))
+        is_sure = bool(zero >> fields.src & 1)
+    else:
+        both = _is_packet(site.state(site.last, f"R{fields.dst}")) and (
+            isinstance(operand, isa.Reg) and _is_packet(site.state(site.last, f"R{fields.src}"))
+        )
+        cut = [isa.mov32(fields.dst, isa.Reg(fields.dst))] if both else []
+        body = Body.of(isa.alu(wide, fields.dst, operand), *cut)
+        is_sure = both
+    if not is_sure:
+        return None
+    site.patches.replace(site.node(site.last), body)
+    why = "the upper 32 bits are 0 on both sides, so 64 bits give what 32 give"
+    return Mended("wide", Order.SAME, why, "dataflow")
+
+
+def _is_packet(state: RegState | None) -> bool:
+    return state is not None and state.kind in ("pkt", "pkt_end", "pkt_meta")
