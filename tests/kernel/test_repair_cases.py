@@ -114,7 +114,11 @@ TROUBLES = [
         "if r6 == 6 goto l; r7 = r9; l: r0 = 0; if r6 != 6 goto m; r0 = *(u64 *)(r7 + 0); m: exit",
         ("guard-scalar",),
     ),
-    Trouble("null", LOOKUP.replace("MAP", "HASH") + "r0 = *(u64 *)(r0 + 0); exit", ("guard-scalar",)),
+    Trouble(
+        "null",
+        LOOKUP.replace("MAP", "HASH") + "r0 = *(u64 *)(r0 + 0); exit",
+        ("guard-scalar",),
+    ),
     Trouble(
         "null-then-added",
         LOOKUP.replace("MAP", "HASH")
