@@ -62,7 +62,7 @@ def test_an_object_comes_out_as_with_bpftool(name: str, tmp_path: Path) -> None:
     except BpftoolError:
         with contextlib.suppress(BpfPatchError):
             kernel.open_object(path).close()
-        return
+        pytest.skip("bpftool does not load the original: loaded or refused in words, as it should")
     try:
         with kernel.open_object(path) as opened:
             assert set(opened.programs) == set(pinned.pins)

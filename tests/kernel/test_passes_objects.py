@@ -25,6 +25,8 @@ FIXTURES = [name for name, _ in fixture_objects() if name in OBJECTS]
 # Its answer depends on the order in which the kernel walks a hash, with a seed of its own.
 WALKS_A_HASH = {"loops"}
 
+LEAST_CLEANED = 5
+
 Listings = dict[str, Listing]
 
 
@@ -102,7 +104,7 @@ def test_cleaned_object_loads(name: str, tmp_path: Path) -> None:
     Compilers leave them little to do: where they find nothing, the file is the same.
     """
     if not finds_something(name):
-        return
+        pytest.skip("no such case: dce and nops find nothing in it, and the file stays the same")
     need_loading(name)
     wanted = original(name).listings
     got = listings(rewritten(name, "dce,nops"), tmp_path)
@@ -110,6 +112,11 @@ def test_cleaned_object_loads(name: str, tmp_path: Path) -> None:
     for prog, one in wanted.items():
         left = iter(source_lines(one))
         assert all(line in left for line in source_lines(got[prog]))
+
+
+def test_some_objects_have_something_to_clean() -> None:
+    """The test above is about something: the fixtures have dead code and needless jumps."""
+    assert sum(map(finds_something, FIXTURES)) >= LEAST_CLEANED
 
 
 @pytest.mark.parametrize("name", FIXTURES)

@@ -79,14 +79,19 @@ def of_object(name: str) -> Iterator[Submitted]:
 @pytest.mark.parametrize("name", OBJECTS)
 def test_fixtures(name: str) -> None:
     """So it is with the programs of real objects."""
+    n_compared = 0
     for given in of_object(name):
+        n_compared += 1
         for pipeline in PIPELINES.values():
             assert_same_one_by_one(given, pipeline)
+    if not n_compared:
+        pytest.skip("the original does not load here: none of its programs does")
 
 
 @pytest.mark.parametrize("first", range(0, N_RANDOM, PER_TEST))
 def test_random_programs(first: int) -> None:
-    """So it is with random programs."""
+    """So it is with random programs, most of which load."""
+    n_compared = 0
     for seed in range(first, first + PER_TEST):
         try:
             loaded, maps = load_case(acceptable_case(seed))
@@ -96,3 +101,5 @@ def test_random_programs(first: int) -> None:
             given = with_columns(loaded, kernel.submitted(loaded, maps), "offline")
         pipelines = list(PIPELINES.values())
         assert_same_one_by_one(given, pipelines[seed % len(pipelines)])
+        n_compared += 1
+    assert n_compared >= PER_TEST // 2

@@ -14,6 +14,7 @@ from support.generators.fuzzing import mutate
 from support.inputs.bpfobjects import fixture_path
 
 CASES = 150
+LEAST = 20
 OBJECTS = ["map_in_map", "kconfig", "ksyms", "globals", "struct_ops", "legacy_maps"]
 PARTS = (".BTF", ".symtab", ".maps", ".rel.maps", "maps", ".strtab")
 
@@ -23,6 +24,7 @@ def test_mutated_objects_raise_nothing_else(name: str) -> None:
     """Maps, types and tables of a mutated object are read, or refused with an error of ours."""
     data = fixture_path(f"{name}.clang-19.v3.el.g.o").read_bytes()
     parts = [part for part in ElfObject.parse(data).sections if part.name in PARTS and part.size]
+    n_read = n_refused = 0
     for number in range(CASES):
         rng = random.Random(number)
         part = rng.choice(parts)
@@ -32,7 +34,11 @@ def test_mutated_objects_raise_nothing_else(name: str) -> None:
             try:
                 read(ElfObject.parse(broken))
             except BpfPatchError:
-                continue
+                n_refused += 1
+            else:
+                n_read += 1
+    assert n_read + n_refused == 3 * CASES
+    assert min(n_read, n_refused) >= LEAST
 
 
 def test_a_section_beyond_a_maps_limit_is_refused() -> None:
