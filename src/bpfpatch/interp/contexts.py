@@ -201,13 +201,25 @@ class Skb(_PacketContext):
         fields: of struct __sk_buff, but for the addresses and ``len``.
         is_l2: whether the program's packet starts with the Ethernet header, as for tc;
             a socket filter that is run by bpf(2) sees what follows it.
+
+    Attributes:
+        is_encapsulated: whether a program has put a header of another network on.
+        tunnel_key: struct bpf_tunnel_key that a program has set, or None.
+        tunnel_options: what a program has set, or None.
+        is_tunnel_ipv6: whether the tunnel's addresses are of IPv6.
     """
 
     is_l2: bool = True
+    is_encapsulated: bool = False
+    tunnel_key: bytes | None = None
+    tunnel_options: bytes | None = None
+    is_tunnel_ipv6: bool = False
 
     def enter(self, machine: Machine) -> tuple[int, int]:
         """Put it into memory."""
         self._check(SKB_FIELDS)
+        self.is_encapsulated = self.is_tunnel_ipv6 = False
+        self.tunnel_key = self.tunnel_options = None
         self._region = machine.memory.add("ctx (struct __sk_buff)", SKB_SIZE)
         self._packet = Packet(machine.memory, self.packet, _SKB_ROOM, _SKB_ROOM)
         if not self.is_l2:

@@ -10,7 +10,7 @@ queue_stack_maps.c, ringbuf.c, lpm_trie.c and map_in_map.c.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from errno import E2BIG, EEXIST, EINVAL, ENOENT
+from errno import E2BIG, EEXIST, EINVAL, ENOENT, EOPNOTSUPP
 from typing import TYPE_CHECKING, Any, Final
 
 from .errors import BadHelperUse
@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from .image import CompiledFunction
 
 ANY, NOEXIST, EXIST, LOCK = 0, 1, 2, 4
+
+PAGE: Final = 4096
+CURRENT_CPU: Final = 0xFFFF_FFFF
+"""In the flags of bpf_perf_event_output(): BPF_F_CURRENT_CPU, and the bits of an index."""
+_RING_HEADER: Final = 8
+_MOST_RECORD: Final = 0xFFFF_FFFF // 4
+"""Bytes of one record of a ring buffer. Source: linux v6.18, RINGBUF_MAX_RECORD_SZ."""
 
 
 class Map:
@@ -297,37 +304,16 @@ class QueueMap(Map):
         return list(self.values)
 
 
-class RingMap(Map):
-    """A ring buffer or a perf event array: what was sent, in order.
+class SentMap(Map):
+    """What a program sends records to.
 
     Attributes:
-        records: all that was submitted.
+        records: all that was submitted, in order.
     """
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self.records: list[bytes] = []
-        self.reserved: dict[int, Region] = {}
-
-    def reserve(self, size: int) -> int:
-        """The address of a new record, or 0 where it is too big."""
-        if size > self.max_entries - 8:
-            return 0
-        region = self.memory.add(f"record of {self.name}", size)
-        if self.memory.fill:
-            region.data[:] = self.memory.fresh(size)
-        self.reserved[region.address] = region
-        return region.address
-
-    def finish(self, address: int, *, submit: bool) -> bool:
-        """Send or drop a record; False if it is none of ours."""
-        region = self.reserved.pop(address, None)
-        if region is None:
-            return False
-        self.memory.remove(region)
-        if submit:
-            self.send(bytes(region.data))
-        return True
 
     def send(self, content: bytes) -> None:
         """Add a record."""
@@ -337,6 +323,112 @@ class RingMap(Map):
     def contents(self) -> list[bytes]:
         """All records, oldest first."""
         return list(self.records)
+
+    def empty(self) -> None:
+        """Forget all records."""
+        while self.records:
+            self.memory.release(len(self.records.pop()))
+
+
+class RingMap(SentMap):
+    """A ring buffer. It fills as the kernel's does: nothing is read while a program runs.
+
+    Attributes:
+        reserved: records that were reserved and not finished, by address.
+        produced: bytes that all records took, headers included.
+        consumed: how many of them were read.
+    """
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.reserved: dict[int, Region] = {}
+        self.produced = self.consumed = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of the ring: what a loader makes of the number of entries."""
+        return max(PAGE, 1 << max(self.max_entries - 1, 0).bit_length())
+
+    def _claim(self, size: int) -> bool:
+        """Take room for a record; False where there is none.
+
+        Source: linux v6.18, kernel/bpf/ringbuf.c, __bpf_ringbuf_reserve().
+        """
+        n_bytes = -(-(size + _RING_HEADER) // 8) * 8
+        if size > _MOST_RECORD or self.produced + n_bytes - self.consumed > self.size - 1:
+            return False
+        self.produced += n_bytes
+        return True
+
+    def reserve(self, size: int) -> int:
+        """The address of a new record, or 0 where there is no room for it."""
+        if not self._claim(size):
+            return 0
+        region = self.memory.add(f"record of {self.name}", size)
+        if self.memory.fill:
+            region.data[:] = self.memory.fresh(size)
+        self.reserved[region.address] = region
+        return region.address
+
+    def finish(self, address: int, *, submit: bool) -> bool:
+        """Send or drop a record; False if it is none of ours. A dropped one takes room, too."""
+        region = self.reserved.pop(address, None)
+        if region is None:
+            return False
+        self.memory.remove(region)
+        if submit:
+            self.send(bytes(region.data))
+        return True
+
+    def output(self, content: bytes) -> bool:
+        """Send a copy; False where there is no room for it."""
+        if not self._claim(len(content)):
+            return False
+        self.send(content)
+        return True
+
+    def consume(self) -> list[bytes]:
+        """Read all records, as user space does; there is room for others then."""
+        out = self.contents()
+        super().empty()
+        self.consumed = self.produced
+        return out
+
+    def empty(self) -> None:
+        """Forget all, also what was reserved."""
+        for address in list(self.reserved):
+            self.finish(address, submit=False)
+        super().empty()
+        self.produced = self.consumed = 0
+
+
+class PerfMap(SentMap):
+    """A perf event array; what is sent to a CPU without a reader is lost, as in the kernel.
+
+    Attributes:
+        readers: CPUs whose events are read. They are kept, and set from Python.
+    """
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.readers: set[int] = set()
+
+    def output(self, flags: int, content: bytes, cpu: int) -> int:
+        """Send a record to the CPU that the flags name; 0 or a negative errno.
+
+        Source: linux v6.18, kernel/trace/bpf_trace.c, __bpf_perf_event_output().
+        """
+        index = flags & CURRENT_CPU
+        index = cpu if index == CURRENT_CPU else index
+        # A loader makes an array of no entries as long as there are CPUs: here one.
+        if index >= (self.max_entries or cpu + 1):
+            return -E2BIG
+        if index not in self.readers:
+            return -ENOENT
+        if index != cpu:
+            return -EOPNOTSUPP
+        self.send(content)
+        return 0
 
 
 class ProgMap(Map):
@@ -469,7 +561,7 @@ _CLASSES: Final[dict[str, type[Map]]] = {
     "queue": QueueMap,
     "stack": QueueMap,
     "ringbuf": RingMap,
-    "perf_event_array": RingMap,
+    "perf_event_array": PerfMap,
     "prog_array": ProgMap,
     "array_of_maps": OuterMap,
     "hash_of_maps": OuterMap,

@@ -11,7 +11,7 @@ from bpfpatch.bpf.map import Map
 from bpfpatch.elf import ElfObject
 from bpfpatch.facts.kinds import MapType
 from bpfpatch.interp import Machine
-from bpfpatch.interp.maps import DataMap, OuterMap, ProgMap, QueueMap, RingMap
+from bpfpatch.interp.maps import DataMap, OuterMap, ProgMap, QueueMap, SentMap
 from bpfpatch.interp.maps import Map as InterpMap
 
 ARRAYS: Final = frozenset({MapType.ARRAY, MapType.PERCPU_ARRAY})
@@ -111,9 +111,8 @@ class InterpMaps:
         elif isinstance(one, QueueMap):
             while one.take(remove=True) is not None:
                 pass
-        elif isinstance(one, RingMap):
-            while one.records:
-                memory.release(len(one.records.pop()))
+        elif isinstance(one, SentMap):
+            one.empty()
         elif one.kind in READABLE:
             for key in one.contents():
                 one.delete(key)

@@ -15,7 +15,7 @@ from bpfpatch.interp.maps import (
     OuterMap,
     ProgMap,
     QueueMap,
-    RingMap,
+    SentMap,
 )
 
 from .case import Entry
@@ -53,7 +53,7 @@ class MapState:
     def value_size(self, name: str) -> int | None:
         """Bytes of a map's value; None where it cannot be filled."""
         found = self._machine.maps.get(name)
-        if found is None or isinstance(found, (ProgMap, OuterMap, RingMap, DataMap)):
+        if found is None or isinstance(found, (ProgMap, OuterMap, SentMap, DataMap)):
             return None
         return found.value_size
 
@@ -71,7 +71,7 @@ class MapState:
             if isinstance(found, DataMap):
                 size = len(self._sections[entry.map])
                 _section(self._machine, found)[:] = entry.value[:size].ljust(size, b"\0")
-            elif found is not None and not isinstance(found, (ProgMap, OuterMap, RingMap)):
+            elif found is not None and not isinstance(found, (ProgMap, OuterMap, SentMap)):
                 value = entry.value[: found.value_size].ljust(found.value_size, b"\0")
                 try:
                     found.set(entry.key, value)
@@ -111,12 +111,8 @@ def _section(machine: Machine, found: DataMap) -> bytearray:
 
 
 def _empty(machine: Machine, found: Map) -> None:
-    if isinstance(found, RingMap):
-        for record in found.records:
-            machine.memory.release(len(record))
-        found.records.clear()
-        for address in list(found.reserved):
-            found.finish(address, submit=False)
+    if isinstance(found, SentMap):
+        found.empty()
     elif isinstance(found, QueueMap):
         while found.take(remove=True) is not None:
             pass

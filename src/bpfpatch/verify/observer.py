@@ -38,9 +38,22 @@ PERTURBED: Final = frozenset(
         "skb_cgroup_id",
         "get_retval",
         "get_func_arg_cnt",
+        "fib_lookup",
     }
 )
 """Helpers whose results are numbers that the program knows nothing about."""
+
+OTHERWISE: Final = {
+    "ringbuf_reserve": 0,
+    "ringbuf_output": -11 & U64,
+    "perf_event_output": 0,
+    "skb_output": 0,
+    "xdp_output": 0,
+    "map_update_elem": -7 & U64,
+    "map_push_elem": -7 & U64,
+}
+"""Helpers that depend on what is not there in a single run, and what they give then: a buffer or
+map that is full, a reader of events. A case that says so has this result, and no effect."""
 
 _MOST_CALLS: Final = 20_000
 """Calls that are noted in a run; a program that makes more is compared in what it leaves."""
@@ -112,13 +125,16 @@ class Observer(Machine):
 
     def _noting(self, found: Helper) -> Callable[..., int]:
         name, run = found.name, found.run
-        is_lookup, is_perturbed = name in _LOOKUPS, name in PERTURBED
+        other = OTHERWISE.get(name)
+        is_lookup, is_perturbed = name in _LOOKUPS, name in PERTURBED or other is not None
         is_load = name in _LOADS
 
         def noted(machine: Machine, *args: int) -> int:
             if len(self.calls) < _MOST_CALLS:
                 self.calls.append(describe(machine, name, args))
             given = self._next(name) if is_perturbed else None
+            if other is not None and given != other:
+                given = None
             result = (run(machine, *args) if given is None else given) & U64
             if is_perturbed:
                 self.perturbed.append((name, self._n_calls[name] - 1, result))

@@ -23,6 +23,7 @@ from .coverage import Compare, Edge
 from .entries import filled, hits, with_initial
 from .generate import MAX_PACKET, MIN_PACKET, Mutator, first_cases, resized, with_marked_fields
 from .kinds import Shape
+from .observer import OTHERWISE
 from .side import Observation, Side
 from .solve import Effort, Place, Target, more_for, solutions
 
@@ -278,7 +279,8 @@ class Search:
         for case in hits(kept.case, kept.lookups, self.before.state, self._rng):
             self.try_case(case)
         for name, number, value in kept.perturbed:
-            for other in (0, value ^ 1, (1 << 64) - 1, self._rng.getrandbits(32)):
+            others = (0, value ^ 1, (1 << 64) - 1, self._rng.getrandbits(32))
+            for other in (OTHERWISE[name],) if name in OTHERWISE else others:
                 self.try_case(kept.case.with_result(name, number, other))
         for case in self._other_lengths(kept):
             self.try_case(case)
@@ -462,7 +464,8 @@ class Search:
         That is: results of helpers, elements of arrays that it looks up, global data.
         """
         case = kept.case
-        for name, number, value in kept.perturbed[:_SPELLED]:
+        perturbed = [one for one in kept.perturbed if one[0] not in OTHERWISE]
+        for name, number, value in perturbed[:_SPELLED]:
             case = case.with_result(name, number, value)
         places = [(name, key) for name, key, is_there in kept.lookups if is_there]
         places = list(dict.fromkeys(places))[:_SPELLED]

@@ -31,11 +31,11 @@ HUNGRY = {
     "entries without end": "r6 = 0; l: *(u32 *)(r10 - 4) = r6; *(u64 *)(r10 - 16) = r6; "
     "r1 = map[id:4]; r2 = r10; r2 += -4; r3 = r10; r3 += -16; r4 = 0; call 2; r6 += 1; goto l",
     "records that are never submitted": "l: r1 = map[id:5]; r2 = 4096; r3 = 0; call 131; goto l",
-    "a record that is too big": "r1 = map[id:5]; r2 = 0x7fffff00; r3 = 0; call 131; exit",
+    "a record that is too big": "r1 = map[id:5]; r2 = 0x3fffff00; r3 = 0; call 131; exit",
     "a queue that nobody empties": LOOKUP.format(1)
     + "; l: r1 = map[id:6]; r2 = r6; r3 = 0; call 87; goto l; x: exit",
     "records of events": LOOKUP.format(1)
-    + "; l: r1 = 0; r2 = map[id:5]; r3 = 0; r4 = r6; r5 = 0x100000; call 25; goto l; x: exit",
+    + "; l: r1 = map[id:5]; r2 = r6; r3 = 0x100000; r4 = 0; call 130; goto l; x: exit",
 }
 """Programs that want more memory than there is."""
 

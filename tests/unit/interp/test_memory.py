@@ -107,7 +107,7 @@ def test_memory_has_a_limit(make: Make) -> None:
 )
 def test_output_without_end(make: Make, call: str) -> None:
     """What a program prints and sends counts as memory, too."""
-    maps = {1: MapSpec("ringbuf", 0, 0, 4096)}
+    maps = {1: MapSpec("ringbuf", 0, 0, 1 << 20)}
     machine = make(f"*(u64 *)(r10 - 8) = 0x41; l: {call}; goto l", maps=maps, memory_limit=100_000)
     with pytest.raises(BudgetError, match="bytes of memory"):
         machine.run()

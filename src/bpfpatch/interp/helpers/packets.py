@@ -8,6 +8,7 @@ bpf_skb_vlan_push(), bpf_skb_vlan_pop().
 
 from __future__ import annotations
 
+import zlib
 from errno import EACCES, EFAULT, EINVAL, ENOMEM
 from typing import TYPE_CHECKING, Final
 
@@ -38,13 +39,19 @@ def packet_of(machine: Machine) -> Packet:
     return machine.packet
 
 
-def _skb(machine: Machine) -> Skb:
+def skb_of(machine: Machine) -> Skb:
+    """The machine's socket buffer.
+
+    Raises:
+        BadHelperUse: the program runs on something else.
+    """
     if not isinstance(machine.context, Skb):
         raise BadHelperUse("this helper takes a socket buffer; run the program on an Skb")
     return machine.context
 
 
-def _signed32(value: int) -> int:
+def signed32(value: int) -> int:
+    """A register's low 32 bits as a signed number."""
     return (value + (1 << 31)) % (1 << 32) - (1 << 31)
 
 
@@ -74,7 +81,7 @@ def skb_load_bytes_relative(
     """Copy out of the packet, from the Ethernet (0) or the network header (1) on."""
     if base > 1:
         return -EINVAL
-    skb = _skb(machine)
+    skb = skb_of(machine)
     network = ETH_HEADER if skb.is_l2 else 0
     if base == 0 and not skb.is_l2:
         network = -ETH_HEADER
@@ -123,7 +130,7 @@ def xdp_adjust_head(machine: Machine, context: int, delta: int) -> int:
     """Move the packet's start, and its metadata along."""
     packet = packet_of(machine)
     n_meta = packet.data_at - packet.meta_at
-    data_at = packet.data_at + _signed32(delta)
+    data_at = packet.data_at + signed32(delta)
     if data_at < _XDP_FRAME + n_meta or data_at > packet.end_at - ETH_HEADER:
         return -EINVAL
     meta = bytes(packet.data_at - packet.meta_at)
@@ -138,7 +145,7 @@ def xdp_adjust_head(machine: Machine, context: int, delta: int) -> int:
 def xdp_adjust_tail(machine: Machine, context: int, delta: int) -> int:
     """Move the packet's end; what it grows by is zeros."""
     packet = packet_of(machine)
-    change = _signed32(delta)
+    change = signed32(delta)
     end_at = packet.end_at + change
     # The kernel's frame ends with room that is reserved, which is no part of our buffer.
     if end_at > packet.room or end_at < packet.data_at + ETH_HEADER:
@@ -154,7 +161,7 @@ def xdp_adjust_tail(machine: Machine, context: int, delta: int) -> int:
 def xdp_adjust_meta(machine: Machine, context: int, delta: int) -> int:
     """Move the start of the metadata."""
     packet = packet_of(machine)
-    meta_at = packet.meta_at + _signed32(delta)
+    meta_at = packet.meta_at + signed32(delta)
     n_meta = packet.data_at - meta_at
     if meta_at < _XDP_FRAME or n_meta < 0:
         return -EINVAL
@@ -182,7 +189,7 @@ def skb_change_tail(machine: Machine, context: int, size: int, flags: int) -> in
     if flags or size > _MOST_SKB or size < ETH_HEADER:
         return -EINVAL
     packet.replace(bytes(packet)[:size].ljust(size, b"\0"))
-    _skb(machine).refresh(machine)
+    skb_of(machine).refresh(machine)
     return 0
 
 
@@ -194,14 +201,14 @@ def skb_change_head(machine: Machine, context: int, size: int, flags: int) -> in
     if flags or len(packet) + size > _MOST_SKB:
         return -EINVAL
     packet.replace(bytes(size) + bytes(packet))
-    _skb(machine).refresh(machine)
+    skb_of(machine).refresh(machine)
     return 0
 
 
 @helper("skb_vlan_push")
 def skb_vlan_push(machine: Machine, context: int, protocol: int, tag: int) -> int:
     """Put a VLAN tag on; the first one goes into the context, a second into the packet."""
-    skb, packet = _skb(machine), packet_of(machine)
+    skb, packet = skb_of(machine), packet_of(machine)
     protocol &= 0xFFFF
     protocol = int.from_bytes(protocol.to_bytes(2, machine.byteorder), "big")
     if protocol not in (0x8100, 0x88A8):
@@ -223,7 +230,7 @@ def skb_vlan_push(machine: Machine, context: int, protocol: int, tag: int) -> in
 @helper("skb_vlan_pop")
 def skb_vlan_pop(machine: Machine, context: int) -> int:
     """Take the VLAN tag off that is in the context, or else the packet's own."""
-    skb, packet = _skb(machine), packet_of(machine)
+    skb, packet = skb_of(machine), packet_of(machine)
     if skb.read_field(machine, "vlan_present"):
         for name in ("vlan_present", "vlan_tci", "vlan_proto"):
             skb.write_field(machine, name, 0)
@@ -268,21 +275,27 @@ def clone_redirect(machine: Machine, context: int, ifindex: int, flags: int) -> 
 
 @helper("get_hash_recalc")
 def get_hash_recalc(machine: Machine, context: int) -> int:
-    """The packet's hash, as the context has it."""
-    return _skb(machine).read_field(machine, "hash")
+    """The packet's hash; one that is not known yet is made of the packet, and never 0.
+
+    The kernel's depends on a number that it draws when it starts.
+    """
+    skb = skb_of(machine)
+    if not skb.read_field(machine, "hash"):
+        skb.write_field(machine, "hash", zlib.crc32(bytes(packet_of(machine))) or 1)
+    return skb.read_field(machine, "hash")
 
 
 @helper("set_hash")
 def set_hash(machine: Machine, context: int, value: int) -> int:
     """Set the packet's hash."""
-    _skb(machine).write_field(machine, "hash", value)
+    skb_of(machine).write_field(machine, "hash", value)
     return 0
 
 
 @helper("set_hash_invalid")
 def set_hash_invalid(machine: Machine, context: int) -> int:
     """Forget the packet's hash."""
-    _skb(machine).write_field(machine, "hash", 0)
+    skb_of(machine).write_field(machine, "hash", 0)
     return 0
 
 
@@ -291,7 +304,7 @@ def skb_change_type(machine: Machine, context: int, kind: int) -> int:
     """Say for whom the packet is."""
     if kind & _U32 > 3:
         return -EINVAL
-    _skb(machine).write_field(machine, "pkt_type", kind)
+    skb_of(machine).write_field(machine, "pkt_type", kind)
     return 0
 
 

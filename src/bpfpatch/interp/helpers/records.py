@@ -1,22 +1,29 @@
-"""Helpers that send records to user space."""
+"""Helpers that send records to user space.
+
+Source: linux v6.18, kernel/bpf/ringbuf.c; kernel/trace/bpf_trace.c, bpf_perf_event_output();
+net/core/filter.c, bpf_skb_event_output() and bpf_xdp_event_output().
+"""
 
 from __future__ import annotations
 
 from errno import EAGAIN, EFAULT, EINVAL
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ..errors import BadHelperUse
-from ..maps import RingMap
+from ..maps import CURRENT_CPU, PerfMap, RingMap
 from ..registry import helper
 
 if TYPE_CHECKING:
     from ..machine import Machine
 
+_WAKEUPS: Final = 3
+_PACKET_LENGTH: Final = 0xF_FFFF << 32
+
 
 def _ring(machine: Machine, map_address: int) -> RingMap:
     found = machine.map_at(map_address)
     if not isinstance(found, RingMap):
-        raise BadHelperUse(f"{found!r} is no ring buffer or perf event array")
+        raise BadHelperUse(f"{found!r} is no ring buffer")
     return found
 
 
@@ -49,20 +56,17 @@ def _finish(machine: Machine, record: int, *, submit: bool) -> int:
 def ringbuf_output(machine: Machine, map_address: int, data: int, size: int, flags: int) -> int:
     """Send bytes as a record."""
     found = _ring(machine, map_address)
-    if flags & ~3:
+    if flags & ~_WAKEUPS:
         return -EINVAL
-    content = machine.memory.read(data, size)
-    if size > found.max_entries - 8:
-        return -EAGAIN
-    found.send(content)
-    return 0
+    return 0 if found.output(machine.memory.read(data, size)) else -EAGAIN
 
 
 @helper("ringbuf_query")
 def ringbuf_query(machine: Machine, map_address: int, flags: int) -> int:
-    """Nothing is ever waiting; the ring's size is known."""
+    """Bytes that wait to be read, the ring's size, or how much was read or written at all."""
     found = _ring(machine, map_address)
-    return found.max_entries if flags == 1 else 0
+    known = (found.produced - found.consumed, found.size, found.consumed, found.produced)
+    return known[flags] if flags < len(known) else 0
 
 
 @helper("perf_event_output", "skb_output", "xdp_output")
@@ -70,13 +74,16 @@ def perf_event_output(
     machine: Machine, context: int, map_address: int, flags: int, data: int, size: int
 ) -> int:
     """Send bytes, and the part of the packet that the flags ask for, to a perf event array."""
-    found = _ring(machine, map_address)
+    found = machine.map_at(map_address)
+    if not isinstance(found, PerfMap):
+        raise BadHelperUse(f"{found!r} is no perf event array")
+    packet = machine.packet
+    if flags & ~(CURRENT_CPU if packet is None else CURRENT_CPU | _PACKET_LENGTH):
+        return -EINVAL
     content = machine.memory.read(data, size)
-    n_packet = flags >> 32 & 0xF_FFFF
-    if n_packet:
-        packet = None if machine.packet is None else machine.packet.read(0, n_packet)
-        if packet is None:
+    if packet is not None:
+        more = packet.read(0, (flags & _PACKET_LENGTH) >> 32)
+        if more is None:
             return -EFAULT
-        content += packet
-    found.send(content)
-    return 0
+        content += more
+    return found.output(flags, content, machine.environment.cpu)
