@@ -14,6 +14,7 @@ from bpfpatch.elf.files import write_all
 from bpfpatch.errors import OptionError
 from bpfpatch.isa import ByteOrder
 from bpfpatch.passes import Pass, Pipeline, Report, Result, Target
+from bpfpatch.patch import How
 from bpfpatch.program import Program
 
 from .failure import Command, Failure, blame
@@ -25,7 +26,7 @@ from .inputs import (
     read_input,
     reference_names,
 )
-from .options import Real, cpu_option, dwarf_option
+from .options import Real, cpu_option, dwarf_option, relax_option
 from .plugins import blame_pass, load_plugins, plugin_option
 from .screen import echo, echo_diff, echo_json, patience
 
@@ -52,7 +53,7 @@ class Rewrite:
 
     Attributes:
         data: the new file.
-        notices: what had to be taken away.
+        notices: what had to be taken away, or was done unasked.
         result: the pipeline's.
         diff: the change, where it was asked for.
         changed: the new object, where it is one.
@@ -70,6 +71,7 @@ class Rewrite:
 @click.option("-p", "--pipeline", "text", metavar="PIPELINE", default="", help="Passes to run.")
 @click.option("-o", "--output", metavar="OUT", help="File to write; - for stdout.")
 @cpu_option
+@relax_option
 @dwarf_option
 @plugin_option
 @click.option("--diff", "with_diff", is_flag=True, help="Print what changed.")
@@ -102,6 +104,7 @@ def command(
     text: str,
     output: str | None,
     cpu: str | None,
+    no_relax: bool,
     dwarf: Any,
     plugins: tuple[str, ...],
     wanted: str,
@@ -131,7 +134,8 @@ def command(
     pipeline = _pipeline(text)
     source = read_input(obj, wanted, endian)
     with blame(source.shown), patience("rewriting"):
-        done = _rewrite(source, pipeline, Target.loadable(cpu=cpu), dwarf, with_diff=with_diff)
+        made = _run(source, pipeline, Target.loadable(cpu=cpu), dwarf, None if no_relax else "auto")
+        done = _rewrite(source, *made, with_diff=with_diff)
     verdicts = list(_verified(source, done, bounds)) if with_verify else None
     if output is not None:
         with blame("<stdout>" if output == "-" else output):
@@ -153,19 +157,22 @@ def _pipeline(text: str) -> Pipeline:
         raise click.BadParameter(str(error), param_hint="-p") from error
 
 
-def _rewrite(
-    source: Input, pipeline: Pipeline, target: Target, dwarf: Any, *, with_diff: bool
-) -> Rewrite:
+def _run(
+    source: Input, pipeline: Pipeline, target: Target, dwarf: Any, relax: How | None
+) -> tuple[ElfObject | None, Result]:
     running: list[Pass] = []
-    notices: tuple[str, ...] = ()
-    changed = None
     with blame_pass(running):
         if source.obj is None:
-            result = pipeline.run(source.program, target, progress=running.append)
-        else:
-            changed, result = pipeline.run_object(source.obj, target, dwarf, running.append)
+            return None, pipeline.run(source.program, target, progress=running.append, relax=relax)
+        return pipeline.run_object(source.obj, target, dwarf, running.append, relax)
+
+
+def _rewrite(
+    source: Input, changed: ElfObject | None, result: Result, *, with_diff: bool
+) -> Rewrite:
+    notices = result.notices
     if changed is not None:
-        data, notices = changed.to_bytes(), changed.notices
+        data, notices = changed.to_bytes(), notices + changed.notices
     elif source.format == "asm":
         data = _assembly(result.program)
     else:

@@ -127,7 +127,7 @@ def instrument(
     with blame("<stdout>" if output == "-" else output):
         write_all(output, data)
     if not quiet:
-        for line in (*made.notices, _summary(made, result)):
+        for line in (*made.notices, *result.notices, _summary(made, result)):
             echo(f"{where}: {line}", err=True)
 
 

@@ -43,6 +43,14 @@ dwarf_option: Final = click.option(
 )
 
 
+relax_option: Final = click.option(
+    "--no-relax",
+    "no_relax",
+    is_flag=True,
+    help="Refuse jumps that have become too far, instead of making them fit.",
+)
+
+
 def context_option(what: str) -> Decorator:
     """``-U``: how many equal instructions to show around what a command calls ``what``."""
     return click.option(

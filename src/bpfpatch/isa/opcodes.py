@@ -182,6 +182,18 @@ _JUMP_OPS: Final = {
     "jslt": (0xC0, "s<"),
     "jsle": (0xD0, "s<="),
 }
+_OPPOSITES: Final = (
+    ("jeq", "jne"), ("jgt", "jle"), ("jge", "jlt"), ("jsgt", "jsle"), ("jsge", "jslt"),
+)  # fmt: skip
+OPPOSITE_JUMPS: Final = {
+    _JUMP_OPS[one][0]: _JUMP_OPS[other][0]
+    for pair in _OPPOSITES
+    for one, other in (pair, pair[::-1])
+}
+"""By operation, the upper four bits of the opcode: the one that jumps when this does not.
+
+jset has none, and neither has may_goto.
+"""
 _JUMPS_OF_V2: Final = frozenset({"jlt", "jle", "jslt", "jsle"})
 
 # size letter: (size bits, bits)

@@ -18,7 +18,7 @@ from bpfpatch.errors import OptionError, SlotError, UnsupportedError, Validation
 from bpfpatch.facts import AUX_COLUMNS, STACK_DEPTH, ProgFlag, Subject
 from bpfpatch.linux.verifier.auxdata import aux_data
 from bpfpatch.linux.versions import check_modelled, parse_version
-from bpfpatch.patch import Linearized, PatchList
+from bpfpatch.patch import How, Linearized, PatchList
 from bpfpatch.program import Program, Remap, validate, violations
 
 from .base import Pass, registered
@@ -26,6 +26,7 @@ from .setting import ObjectEdit, Setting
 from .target import Target
 
 _KERNEL: Final = "fastcall,inline-loop,dce{aux=true},nops{once=true},ctx-access,fixup-calls"
+_GOTOL_SINCE: Final = isa.BY_NAME["gotol"].cpu
 _PASS: Final = re.compile(r"\s*([A-Za-z0-9_-]+)\s*(?:\{([^{}]*)\})?\s*")
 
 
@@ -82,11 +83,19 @@ class Report:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Result:
-    """A rewritten program, the way to it, and what was done. Goes into ``ElfObject.with_code``."""
+    """A rewritten program, the way to it, and what was done. Goes into ``ElfObject.with_code``.
+
+    Attributes:
+        program: the new one.
+        remap: where the old one's instructions went.
+        report: what each pass did.
+        notices: what was done unasked, as sentences for the user.
+    """
 
     program: Program
     remap: Remap
     report: Report
+    notices: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"<Result {self.report}>"
@@ -148,6 +157,7 @@ class Pipeline:
         subject: Subject | None = None,
         edit: ObjectEdit | None = None,
         progress: Callable[[Pass], None] | None = None,
+        relax: How | None = "auto",
     ) -> Result:
         """Run all passes over one list of a program, and linearize it once.
 
@@ -158,6 +168,9 @@ class Pipeline:
             subject: the program's kind and maps, for passes that need to know.
             edit: the object that the program is the code of, for passes that add to it.
             progress: called with each pass before it runs.
+            relax: what to do with jumps that have become too far, see `PatchList.linearize`:
+                ``auto`` is ``gotol`` for a target of cpu v4, ``islands`` for an older one. The
+                kernel relaxes nothing, so neither does a pipeline that makes its own form.
 
         Raises:
             OptionError: a pass's result is not for this target, or a column is missing that our
@@ -177,10 +190,12 @@ class Pipeline:
             if progress is not None:
                 progress(one)
             reports.append(_run_pass(one, patches, setting))
-        done = patches.linearize()
+        done = patches.linearize(_relax_for(target, relax))
         _check_result(program, done, target)
         spent = 1000 * (time.perf_counter() - began)
-        return Result(done.program, done.remap, _report(tuple(reports), program, done, spent))
+        report = _report(tuple(reports), program, done, spent)
+        notices = () if done.relaxed is None else (str(done.relaxed),)
+        return Result(done.program, done.remap, report, notices)
 
     def run_object(
         self,
@@ -188,6 +203,7 @@ class Pipeline:
         target: Target | None = None,
         dwarf: Dwarf = "drop",
         progress: Callable[[Pass], None] | None = None,
+        relax: How | None = "auto",
     ) -> tuple[ElfObject, Result]:
         """Run all passes over an object's code, and put it back with what they added.
 
@@ -196,12 +212,13 @@ class Pipeline:
             target: see `run`.
             dwarf: see `ElfObject.with_code`.
             progress: see `run`.
+            relax: see `run`.
 
         Raises:
             BpfPatchError: see `run` and `ElfObject.with_code`.
         """
         edit = ObjectEdit(obj)
-        result = self.run(obj.code, target, edit=edit, progress=progress)
+        result = self.run(obj.code, target, edit=edit, progress=progress, relax=relax)
         return edit.obj.with_code(result, dwarf), result
 
     def _prepared(self, program: Program, setting: Setting) -> Program:
@@ -234,6 +251,14 @@ class Pipeline:
             return found.with_columns(**program.columns).with_tables(**program.tables)
         name, one = unknown[0]
         raise OptionError(f"pass {one.name} needs the column {name!r}")
+
+
+def _relax_for(target: Target, relax: How | None) -> How | None:
+    if not target.is_loadable:
+        return None
+    if relax != "auto" or target.cpu is None:
+        return relax
+    return "gotol" if target.cpu >= _GOTOL_SINCE else "islands"
 
 
 def _parse(text: str) -> Iterator[Pass]:

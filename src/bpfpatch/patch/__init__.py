@@ -4,6 +4,7 @@ from .body import Body, To
 from .insn import Insn
 from .linearize import Linearized
 from .patchlist import PatchList
+from .relax import How, Relax, Relaxed
 from .view import CodeView
 
-__all__ = ["Body", "CodeView", "Insn", "Linearized", "PatchList", "To"]
+__all__ = ["Body", "CodeView", "How", "Insn", "Linearized", "PatchList", "Relax", "Relaxed", "To"]

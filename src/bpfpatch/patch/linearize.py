@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, NoReturn
 
@@ -14,6 +14,7 @@ from bpfpatch import isa
 from bpfpatch.errors import LostTargetError, ReachError, SlotError, ValidationError, Where
 from bpfpatch.program import (
     FIELD_LIMITS,
+    LINE_INFO,
     AnchoredTable,
     Column,
     OnReplace,
@@ -27,17 +28,24 @@ from bpfpatch.program.types import DELETED, INSERTED, LOST, REPLACED, Insns, Slo
 from bpfpatch.program.validate import bad_references
 
 from .attached import Attached
-from .provenance import Provenance
-from .state import ListState
+from .relax import Relax, Relaxed, StuckError, relaxation
+from .state import ListState, Merged
 from .view import Layout, in_order
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Linearized:
-    """A flat program and the way to it. Unpacks as a pair."""
+    """A flat program and the way to it. Unpacks as a pair.
+
+    Attributes:
+        program: the new one.
+        remap: where the old one's instructions went.
+        relaxed: how far jumps were relaxed; None where none was far.
+    """
 
     program: Program
     remap: Remap
+    relaxed: Relaxed | None = None
 
     def __iter__(self) -> Iterator[Any]:
         return iter((self.program, self.remap))
@@ -46,18 +54,7 @@ class Linearized:
         return f"<Linearized {self.program!r} from {self.remap.own.size} slots>"
 
 
-def linearize(
-    program: Program,
-    state: ListState,
-    pool: NDArray[np.uint64],
-    *,
-    provenance: Provenance,
-    replaced: Slots,
-    modified: Slots,
-    rows: Mapping[str, Attached],
-    columns: Mapping[str, Column],
-    values: Mapping[str, NDArray[Any] | None],
-) -> Linearized:
+def linearize(merged: Merged, relax: Relax) -> Linearized:
     """Turn a merged patch list back into a program, once.
 
     In plain Python, and but for the tables::
@@ -67,36 +64,34 @@ def linearize(
             insn = pool[node]
             if node in target:
                 insn.distance = slot[target[node]] - slot[node] - 1
+                # where that does not fit: relax, and begin again
 
     Args:
-        program: the original.
-        state: merged.
-        pool: (n_pool or more,) instructions as words.
-        provenance: which site and pass inserted nodes come from.
-        replaced: nodes whose place a body took.
-        modified: nodes that were changed in place.
-        rows: attached rows by table.
-        columns: the columns by name, with the original program's values.
-        values: by column, (n_pool,) values by node, or None where nobody looked.
+        merged: the list.
+        relax: what to do with jumps that are too far.
 
     Raises:
         LostTargetError: a jump or call whose target is gone.
-        ReachError: one whose distance does not fit its field.
+        ReachError: one whose distance does not fit its field, and cannot be relaxed.
         LostRowError: a row that must not lose its instruction has lost it.
         ValidationError: a jump that leaves its subprog, a call to no subprog's start.
 
     Source: the RFC's bpf_linearize_list_insn() and verifier_linearize_list_insn(), as one
     function over tables, as its review asked.
     """
-    layout = Layout(state, pool)
-    insns = gather(pool, layout.pool_slot).view(isa.INSN)
-    remap = _remap(program, state, layout, provenance, replaced, modified)
+    program, state, rows = merged.program, merged.state, merged.rows
+    layout = Layout(state, merged.pool)
+    insns = gather(merged.pool, layout.pool_slot).view(isa.INSN)
+    remap = _remap(merged, layout)
     draft = _Draft(program, insns, remap)
-    refs = _write_references(draft, state, layout)
+    refs = _references(draft, state, layout)
+    far = write_targets(insns, refs, relax.reach)
+    if far.size:
+        return _relaxed(merged, layout, draft, refs, far, relax)
     subprogs = _subprogs(program, layout.slots(state.entry[program.subprogs.start]))
     external = remap.own[program.external] if program.external.size else program.external
     tables = {
-        name: _with_attached(draft, name, rows[name], layout, replaced)
+        name: _with_attached(draft, name, rows[name], layout, merged.replaced)
         if name in rows
         else _moved(draft, name, table)
         for name, table in program.tables.items()
@@ -107,8 +102,8 @@ def linearize(
         sections=program.sections,
         tables=tables,
         columns={
-            name: _column(column, values[name], layout, insns, len(program))
-            for name, column in columns.items()
+            name: _column(column, merged.values[name], layout, insns, len(program))
+            for name, column in merged.columns.items()
         },
         external=external[external >= 0],
         strings=program.strings,
@@ -141,18 +136,36 @@ class _Draft:
         )
 
 
-def _remap(
-    program: Program,
-    state: ListState,
+def _relaxed(
+    merged: Merged,
     layout: Layout,
-    provenance: Provenance,
-    replaced: Slots,
-    modified: Slots,
-) -> Remap:
+    draft: _Draft,
+    refs: References,
+    far: NDArray[np.intp],
+    relax: Relax,
+) -> Linearized:
+    """Linearize what a relaxation makes of a list with far jumps."""
+    beyond = far[refs.kind[far] != isa.RefKind.JUMP16]
+    if beyond.size:
+        _raise_far(draft, refs, beyond, relax, "make the program smaller")
+    if relax.how is None:
+        _raise_far(draft, refs, far, relax, "without relax=None (--no-relax) it is made to fit")
+    lines = merged.program.tables.get(LINE_INFO)
+    moved = None if lines is None else draft.remap.apply(lines)
+    try:
+        eased, account = relaxation(merged, layout, draft.insns, refs, moved, relax)
+    except StuckError as error:
+        _raise_far(draft, refs, error.rows, relax, error.hint)
+    done = linearize(eased, replace(relax, how=None))
+    return replace(done, relaxed=account)
+
+
+def _remap(merged: Merged, layout: Layout) -> Remap:
     """Read the remap off a merged state; what only some ask for is made when they do."""
+    program, replaced, modified = merged.program, merged.replaced, merged.modified
     n_old = len(program)
-    land, entry = state.land, state.entry  # the state goes on to change
-    past = provenance.snapshot()
+    land, entry = merged.state.land, merged.state.entry  # the state goes on to change
+    past = merged.provenance.snapshot()
     remap = Remap(
         own=lambda: _own(program, layout, replaced),
         land=lambda: layout.slots(land),
@@ -161,7 +174,7 @@ def _remap(
         orig=lambda: np.where(layout.pool_slot < n_old, layout.pool_slot, INSERTED),
         site=lambda: past.site(layout.pool_slot),
         origin=lambda: past.origin(layout.pool_slot),
-        passes=tuple(provenance.passes),
+        passes=tuple(merged.provenance.passes),
         modified=lambda: _still_there(modified, layout, n_old),
     )
     return remap
@@ -192,8 +205,8 @@ def _bounds(entry: Slots, n_new: int) -> Slots:
     return np.minimum.accumulate(edges[::-1])[::-1]
 
 
-def _write_references(draft: _Draft, state: ListState, layout: Layout) -> References:
-    """Turn references to nodes into distances, and put them into their fields."""
+def _references(draft: _Draft, state: ListState, layout: Layout) -> References:
+    """The references between nodes, as references between slots."""
     slot, target = in_order(layout.slots(state.ref_node), state.ref_target)
     lost = slot[target == LOST]
     if lost.size:
@@ -211,33 +224,23 @@ def _write_references(draft: _Draft, state: ListState, layout: Layout) -> Refere
     kind = np.empty(slot.size, np.uint8)
     for part in isa.portions(slot.size):
         kind[part] = isa.alone(isa.ref_kinds, draft.insns[slot[part]])
-    refs = References(slot, kind, layout.slots(target))
-    far = write_targets(draft.insns, refs)
-    if far.size:
-        _raise_far(draft, slot[far], refs.target[far], kind[far])
-    return refs
+    return References(slot, kind, layout.slots(target))
 
 
-def _raise_far(draft: _Draft, slots: Slots, targets: Slots, kinds: NDArray[np.uint8]) -> NoReturn:
-    hints = {
-        isa.RefKind.JUMP16: "use gotol (cpu v4) for `goto`, jump over a gotol for a condition, "
-        "or split the subprog",
-    }
+def _raise_far(
+    draft: _Draft, refs: References, rows: NDArray[np.intp], relax: Relax, hint: str
+) -> NoReturn:
     errors: list[SlotError] = []
-    for row in range(min(slots.size, _SHOWN)):
-        slot, target = int(slots[row]), int(targets[row])
-        kind = isa.RefKind(int(kinds[row]))
+    for row in rows[:_SHOWN].tolist():
+        slot, target = int(refs.slot[row]), int(refs.target[row])
         distance = target - slot - 1
-        errors.append(
-            ReachError(
-                draft.where(slot),
-                draft.where(target),
-                distance,
-                FIELD_LIMITS[kind][distance > 0],
-                hints.get(kind, "make the program smaller"),
-            )
-        )
-    _raise_first(errors, slots.size)
+        kind = isa.RefKind(int(refs.kind[row]))
+        limits = FIELD_LIMITS[kind]
+        if kind == isa.RefKind.JUMP16:
+            limits = -relax.reach, relax.reach - 1
+        limit = limits[distance > 0]
+        errors.append(ReachError(draft.where(slot), draft.where(target), distance, limit, hint))
+    _raise_first(errors, rows.size)
 
 
 _SHOWN: Final = 100

@@ -23,8 +23,9 @@ from .log import EditLog, Verb, commuting_prefix, previous_touch
 from .merge import merge_run
 from .pool import Pool
 from .provenance import Provenance
+from .relax import How, Relax
 from .replay import replay
-from .state import ListState
+from .state import ListState, Merged
 from .view import CodeView
 
 MAX_RUNS: Final = 8
@@ -400,21 +401,26 @@ class PatchList:
 
     # ---- linearize ---------------------------------------------------------------------------
 
-    def linearize(self) -> Linearized:
+    def linearize(self, relax: Relax | How | None = "auto") -> Linearized:
         """Turn the list into a flat program, once. The list stays usable.
+
+        Args:
+            relax: what to do with jumps whose distance does not fit their field: ``gotol``
+                takes the instruction of that name (cpu v4), ``islands`` jumps on the way,
+                ``auto`` the former where the result needs v4 anyway; None is an error.
 
         Returns:
             The program and its `Remap`, also as a pair.
 
         Raises:
             LostTargetError: a jump or call whose target is gone.
-            ReachError: one whose distance does not fit its field.
+            ReachError: one whose distance does not fit its field, and cannot be relaxed.
             LostRowError: a relocation or the like whose instruction was replaced.
             ValidationError: a jump that leaves its subprog, a call to no subprog's start.
         """
         self.flush()
         columns = {name: self.aux(name) if name in self._columns else None for name in self._fills}
-        return linearize(
+        merged = Merged(
             self.program,
             self._state,
             self._pool.words,
@@ -425,6 +431,7 @@ class PatchList:
             columns=self._fills,
             values=columns,
         )
+        return linearize(merged, Relax.of(relax))
 
     def flush(self) -> None:
         """Merge the edits made so far. Every look at the list does this by itself."""

@@ -46,6 +46,15 @@ class Provenance:
         self._first.append(edits.first)
         self._site.append(edits.site)
 
+    def with_nodes(self, name: str, nodes: Slots, sites: Slots) -> Provenance:
+        """The same history, and (n,) more nodes of a pass, each with its site."""
+        out = Provenance(self.n_original)
+        out.passes, out._marks = [*self.passes], [*self._marks]
+        out._first, out._site = [*self._first, nodes], [*self._site, sites]
+        if nodes.size:
+            out.enter(name, int(nodes[0]))
+        return out
+
     def snapshot(self) -> Past:
         """The history up to now, for a remap to ask later."""
         return Past(

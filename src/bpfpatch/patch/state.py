@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bpfpatch.program import Program
+from bpfpatch.program import Column, Program
 from bpfpatch.program.types import LOST, Mask, Slots, fixed
 
+from .attached import Attached
 from .body import Body, To
 from .log import Edits
+from .provenance import Provenance
 
 
 @dataclass(slots=True, eq=False)
@@ -88,6 +92,33 @@ class ListState:
     def targets_of(self, nodes: Slots) -> Slots:
         """(n,) what each of these nodes, which must hold references, refers to."""
         return self.ref_target[np.searchsorted(self.ref_node, nodes)]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Merged:
+    """A patch list whose edits are all merged, with all that goes into the new program.
+
+    Attributes:
+        program: the original.
+        state: its nodes, in order.
+        pool: (n_pool or more,) instructions as words.
+        provenance: which site and pass inserted nodes come from.
+        replaced: nodes whose place a body took.
+        modified: nodes that were changed in place.
+        rows: attached rows by table.
+        columns: the columns by name, with the original program's values.
+        values: by column, (n_pool,) values by node, or None where nobody looked.
+    """
+
+    program: Program
+    state: ListState
+    pool: NDArray[np.uint64]
+    provenance: Provenance
+    replaced: Slots
+    modified: Slots
+    rows: Mapping[str, Attached]
+    columns: Mapping[str, Column]
+    values: Mapping[str, NDArray[Any] | None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -81,6 +81,10 @@ class Layout:
             out[nodes == LOST] = LOST
         return out
 
+    def positions(self, slots: NDArray[Any]) -> NDArray[Any]:
+        """(n,) index in the order of nodes of those whose first slots these are."""
+        return slots if self._start is None else np.searchsorted(self._start, slots)
+
     def _find(self, node: int) -> int:
         """The flat slot of one node, or LOST."""
         at = np.flatnonzero(self._order == node)

@@ -70,13 +70,19 @@ def read_references(insns: Insns, external: Slots) -> References:
     return References(slot, kinds[slot], np.concatenate(targets))
 
 
-def write_targets(insns: Insns, refs: References) -> NDArray[np.intp]:
+def write_targets(insns: Insns, refs: References, reach: int = 1 << 15) -> NDArray[np.intp]:
     """Put references as distances into the fields of ``insns``, in place.
+
+    Args:
+        insns: (n,) to write to.
+        refs: what to write.
+        reach: what a field of 16 bits is taken to hold: -reach to reach - 1.
 
     Returns:
         Rows of references whose distance does not fit; those were not written.
     """
     limits = [FIELD_LIMITS.get(kind, (0, 0)) for kind in isa.RefKind]
+    limits[isa.RefKind.JUMP16] = -reach, reach - 1
     least, most = np.array(limits, np.int64).T
     far = [np.zeros(0, np.intp)]
     for part in isa.portions(refs.slot.size):

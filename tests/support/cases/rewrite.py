@@ -24,7 +24,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from bpfpatch.asm import assemble, format_program, parse
-from bpfpatch.patch import PatchList
+from bpfpatch.patch import PatchList, Relax
 from bpfpatch.program import (
     FUNC_INFO,
     LINE,
@@ -111,7 +111,10 @@ def listing(given: Program) -> str:
 
 
 def assert_rewrite(
-    before: str, edit: Callable[[PatchList, SimpleNamespace], object], after: str
+    before: str,
+    edit: Callable[[PatchList, SimpleNamespace], object],
+    after: str,
+    relax: Relax | None = None,
 ) -> Remap:
     """Edit one program, and compare the result with another.
 
@@ -119,10 +122,11 @@ def assert_rewrite(
         before: a program's text.
         edit: is given the list and ``before``'s labels.
         after: the text of what must come out.
+        relax: what to do with far jumps.
     """
     patches = PatchList(program(before))
     edit(patches, labels(before))
-    result, remap = patches.linearize()
+    result, remap = patches.linearize(relax)
     wanted = program(after)
     assert_same_listing(listing(result), listing(wanted))
     assert result.to_bytes() == wanted.to_bytes()

@@ -126,6 +126,19 @@ def test_cpu_limit_holds(run: Any, demo: Path, tmp_path: Path) -> None:
     assert not out.exists()
 
 
+def test_far_jumps_are_relaxed(run: Any, run_json: Any, tmp_path: Path) -> None:
+    """A jump that has become too far is made to fit, with a notice; --no-relax refuses it."""
+    source = tmp_path / "far.s"
+    source.write_text("r0 = 0\nif r1 == 0 goto out\n" + "r0 = 1\n" * 20_000 + "out: exit\n")
+    words = ("apply", "-p", "sprinkle", source, "-o", tmp_path / "out.bin")
+    assert "note: relaxed 1 jump too far for 16 bits by 1 island" in run(*words).stderr
+    assert "note: relaxed 1 jump too far for 16 bits by gotol" in run(*words, "--cpu", "v4").stderr
+    (notice,) = run_json(*words, "--cpu", "v3")["notices"]
+    assert notice.startswith("relaxed 1 jump")
+    refused = run(*words, "--no-relax", status=1)
+    assert "without relax=None (--no-relax) it is made to fit" in refused.stderr
+
+
 def test_plugin_brings_a_pass(run: Any, demo: Path, tmp_path: Path) -> None:
     """A pass from the user's own file can be in the pipeline, with options."""
     body = "patches.insert_before(patches.nodes()[:1], Body.asm(f'r5 = {self.value}'))"

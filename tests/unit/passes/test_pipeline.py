@@ -192,12 +192,37 @@ def test_fewer_mistakes_are_no_new_ones() -> None:
     assert len(Pipeline((edit,)).run(broken).program) == 3
 
 
+STRETCHED = "if r1 == 0 goto out;" + "r0 = 0;" * 20_000 + "out: exit"
+
+
 def test_edit_errors_come_through() -> None:
-    """A jump that a pass has stretched too far is the list's own error."""
-    program = assemble("if r1 == 0 goto out;" + "r0 = 0;" * 20_000 + "out: exit")
+    """A jump that a pass has stretched too far is, on request, the list's own error."""
     with pytest.raises(ReachError) as caught:
-        Pipeline.parse("sprinkle").run(program)
+        Pipeline.parse("sprinkle").run(assemble(STRETCHED), relax=None)
     assert (caught.value.distance, caught.value.limit) == (40_000, 32_767)
+
+
+def test_kernels_relax_nothing() -> None:
+    """Where the kernel itself would rewrite, a far jump is an error: it is one to the kernel."""
+    with pytest.raises(ReachError):
+        Pipeline.parse("sprinkle").run(assemble(STRETCHED), Target.internal())
+
+
+@pytest.mark.parametrize(
+    ("cpu", "more", "how"),
+    [
+        (None, "", "1 island"),
+        (None, "r1 = bswap16 r1;", "gotol"),
+        ("v3", "", "1 island"),
+        ("v4", "", "gotol"),
+    ],
+)
+def test_pipelines_relax(cpu: str | None, more: str, how: str) -> None:
+    """Far jumps are relaxed by what the target has, and the result says so."""
+    done = Pipeline.parse("sprinkle").run(assemble(more + STRETCHED), Target.loadable(cpu))
+    (notice,) = done.notices
+    assert notice.startswith(f"relaxed 1 jump too far for 16 bits by {how}")
+    assert done.remap.passes == ("", "sprinkle", "relax")
 
 
 def test_program_stays_as_it_was() -> None:

@@ -95,8 +95,9 @@ class Frames:
         """(m,) whether a function touches nothing below what its arguments point at."""
         view = self._view
         depth = [-(-int(self._use.deepest[one]) // WORD) * WORD + WORD for one in callees]
-        done = self._patches.linearize().program  # its slots are the view's
+        done = self._patches.linearize().program
         probe = PatchList(done)
+        starts = probe.view().starts
         for callee, bottom in zip(callees, depth, strict=True):
             given = [
                 part
@@ -104,7 +105,7 @@ class Frames:
                 for part in (isa.mov(register, isa.R10), isa.alu("+=", register, -bottom))
             ]
             if given:
-                probe.prepend(int(view.starts[callee]), Body.of(*given))
+                probe.prepend(int(starts[callee]), Body.of(*given))
         tried = probe.view()
         use = StackUse.of(
             replace(tried, insns=_without_calls(tried.insns)),
