@@ -20,6 +20,8 @@ _EHDR_SIZE: Final = 64
 _SHDR_SIZE: Final = 64
 _MAX_BROKEN: Final = 256
 """How many places may look like an object and be none: each costs a look at its sections."""
+_MAX_LOOKS: Final = 8
+"""How often, on average, a byte may be looked at for the sake of such places."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,18 +51,22 @@ def find_embedded(data: bytes) -> list[Embedded]:
         FormatError: so much looks like an object and is none that it must be on purpose.
     """
     out: list[Embedded] = []
-    n_broken = 0
+    n_broken, left = 0, _MAX_LOOKS * len(data)
     at = data.find(MAGIC)
     while at >= 0:
-        size = _size(data, at)
-        found = None if size is None else _parse(data, at, size)
+        header = _header(data, at)
+        size = _size(*header, len(data) - at) if header is not None else 0
+        found = _parse(data, at, size) if size else None
         if found is not None:
             out.append(found)
             at = data.find(MAGIC, at + len(found.data))
             continue
-        n_broken += size is not None
-        if n_broken > _MAX_BROKEN:
-            raise FormatError(f"over {_MAX_BROKEN} places look like a BPF object and are none", at)
+        n_broken += size > 0
+        left -= size + (len(header[1]) if header is not None else 0)
+        if n_broken > _MAX_BROKEN or left < 0:
+            raise FormatError(
+                f"too many places look like a BPF object and are none: {n_broken} so far", at
+            )
         at = data.find(MAGIC, at + 1)
     return out
 
@@ -75,10 +81,10 @@ def _parse(data: bytes, at: int, size: int) -> Embedded | None:
     return Embedded(at, content, obj)
 
 
-def _size(data: bytes, at: int) -> int | None:
-    """The size of the object whose header this would be, None if it is no BPF object's.
+def _header(data: bytes, at: int) -> tuple[str, bytes, int] | None:
+    """Byte order, section table and least size of the BPF object whose header this would be.
 
-    Source: System V ABI, chapter 4, "ELF Header" and "Sections".
+    None if it is no BPF object's. Source: System V ABI, chapter 4, "ELF Header" and "Sections".
     """
     if len(data) - at < _EHDR_SIZE or data[at + 4] != 2 or data[at + 5] not in (1, 2):
         return None
@@ -89,8 +95,13 @@ def _size(data: bytes, at: int) -> int | None:
     end = max(_EHDR_SIZE, shoff + shnum * _SHDR_SIZE, phoff + phnum * phentsize)
     if machine != EM_BPF or shentsize != _SHDR_SIZE or end > len(data) - at:
         return None
-    table = data[at + shoff : at + shoff + shnum * _SHDR_SIZE]
+    return order, data[at + shoff : at + shoff + shnum * _SHDR_SIZE], end
+
+
+def _size(order: str, table: bytes, least: int, limit: int) -> int:
+    """The size of an object by its section table; 0 if it would end after a limit."""
+    end = least
     for section in struct.iter_unpack(order + _SHDR, table):
         if section[1] != SHT_NOBITS:
             end = max(end, section[4] + section[5])
-    return end if end <= len(data) - at else None
+    return end if end <= limit else 0

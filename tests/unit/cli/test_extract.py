@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from pathlib import Path
 from typing import Any
 
@@ -98,3 +99,16 @@ def test_tools_agree_with_the_other_scanner(tool: str) -> None:
     found = find_embedded(data)
     assert found
     assert [one.data for one in found] == embedded_objects(data)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_headers_that_speak_of_many_sections_cost_little(order: str) -> None:
+    """A megabyte of headers, each with thousands of sections, is looked at a few times at most."""
+    header = b"\x7fELF\x02" + (b"\x01" if order == "<" else b"\x02") + b"\x01" + bytes(9)
+    fields = (1, 247, 1, 0, 0, 64, 0, 64, 0, 0, 64, 9000, 0)
+    header += struct.pack(f"{order}HHIQQQIHHHHHH", *fields)
+    data = header * 8000 + bytes(600_000)
+    before = time.process_time()
+    with pytest.raises(FormatError, match="look like a BPF object"):
+        find_embedded(data)
+    assert time.process_time() - before < 1
