@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Final
 
@@ -43,9 +44,12 @@ def format_program(
     starts = set(program.subprogs.start.tolist())
     uncalled = starts - {0} - _entered(program)
     width = max(2, len(str(len(program))))
+    sections: dict[int, list[str]] = defaultdict(list)
+    for name, start in zip(program.sections, program.section_bounds.tolist(), strict=False):
+        sections[start].append(name)
     for slot, text in enumerate(texts):
         if slot in starts and slot in labels:
-            out += _heading(program, labels[slot], slot, slot in uncalled)
+            out += _heading(sections[slot], labels[slot], slot, slot in uncalled)
         elif slot in labels:
             out.append(f"{labels[slot]}:")
         if slot in before:
@@ -59,11 +63,9 @@ def format_program(
     return "".join(f"{line}\n" for line in out)
 
 
-def _heading(program: Program, name: str, slot: int, is_uncalled: bool) -> Iterator[str]:
+def _heading(sections: list[str], name: str, slot: int, is_uncalled: bool) -> Iterator[str]:
     if slot:
         yield ""
-    bounds = program.section_bounds[:-1].tolist()
-    sections = [name for name, start in zip(program.sections, bounds, strict=True) if start == slot]
     for section in sections:
         if section:
             yield f"// section {section!r}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,13 @@ class Code:
     ext: BtfExt | None
     loose: Slots64
     is_stripped: bool
+    _rel_of: dict[int, int] = field(default_factory=dict, init=False, repr=False)
+
+    def rel_section(self, target: int) -> int | None:
+        """The first section of relocations of a section, both by index; None without."""
+        if not self._rel_of:
+            self._rel_of.update((rel.target, rel.section) for rel in reversed(self.rels))
+        return self._rel_of.get(target)
 
 
 def read_code(raw: RawElf, btf: Btf | None, ext: BtfExt | None) -> Code:

@@ -76,14 +76,14 @@ def relocation_row(code: Code, section: str, symbol: str) -> NDArray[Any]:
             has no relocations so far.
     """
     target = code.space.names.get(section)
-    rels = [rel.section for rel in code.rels if code.space.code_index[rel.target] == target]
-    if target is None or not rels:
+    home = None if target is None else code.rel_section(int(code.space.sections[target]))
+    if home is None:
         raise OptionError(f"there is no code section {section!r} with a section of relocations")
-    names = [code.symbols.name(index) for index in range(len(code.symbols))]
-    if symbol not in names[1:]:
+    index = code.symbols.find(symbol)
+    if index is None:
         raise OptionError(f"the object has no symbol {symbol!r}")
     row = np.zeros((), RELOC)
-    row["section"], row["sym"] = rels[0], names.index(symbol, 1)
+    row["section"], row["sym"] = home, index
     row["type"], row["form"] = R_BPF_64_64, FORM_EXTERNAL
     return row
 
@@ -107,9 +107,9 @@ def _check_relocated(program: Program, table: AnchoredTable) -> None:
 def _rel_section(raw: RawElf, code: Code, program: Program, slot: int) -> int:
     index = int(np.searchsorted(program.section_bounds, slot, side="right")) - 1
     target = int(code.space.sections[index])
-    for rel in code.rels:
-        if rel.target == target:
-            return rel.section
+    home = code.rel_section(target)
+    if home is not None:
+        return home
     raise UnsupportedError(
         f"{program.where(slot)}: needs a relocation, and the object has no section of relocations "
         f"for {raw.names[target]}; refer to a function of the same section"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -55,9 +55,17 @@ class SymbolTable:
     rows: NDArray[Any]
     strings: StringTable
     section_names: tuple[str, ...]
+    _indices: dict[str, int] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def find(self, name: str) -> int | None:
+        """The first symbol of a name, or None; 0, the null symbol, is none."""
+        if not self._indices:
+            for index in range(len(self) - 1, 0, -1):
+                self._indices[self.name(index)] = index
+        return self._indices.get(name)
 
     @property
     def type(self) -> NDArray[np.uint8]:
