@@ -52,7 +52,7 @@ deps: ## Install what the skipped tests need (Debian, as root)
 	  libxdp1 xdp-tools libbpf-tools libbpf-dev \
 	  lcov chromium graphviz >/dev/null
 
-bench: bench-setup ## Measure, next to the kernel and other tools, and save (BENCH="NAME" or "--no-save NAME" for less)
+bench: bench-setup ## Measure, next to the kernel and other tools, beside what was saved (BENCH="NAME" for less, BENCH=--save to save all)
 	@$(BIN)/python -m benchmarks $(BENCH)
 
 bench-setup: $(VENV)/.bench ## Install what benchmarks compare with and draw with

@@ -1,4 +1,4 @@
-"""``python -m benchmarks [NAME ...]``: measure, print tables, save them with JSON and plots."""
+"""``python -m benchmarks [--save] [NAME ...]``: measure, and print tables beside the saved ones."""
 
 from __future__ import annotations
 
@@ -33,33 +33,38 @@ def main() -> None:
         return
     print(_described())
     names = list(arguments.names or NAMES)
-    if not arguments.no_save:
-        # It is of what is saved, and would be of what was.
-        names = [*(name for name in names if name != "summary"), "summary"]
-    for name in names:
+    is_whole = set(names) == set(NAMES)
+    if arguments.save and not is_whole:
+        # The summary, which goes into the README, is of figures of one sitting on one machine.
+        names = [name for name in names if name != "summary"]
+        print("\nOnly a whole run is summed up in the README; what is named here is saved alone.")
+    for name in sorted(names, key="summary".__eq__):  # it is of what is saved, and comes last
         print(f"\n{name}: {NAMES[name]}", flush=True)
         began = time.perf_counter()
         outcome = import_module(f"benchmarks.{name}").measure(arguments.runs)
         seconds = time.perf_counter() - began
+        saved = {} if arguments.save else pages.saved_tables(name)
         for table in outcome.tables:
-            print("\n" + "\n".join(f"  {line}" for line in table.text()))
+            text = table.text(beside=saved.get(table.title))
+            print("\n" + "\n".join(f"  {line}" for line in text))
         print(f"  ({seconds:.0f} s)", flush=True)
-        if not arguments.no_save:
+        if arguments.save:
             _save(name, outcome, seconds)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measure, print tables, and save them: JSON and plots (SVG and PNG) in\n"
-        "docs/benchmarks, tables in the documents. What is not named stays as it was saved.\n"
+        description="Measure, and print tables, with what was saved in brackets. --save writes\n"
+        "them: JSON and plots (SVG and PNG) in docs/benchmarks, tables in the documents; the\n"
+        "summary in the README only where everything is measured in one run.\n"
         "A figure with a spread beside it is the median of several processes.",
         epilog="\n".join(f"{name:8}  {what}" for name, what in NAMES.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="what to measure; all by default")
     parser.add_argument("--runs", type=int, default=3, help="processes a figure, at the most (3)")
-    parser.add_argument("--no-save", action="store_true", help="print only, and write nothing")
+    parser.add_argument("--save", action="store_true", help="write what was measured")
     parser.add_argument(
         "--profile", action="store_true", help="limit: show where the blind pass spends its time"
     )

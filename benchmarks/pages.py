@@ -5,13 +5,26 @@ A marker is ``<!-- bench:NAME:begin -->``, closed by ``<!-- bench:NAME:end -->``
 
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
+
+from .report import Table
 
 ROOT: Final = Path(__file__).parents[1]
 FOLDER: Final = ROOT / "docs" / "benchmarks"
 _PAGES: Final = (ROOT / "docs" / "benchmarks.md", ROOT / "README.md")
+
+
+def saved_tables(name: str) -> dict[str, Table]:
+    """The tables of a measurement that were saved last, by title."""
+    path = FOLDER / f"{name}.json"
+    if not path.exists():
+        return {}
+    tables = (Table(**table) for table in json.loads(path.read_text())["tables"])
+    return {table.title: replace(table, header=tuple(table.header)) for table in tables}
 
 
 def filled(name: str, lines: list[str]) -> dict[Path, bytes]:

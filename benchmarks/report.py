@@ -30,9 +30,16 @@ class Table:
     rows: Sequence[tuple[Cell, ...]]
     notes: tuple[str, ...] = ()
 
-    def text(self) -> list[str]:
-        """For a terminal: columns aligned, numbers to the right."""
-        cells = [self.header, *(tuple(shown(cell) for cell in row) for row in self.rows)]
+    def text(self, beside: Table | None = None) -> list[str]:
+        """For a terminal: columns aligned, numbers to the right.
+
+        Args:
+            beside: an earlier table of this title, whose cells follow in brackets where its
+                columns are the same.
+        """
+        other = beside if beside is not None and beside.header == self.header else None
+        old = {str(row[0]): row for row in other.rows} if other is not None else {}
+        cells = [self.header, *(_beside(row, old.get(str(row[0]))) for row in self.rows)]
         widths = [max(len(row[at]) for row in cells) for at in range(len(self.header))]
         lines = [
             "  ".join(
@@ -50,6 +57,14 @@ class Table:
         for row in (self.header, rule, *([shown(cell) for cell in row] for row in self.rows)):
             lines.append("| " + " | ".join(row) + " |")
         return [*lines, "", *(f"{note}  " for note in self.notes), *([""] if self.notes else [])]
+
+
+def _beside(row: tuple[Cell, ...], old: tuple[Cell, ...] | None) -> tuple[str, ...]:
+    first, *cells = (shown(cell) for cell in row)
+    if old is None:
+        return first, *cells
+    before = [_NOTHING if cell is None else middle(cell) for cell in old[1:]]
+    return first, *(f"{now} [{then}]" for now, then in zip(cells, before, strict=False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +132,16 @@ def shown(cell: Cell) -> str:
         return number(cell)
     if not cell:
         return _NOTHING
-    middle = number(statistics.median(cell))
-    return middle if len(cell) == 1 else f"{middle} ({number(min(cell))} to {number(max(cell))})"
+    if len(cell) == 1:
+        return middle(cell)
+    return f"{middle(cell)} ({number(min(cell))} to {number(max(cell))})"
+
+
+def middle(cell: Cell) -> str:
+    """A cell as text without its spread."""
+    if isinstance(cell, str | int | float) or not cell:
+        return shown(cell)
+    return number(statistics.median(cell))
 
 
 def number(value: float) -> str:

@@ -21,7 +21,9 @@ def measure(_runs: int) -> Outcome:
     """Measure nothing: read what the others saved."""
     rows = [row for name, read in _READERS.items() for row in _rows(name, read)]
     header = ("what was aimed at", "goal", "measured")
-    notes = ("From the saved figures; `make bench` measures all of them, and writes them.",)
+    notes = (
+        "From the saved figures; `make bench BENCH=--save` measures all of them, and writes them.",
+    )
     return Outcome([Table("Goals", header, [*rows, *_whole()], notes)])
 
 

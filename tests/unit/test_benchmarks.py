@@ -17,7 +17,7 @@ from benchmarks.__main__ import NAMES
 from benchmarks.kinds import KINDS, with_map_column
 from benchmarks.loops import SCALED, scaled
 from benchmarks.plots import draw
-from benchmarks.report import Line, Plot, Table, number, shown
+from benchmarks.report import Line, Outcome, Plot, Table, number, shown
 from benchmarks.rescan import moves, patch_and_rescan
 
 from bpfpatch import kernel
@@ -227,3 +227,39 @@ def test_loops_are_as_long_as_they_are_asked_to_be(name):
     for n_insns in (100, 1_000, 10_000):
         outcome = Machine(assemble(scaled(name, n_insns))).run()
         assert outcome.n_insns == pytest.approx(n_insns, rel=0.1)
+
+
+def test_saved_figures_stand_in_brackets() -> None:
+    """A table is printed beside an earlier one of the same columns; a new row has nothing there."""
+    old = Table("t", ("what", "ms", "ratio"), [("a", [1.0, 2.0, 9.0], None)])
+    new = Table("t", ("what", "ms", "ratio"), [("a", 3, 1.5), ("b", 4, "-")])
+    assert [line.split() for line in new.text(beside=old)[2:]] == [
+        ["a", "3", "[2]", "1.5", "[-]"],
+        ["b", "4", "-"],
+    ]
+    other = Table("t", ("what", "s", "ratio"), old.rows)
+    assert new.text(beside=other) == new.text()
+
+
+def test_saved_tables_are_read_back() -> None:
+    """What was saved are tables again, by title."""
+    for name in NAMES:
+        for title, table in pages.saved_tables(name).items():
+            assert table.title == title
+            assert len(table.text(beside=table)) >= len(table.rows)
+
+
+@pytest.mark.parametrize("save", [False, True])
+def test_only_a_whole_run_is_summed_up(
+    save: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is written without --save, and the README's summary only after all was measured."""
+    from benchmarks import __main__ as command
+
+    saved: list[str] = []
+    monkeypatch.setattr(command, "_save", lambda name, *_: saved.append(name))
+    monkeypatch.setattr("benchmarks.limit.measure", lambda _: Outcome())
+    monkeypatch.setattr("sys.argv", ["benchmarks", *["--save"] * save, "limit", "summary"])
+    command.main()
+    assert saved == ["limit"] * save
+    assert ("Only a whole run" in capsys.readouterr().out) is save
