@@ -85,6 +85,15 @@ def read_btf(fd: int) -> Btf:
     return found.btf
 
 
+def btf_id_of(fd: int) -> int:
+    """The number of types in the kernel.
+
+    Raises:
+        KernelError: the kernel does not tell.
+    """
+    return int(_info(fd, np.zeros(0, "u1"))["id"])
+
+
 def read_btf_by_id(btf_id: int) -> Btf:
     """The types with a number; see `read_btf`.
 

@@ -31,7 +31,7 @@ from bpfpatch.program.refs import read_references
 from bpfpatch.program.types import Slots
 
 from .loadcall import CORE_ROW, FUNC_ROW, LINE_ROW, Code, LoadCall, NotOursError, Verdict
-from .loadedbtf import read_btf, read_btf_by_id
+from .loadedbtf import btf_id_of, read_btf, read_btf_by_id
 from .map import Map, possible_cpus
 from .mapfacts import map_facts, with_ld_map
 from .records import func_info, line_info
@@ -138,9 +138,10 @@ class LoadRequest:
     def is_probe(self) -> bool:
         """Whether it looks like a loader's question what the kernel can do.
 
-        These have neither a name nor types, and a few instructions.
+        These have no types, no name or one of libbpf's own, and a few instructions.
         """
-        is_plain = not self.short_name and self.btf is None
+        has_name = bool(self.short_name) and not self.short_name.startswith("libbpf_")
+        is_plain = not has_name and self.btf is None
         return is_plain and self.n_slots <= _PROBE_SLOTS
 
     @cached_property
@@ -152,6 +153,15 @@ class LoadRequest:
         """
         fd = int(self.call.attr["prog_btf_fd"][0])
         return read_btf(fd) if fd else None
+
+    @cached_property
+    def btf_id(self) -> int:
+        """The number of the program's own types in the kernel, or 0.
+
+        Raises:
+            KernelError: the kernel does not tell.
+        """
+        return btf_id_of(self.btf_fd) if self.btf_fd else 0
 
     @property
     def btf_fd(self) -> int:

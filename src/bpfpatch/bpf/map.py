@@ -66,6 +66,8 @@ class MapInfo:
         flags: BPF_F_* bits.
         btf_id: of the types of its keys and values, or 0.
         value_type_id: of its values' type in those, or 0.
+        key_type_id: the same of its keys.
+        extra: map_extra, whose meaning the kind defines.
     """
 
     id: int
@@ -77,6 +79,8 @@ class MapInfo:
     flags: int
     btf_id: int
     value_type_id: int = 0
+    key_type_id: int = 0
+    extra: int = 0
 
 
 def possible_cpus() -> int:
@@ -376,4 +380,6 @@ def _info(fd: int) -> MapInfo:
         flags=int(row["map_flags"]),
         btf_id=int(row["btf_id"]),
         value_type_id=int(row["btf_value_type_id"]),
+        key_type_id=int(row["btf_key_type_id"]),
+        extra=int(row["map_extra"]),
     )

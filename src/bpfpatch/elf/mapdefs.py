@@ -149,7 +149,7 @@ def _defined(obj: ElfObject) -> Iterator[MapDefinition]:
             var = btf.type(row.type_id)
             if not isinstance(var, Var):
                 raise FormatError(f"type {row.type_id} in {BTF_MAPS} is no variable")
-            spec, at = _definition(btf, var.name, var.type_id)
+            spec, at = read_definition(btf, var.name, var.type_id)
             start = places.get(var.name, row.byte_off)
             if at is None:
                 yield spec
@@ -165,8 +165,13 @@ def _defined(obj: ElfObject) -> Iterator[MapDefinition]:
             yield replace(spec, values=filled)
 
 
-def _definition(btf: Btf, name: str, type_id: int) -> tuple[MapDefinition, int | None]:
-    """(map, byte_off of its ``values`` member) of a definition."""
+def read_definition(btf: Btf, name: str, type_id: int) -> tuple[MapDefinition, int | None]:
+    """(map, byte_off of its ``values`` member) of a definition.
+
+    Raises:
+        FormatError: it is broken.
+        UnsupportedError: it has what is not known.
+    """
     record = btf.type(btf.resolve(type_id))
     if not isinstance(record, Struct):
         raise FormatError(f"map {name!r} is defined by something that is no struct")
@@ -217,7 +222,7 @@ def _inner(btf: Btf, name: str, type_id: int) -> MapDefinition | None:
     target = btf.resolve(pointer.type_id)
     if isinstance(btf.type(target), FuncProto):
         return None
-    inner, _ = _definition(btf, f"{name}.inner", target)
+    inner, _ = read_definition(btf, f"{name}.inner", target)
     return inner
 
 

@@ -19,6 +19,8 @@ from bpfpatch.btf import (
     Btf,
     BtfBuilder,
     DataSec,
+    Enum64,
+    Enumerator,
     Int,
     Kind,
     Member,
@@ -68,6 +70,9 @@ class MapDef:
         max_entries: how many fit.
         flags: BPF_F_* bits.
         value: the value's type, for tools that print it; None for bytes.
+        key: the key's type, likewise.
+        extra: map_extra, whose meaning the type defines.
+        inner: of a map of maps, what it holds.
     """
 
     name: str
@@ -77,6 +82,9 @@ class MapDef:
     max_entries: int
     flags: int = 0
     value: MakeType | None = None
+    key: MakeType | None = None
+    extra: int = 0
+    inner: MapDef | None = None
 
 
 def add_section(raw: RawElf, name: str, data: bytes) -> RawElf:
@@ -162,7 +170,7 @@ def add_map(raw: RawElf, btf: Btf | None, new: MapDef) -> RawElf:
     if btf is None and raw.find(".BTF.ext") is not None:
         raise UnsupportedError("the object has .BTF.ext but no .BTF; strip both or none")
     types = BtfBuilder(btf, byteorder=raw.byteorder)
-    definition, size = _definition(types, new)
+    definition, size = map_type(types, new)
     var = types.add(Var(new.name, definition, VarLinkage.GLOBAL))
     number = raw.find(BTF_MAPS)
     changed: dict[int, Buffer] = {}
@@ -237,7 +245,7 @@ def _bytes_type(types: BtfBuilder, count: int) -> int:
     return types.add(Array(_integer(types, "unsigned char", 1), _integer(types, "int", 4), count))
 
 
-def _definition(types: BtfBuilder, new: MapDef) -> tuple[int, int]:
+def map_type(types: BtfBuilder, new: MapDef) -> tuple[int, int]:
     """(type id, bytes) of the struct that says in its members' types what map it is."""
     number = _integer(types, "int", 4)
 
@@ -247,11 +255,18 @@ def _definition(types: BtfBuilder, new: MapDef) -> tuple[int, int]:
     members = {"type": uint(new.type), "max_entries": uint(new.max_entries)}
     if new.flags:
         members["map_flags"] = uint(new.flags)
-    if new.key_size == 4:
+    if new.extra:
+        members["map_extra"] = _long(types, new.extra)
+    if new.key is not None:
+        members["key"] = types.add(Ptr(new.key(types)))
+    elif new.key_size == 4:
         members["key"] = types.add(Ptr(_integer(types, "unsigned int", 4)))
     elif new.key_size:
         members["key_size"] = uint(new.key_size)
-    if new.value is not None:
+    if new.inner is not None:
+        inner, _ = map_type(types, new.inner)
+        members["values"] = types.add(Array(types.add(Ptr(inner)), number, 0))
+    elif new.value is not None:
         members["value"] = types.add(Ptr(new.value(types)))
     elif new.value_size:
         members["value_size"] = uint(new.value_size)
@@ -261,6 +276,14 @@ def _definition(types: BtfBuilder, new: MapDef) -> tuple[int, int]:
     )
     size = _POINTER * len(rows)
     return types.add(Struct("", size, rows)), size
+
+
+def _long(types: BtfBuilder, value: int) -> int:
+    """A number that may need more than 32 bits, as `map_type` encodes one."""
+    if value < 1 << 32:
+        number = _integer(types, "int", 4)
+        return types.add(Ptr(types.add(Array(number, number, value))))
+    return types.add(Enum64("", 8, (Enumerator(f"map_extra_{value:x}", value),)))
 
 
 def _add_legacy(raw: RawElf, new: MapDef) -> RawElf:

@@ -157,6 +157,33 @@ def section_kind(section: str) -> SectionKind:
     return SectionKind(name, is_autoloaded, prog_type, attach_type, flags, "btf" in words)
 
 
+def section_of(prog_type: ProgType, attach_type: int, flags: int, target: str = "") -> str:
+    """A section's name that asks for a kind of program; "" where none does.
+
+    Of several the one with the same attach type, then the one with the same flags, then the
+    first. Flags that no name asks for count for nothing.
+
+    Args:
+        prog_type: the kind.
+        attach_type: where it attaches.
+        flags: `ProgFlag` bits.
+        target: what it attaches to, for kinds whose names have that in them.
+    """
+    known = sum(flag for flag in _FLAGS.values())
+    rows = [(pattern, row) for pattern, row in _TABLE.items() if row[0] is prog_type]
+    if not rows:
+        return ""
+
+    def distance(row: tuple[str, tuple[ProgType, AttachType, tuple[str, ...]]]) -> tuple[int, int]:
+        _, (_, attach, words) = row
+        asked = sum(_FLAGS[word] for word in words)
+        return int(attach) != attach_type, (asked ^ flags & known).bit_count()
+
+    pattern, (_, _, words) = min(rows, key=distance)
+    base = pattern.removesuffix("+")
+    return f"{base}/{target}" if target and "btf" in words else base
+
+
 def _pattern(name: str) -> str | None:
     for pattern in _TABLE:
         base = pattern.removesuffix("+")

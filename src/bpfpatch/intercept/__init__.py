@@ -1,7 +1,18 @@
 """What `bpfpatch intercept` does with the loads of a command."""
 
+from .captured import Captured, captured
 from .choice import Choice
-from .rewrite import Rewriter
+from .rewrite import Rewriter, Rewritten
+from .session import Session, Wanted
 from .told import told_load
 
-__all__ = ["Choice", "Rewriter", "told_load"]
+__all__ = [
+    "Captured",
+    "Choice",
+    "Rewriter",
+    "Rewritten",
+    "Session",
+    "Wanted",
+    "captured",
+    "told_load",
+]

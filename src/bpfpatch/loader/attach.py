@@ -38,3 +38,16 @@ def attach_btf_id(kind: SectionKind) -> int:
     if found is None:
         raise KernelError(0, f"this kernel has no {prefix + name!r} to attach to")
     return found
+
+
+def attach_target(attach_type: int, attach_btf_id: int) -> str:
+    """The name that a section has for a type of the kernel's: the inverse of `attach_btf_id`.
+
+    Raises:
+        KernelError: the kernel has no types.
+    """
+    kernel = vmlinux_btf()
+    if not 0 < attach_btf_id < len(kernel):
+        return ""
+    prefixes = {int(known): prefix for known, (prefix, _) in _BTF_PREFIX.items()}
+    return kernel.name_of(attach_btf_id).removeprefix(prefixes.get(attach_type, ""))

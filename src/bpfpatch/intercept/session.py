@@ -1,0 +1,173 @@
+"""What is done with each load of one command."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bpfpatch.bpf.intercept import Outcome
+from bpfpatch.bpf.loadrequest import LoadRequest
+from bpfpatch.bpf.proginfo import prog_info
+from bpfpatch.coverage import cover_map
+from bpfpatch.errors import BpfPatchError, OptionError
+from bpfpatch.passes import Pass, Pipeline, Target, Trace
+from bpfpatch.passes.cover import Cover, CoverMap
+from bpfpatch.passes.trace import MAP_NAME, TraceRecord, trace_map
+from bpfpatch.passes.trace.places import find_spots
+from bpfpatch.program import Program
+
+from .captured import captured
+from .choice import Choice
+from .counters import Counters
+from .records import Records
+from .rewrite import Rewriter, Rewritten
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to do with the loads of a command.
+
+    Attributes:
+        choice: the programs that are meant.
+        passes: to run on each.
+        cover: the pass that counts what runs; None without.
+        traces: passes that send records, each run on the programs that have its place.
+        folder: where each load is written to as an object; None for nowhere.
+        target: for whom passes rewrite.
+    """
+
+    choice: Choice = field(default_factory=Choice)
+    passes: tuple[Pass, ...] = ()
+    cover: Cover | None = None
+    traces: tuple[Trace, ...] = ()
+    folder: Path | None = None
+    target: Target = field(default_factory=Target)
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether loads are only looked at."""
+        return not (self.passes or self.cover or self.traces or self.folder)
+
+
+class Session:
+    """Answers for `bpfpatch.bpf.intercept`: `on_load` and `on_done` are its functions.
+
+    Args:
+        wanted: what to do.
+        say: tells the user something, once.
+        told: gets each record of a trace.
+
+    Attributes:
+        counters: what programs that were loaded count.
+    """
+
+    def __init__(
+        self, wanted: Wanted, say: Callable[[str], None], told: Callable[[TraceRecord], None]
+    ) -> None:
+        self._wanted = wanted
+        self._say = say
+        self._rewriter = Rewriter(wanted.target)
+        self._lock = threading.Lock()
+        self._pending: dict[LoadRequest, Rewritten] = {}
+        self._unfound = {trace.at for trace in wanted.traces}
+        self._names: set[str] = set()
+        self._records = Records(told)
+        self.counters = Counters()
+
+    def on_load(self, request: LoadRequest) -> Program | None:
+        """The program to load instead of one; None for the original."""
+        if request not in self._wanted.choice:
+            return None
+        if self._wanted.folder is not None:
+            self._capture(request, self._wanted.folder)
+        passes = self._passes(request)
+        if not passes:
+            return None
+        done = self._rewriter.rewrite(request, Pipeline(passes))
+        with self._lock:
+            self._pending[request] = done
+        return done.program
+
+    def on_done(self, outcome: Outcome) -> None:
+        """Take what a rewritten program counts and sends, once it is loaded."""
+        with self._lock:
+            done = None if outcome.request is None else self._pending.pop(outcome.request, None)
+        if done is None:
+            return
+        verdict = outcome.verdict
+        is_ours = outcome.is_rewritten and outcome.ending == "loaded"
+        if is_ours and verdict is not None and verdict.handle is not None and done.obj is not None:
+            self._take(done, prog_info(verdict.handle.fd).id)
+        done.close()
+
+    def finish(self) -> None:
+        """Tell what traces are left, and which places no program had."""
+        self._records.close()
+        for at in sorted(self._unfound):
+            self._say(f"no program that was loaded has the place {at!r}")
+
+    def close(self) -> None:
+        """Close all; a second time is fine."""
+        self._records.close()
+        self.counters.close()
+
+    def _passes(self, request: LoadRequest) -> tuple[Pass, ...]:
+        wanted = self._wanted
+        traces = tuple(trace for trace in wanted.traces if self._has(request, trace.at))
+        # A loader's question what the kernel can do has no source to report on.
+        covers = () if wanted.cover is None or request.is_probe else (wanted.cover,)
+        return (*wanted.passes, *traces, *covers)
+
+    def _has(self, request: LoadRequest, at: str) -> bool:
+        try:
+            find_spots(request.program, at)
+        except OptionError:
+            return False
+        with self._lock:
+            self._unfound.discard(at)
+        return True
+
+    def _take(self, done: Rewritten, prog_id: int) -> None:
+        assert done.obj is not None
+        if self._wanted.cover is not None:
+            cover = _cover_map(done)
+            if cover is not None:
+                self.counters.add(cover, done.made.pop(cover.home), prog_id)
+        if MAP_NAME in done.made:
+            self._records.add(trace_map(done.obj), done.made.pop(MAP_NAME))
+
+    def _capture(self, request: LoadRequest, folder: Path) -> None:
+        """Write a load as an object; what cannot be is said, and loaded all the same."""
+        if request.is_probe:
+            return
+        name = request.name or request.type.text
+        try:
+            made = captured(request)
+            path = self._free_path(folder, name)
+            made.obj.write(str(path))
+        except (BpfPatchError, OSError) as error:
+            self._say(f"{name} ({request.type.text}) cannot be captured: {error}")
+            return
+        for notice in made.notices:
+            self._say(f"{path}: {notice}")
+
+    def _free_path(self, folder: Path, name: str) -> Path:
+        safe = "".join(char if char.isalnum() or char in "_-." else "_" for char in name)
+        safe = safe.lstrip(".") or "prog"
+        with self._lock:
+            out, number = safe, 1
+            while out in self._names:
+                number += 1
+                out = f"{safe}.{number}"
+            self._names.add(out)
+        return folder / f"{out}.o"
+
+
+def _cover_map(done: Rewritten) -> CoverMap | None:
+    assert done.obj is not None
+    try:
+        return cover_map(done.obj)
+    except OptionError:
+        return None

@@ -1,0 +1,23 @@
+"""Whether two programs in the kernel have the same code, their maps being others."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bpfpatch import isa
+
+_MAPS = (isa.Pseudo.MAP_FD, isa.Pseudo.MAP_VALUE)
+
+
+def without_maps(xlated: isa.Insns) -> bytes:
+    """A program as the kernel hands it out, without what tells its maps from others.
+
+    These are ids in references, and addresses where the kernel has inlined a look-up.
+    """
+    out = xlated.copy()
+    out["imm"][isa.is_pseudo(out, *_MAPS)] = 0
+    wide = np.flatnonzero(isa.is_pseudo(out, isa.Pseudo.NUMBER))
+    wide = wide[out["imm"][wide + 1] < 0]  # addresses of the kernel's
+    out["imm"][wide] = 0
+    out["imm"][wide + 1] = 0
+    return out.tobytes()
