@@ -19,7 +19,16 @@ from bpfpatch.program.refs import References, read_references
 
 from .addresses import read_addresses, write_addresses
 from .extrecords import read_tables
-from .fields import CodeRelocs, canonicalize, entry_sites, gather, mark, restore_fields
+from .fields import (
+    CALLX,
+    MAX_REGISTER,
+    CodeRelocs,
+    canonicalize,
+    entry_sites,
+    gather,
+    mark,
+    restore_fields,
+)
 from .parts import Parts, read_parts
 from .raw import RawElf
 from .space import (
@@ -50,6 +59,7 @@ class Code:
         loose: entries of .jumptables that belong to no one code section.
         is_stripped: whether calls are ``external`` since the symbols and relocations that
             would say where they go were stripped off.
+        has_old_calls: whether the file has the register of each callx in imm.
     """
 
     program: Program
@@ -60,6 +70,7 @@ class Code:
     ext: BtfExt | None
     loose: Slots64
     is_stripped: bool
+    has_old_calls: bool = False
     _rel_of: dict[int, int] = field(default_factory=dict, init=False, repr=False)
 
     def rel_section(self, target: int) -> int | None:
@@ -79,6 +90,7 @@ def read_code(raw: RawElf, btf: Btf | None, ext: BtfExt | None) -> Code:
     insns = parts.insns.copy()
     relocs = gather(parts)
     _join(parts, relocs, insns)
+    has_old_calls = _take_old_calls(insns, parts.second)
     relocs = canonicalize(parts, relocs, insns)
     is_external = relocs.rows["form"] == FORM_EXTERNAL
     external = mark(relocs.slot[is_external], len(insns))
@@ -111,7 +123,34 @@ def read_code(raw: RawElf, btf: Btf | None, ext: BtfExt | None) -> Code:
         strings=b"" if btf is None else btf.string_bytes,
     )
     _check_round_trip(parts, program)
-    return Code(program, space, parts.symbols, parts.rels, btf, ext, addresses.loose, is_stripped)
+    return Code(
+        program,
+        space,
+        parts.symbols,
+        parts.rels,
+        btf,
+        ext,
+        addresses.loose,
+        is_stripped,
+        has_old_calls,
+    )
+
+
+def _take_old_calls(insns: NDArray[Any], second: NDArray[np.bool_]) -> bool:
+    """Put the register of each callx where it belongs, in place; whether it was in imm before.
+
+    Source: llvm 18, BPFInstrInfo.td, JALX, which has it there; llvm 19 puts it into dst.
+    """
+    is_callx = (insns["code"] == CALLX) & ~second
+    if not is_callx.any():
+        return False
+    is_old = is_callx & (insns["regs"] == 0) & (insns["off"] == 0)
+    is_old &= (insns["imm"] > 0) & (insns["imm"] <= MAX_REGISTER)
+    if (is_callx & ~is_old & (insns["regs"] != 0)).any():
+        return False  # of two kinds in one object none can be told from the other on the way back
+    insns["regs"][is_old] = insns["imm"][is_old]
+    insns["imm"][is_old] = 0
+    return bool(is_old.any())
 
 
 def _join(parts: Parts, relocs: CodeRelocs, insns: NDArray[Any]) -> None:

@@ -33,6 +33,8 @@ from .space import (
 from .symtab import STT_SECTION, RelSection
 
 CALL: Final = 0x85
+CALLX: Final = 0x8D
+MAX_REGISTER: Final = 10
 LD_IMM64: Final = 0x18
 
 _CLASS_JMP: Final = 5

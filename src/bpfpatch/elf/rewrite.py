@@ -23,7 +23,7 @@ from bpfpatch.program.types import REPLACED
 from .addresses import is_debug_name, write_addresses
 from .decode import Code
 from .extrecords import KINDS, write_relocations, write_tables
-from .fields import entry_sites, restore_fields
+from .fields import CALLX, entry_sites, restore_fields
 from .newrelocs import add_relocations
 from .raw import REL, SHF_EXECINSTR, SHT_PROGBITS, SHT_REL, SHT_RELA, Buffer, RawElf
 from .renumber import Removal, renumber
@@ -87,7 +87,7 @@ def rewrite(
     program = add_relocations(raw, code, program, remap, space)
     value = symbols.rows["value"]
     changed: dict[int, Buffer] = dict(write_addresses(raw, program, space, value))
-    changed |= _code(raw, program, space, value)
+    changed |= _code(raw, code, program, space, value)
     rows = {rel.section: rel.rows for rel in code.rels} | _relocations(code, program, space)
     records, record_rows = _records(raw, code, program, space)
     changed, rows = changed | records, rows | record_rows
@@ -205,9 +205,13 @@ def _symbols(
 
 
 def _code(
-    raw: RawElf, program: Program, space: CodeSpace, value: NDArray[Any]
+    raw: RawElf, code: Code, program: Program, space: CodeSpace, value: NDArray[Any]
 ) -> dict[int, Buffer]:
     insns = program.insns.copy()
+    if code.has_old_calls:
+        is_callx = (insns["code"] == CALLX) & ~program.second_slots
+        insns["imm"][is_callx] = insns["regs"][is_callx] & 0xF
+        insns["regs"][is_callx] = 0
     table = program.tables[RELOC_TABLE]
     restore_fields(insns, table, space, value).put_into(insns)
     starts = space.starts.tolist()
@@ -215,8 +219,8 @@ def _code(
         _part(insns, program, space)
         insns, starts = space.padding.put_between(insns), space.padding.starts.tolist()
     return {
-        section: isa.to_bytes(insns[starts[code] : starts[code + 1]], raw.byteorder)
-        for code, section in enumerate(space.sections.tolist())
+        section: isa.to_bytes(insns[starts[index] : starts[index + 1]], raw.byteorder)
+        for index, section in enumerate(space.sections.tolist())
     }
 
 

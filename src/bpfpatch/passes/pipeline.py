@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Self
 
@@ -27,6 +27,7 @@ from .target import Target
 
 _KERNEL: Final = "fastcall,inline-loop,dce{aux=true},nops{once=true},ctx-access,fixup-calls"
 _GOTOL_SINCE: Final = isa.BY_NAME["gotol"].cpu
+_JUMP_CLASSES: Final = (5, 6)
 _PASS: Final = re.compile(r"\s*([A-Za-z0-9_-]+)\s*(?:\{([^{}]*)\})?\s*")
 
 
@@ -323,7 +324,9 @@ def _check_result(before: Program, done: Linearized, target: Target) -> None:
     try:
         validate(done.program, allow_internal=not target.is_loadable)
     except ValidationError as error:
-        new = _new_violations(before, error, allow_internal=not target.is_loadable)
+        allow_internal = not target.is_loadable
+        new = _new_violations(before, error, allow_internal=allow_internal)
+        new = new or _in_the_way(before, done, error.violations, allow_internal=allow_internal)
         if new:
             raise ValidationError(new) from None
 
@@ -361,6 +364,33 @@ def _new_violations(
     old = Counter(violation.what for violation in violations(before, allow_internal=allow_internal))
     new = Counter(violation.what for violation in error.violations)
     return [one for one in error.violations if new[one.what] > old[one.what]]
+
+
+def _in_the_way(
+    before: Program, done: Linearized, wrong: Iterable[SlotError], *, allow_internal: bool
+) -> list[SlotError]:
+    """What of all that is wrong stands where code was edited, or may hide a reference.
+
+    What such code does is not known, and so not what an edit makes of it.
+    """
+    remap = done.remap
+    if remap.is_identity:
+        return []
+    starts, ends = before.subprogs.start, before.subprogs.ends(len(before))
+    is_modified = np.zeros(len(before), bool)
+    is_modified[remap.modified] = True
+    insns = done.program.insns
+    broken = isa.reserved_violations(insns, allow_internal=allow_internal)
+    hiding = {slot for slot, _ in broken if int(insns["code"][slot]) & 7 in _JUMP_CLASSES}
+
+    def is_edited(slot: int) -> bool:
+        index = int(before.subprogs.of(remap.site[slot : slot + 1])[0])
+        start, end = int(starts[index]), int(ends[index])
+        now = remap.orig[int(remap.bound[start]) : int(remap.bound[end])]
+        is_same = now.size == end - start and bool((now == np.arange(start, end)).all())
+        return not is_same or bool(is_modified[start:end].any())
+
+    return [one for one in wrong if one.slot in hiding or is_edited(one.slot)]
 
 
 def _report(

@@ -294,3 +294,31 @@ def test_calls_of_an_object_without_symbols_that_make_sense_are_references(build
     data = build.to_bytes()
     obj = ElfObject.parse(data.replace(b".symtab", b".nothing"[:7]))
     assert obj.code.refs.target.tolist() == [2]
+
+
+@pytest.mark.parametrize("form", ["old", "new"])
+def test_callx_has_its_register_wherever_the_compiler_put_it(build, form):
+    """LLVM up to 18 has a callx's register in imm, later ones in dst; both mean the same.
+
+    What is written back has the form that was read, also after an edit.
+    """
+    regs = (0, 0, 0, 7) if form == "old" else (7, 0, 0, 0)
+    build.code(".text", (0x79, 7, 1), (0x8D, *regs), EXIT)
+    sym(build, "step", ".text", 0, 24, FUNC, GLOBAL)
+    obj = ElfObject.parse(build.to_bytes())
+    callx = obj.code.insns[1:2]
+    assert (isa.dst(callx).tolist(), callx["imm"].tolist()) == ([7], [0])
+    validate(obj.code)
+    patches = PatchList(obj.code)
+    patches.insert_before(0, Body.asm("r0 = 0"))
+    new = obj.with_code(patches.linearize())
+    text = next(one for one in new.sections if one.name == ".text")
+    assert bytes(text.data)[16:24] == build.slot(0x8D, *regs)
+
+
+def test_callx_of_both_forms_in_one_object_is_left_as_it_is(build):
+    """Where one callx has its register in dst, a number in imm is none, and an error later."""
+    build.code(".text", (0x8D, 0, 0, 0, 7), (0x8D, 6), EXIT)
+    sym(build, "step", ".text", 0, 24, FUNC, GLOBAL)
+    obj = ElfObject.parse(build.to_bytes())
+    assert obj.code.insns["imm"].tolist() == [7, 0, 0]

@@ -169,10 +169,34 @@ def test_pass_that_breaks_the_program_is_refused() -> None:
         Pipeline((Free(lambda patches: patches.delete(1)),)).run(assemble("r0 = 0; exit"))
 
 
-def test_input_that_was_wrong_may_stay_wrong() -> None:
-    """A pass is not blamed for what was wrong before it, also where that has moved."""
+def test_input_that_is_wrong_where_it_is_edited_is_refused() -> None:
+    """What code does that is wrong is not known, and so not what an edit would make of it."""
     broken = Program(assemble("r0 = 0; r0 = 1").insns)
-    assert len(Pipeline.parse("sprinkle").run(broken).program) == 4
+    with pytest.raises(ValidationError, match="no exit and no unconditional jump"):
+        Pipeline.parse("sprinkle").run(broken)
+    assert len(Pipeline.parse("nops").run(broken).program) == 2
+
+
+def test_input_may_stay_wrong_where_nothing_is_edited() -> None:
+    """A pass is not blamed for what was wrong before in another function, also if it moves."""
+    subprogs = Subprogs(np.array([0, 2]), ("f", "g"), np.zeros(2))
+    broken = Program(assemble("r0 = 0; exit; r0 = 1").insns, subprogs=subprogs)
+    edit = Free(lambda patches: patches.insert_before(0, Body.asm("r0 = 2")))
+    assert len(Pipeline((edit,)).run(broken).program) == 4
+    edit = Free(lambda patches: patches.insert_before(2, Body.asm("r0 = 2")))
+    with pytest.raises(ValidationError):
+        Pipeline((edit,)).run(broken)
+
+
+@pytest.mark.parametrize(("code", "imm"), [(0x8D, 7), (0x95, 1), (0x05, 3)])
+def test_jump_or_call_with_a_field_that_means_nothing_is_refused(code: int, imm: int) -> None:
+    """Such a field may hide a reference or a register, so that nothing around it may be edited."""
+    subprogs = Subprogs(np.array([0, 2]), ("f", "g"), np.zeros(2))
+    insns = assemble("r0 = 0; exit; r0 = 1; goto +0; exit").insns.copy()
+    insns["code"][3], insns["imm"][3] = code, imm
+    edit = Free(lambda patches: patches.insert_before(0, Body.asm("r0 = 2")))
+    with pytest.raises(ValidationError):
+        Pipeline((edit,)).run(Program(insns, subprogs=subprogs))
 
 
 def test_more_of_the_same_mistake_is_refused() -> None:
