@@ -134,8 +134,10 @@ def pick(source: Source, prog: str | None) -> LinkedProgram | Program:
         return source.program
     names = [info.name for info in source.obj.programs]
     if prog is None and len(names) != 1:
-        found = ", ".join(names) or "none"
-        raise OptionError(f"it has {len(names)} programs; choose one with --prog: {found}")
+        among = names or [info.name for info in source.obj.functions]
+        found = ", ".join(among) or "none"
+        what = "programs" if names or not among else "programs, but functions"
+        raise OptionError(f"it has {len(names)} {what}; choose one with --prog: {found}")
     return source.obj.link(prog or names[0])
 
 

@@ -83,6 +83,8 @@ def command(
         with blame(str(path)), patience("loading and comparing"):
             _check_names(obj, prog, is_required=is_one)
             wanted = [info.name for info in obj.programs if info.name in prog] if prog else None
+            if is_one and wanted is None:
+                _say_optional(obj)
             rows += list(
                 compare_object(
                     obj,
@@ -99,6 +101,8 @@ def command(
         _show_programs(rows, context, show_all=show_all)
     else:
         _show_table(rows, sources)
+    if not rows and is_one:
+        raise Trouble(objects[0], "no program to compare: name one with --prog")
     if all(row.status is Status.REFUSED for row in rows):
         raise Trouble(objects[0], "no program to compare: the kernel loads none")
     if any(row.status in (Status.DIFFERENT, Status.FAILED) for row in rows):
@@ -149,6 +153,17 @@ def _check_names(obj: ElfObject, names: Sequence[str], *, is_required: bool) -> 
     for name in names:
         if is_required and name not in known:
             raise click.UsageError(f"there is no program {name!r}; there are: {', '.join(known)}")
+
+
+def _say_optional(obj: ElfObject) -> None:
+    """Name the programs that a loader leaves out unless it is told otherwise."""
+    names = [info.name for info in obj.programs if info.section.startswith("?")]
+    if names:
+        echo(
+            f'left out, as their sections start with "?": {", ".join(names)}; '
+            "compare them with --prog",
+            err=True,
+        )
 
 
 def _show_programs(rows: Sequence[Any], context: int, *, show_all: bool) -> None:

@@ -16,6 +16,8 @@ from .symtab import (
     STT_FUNC,
     STT_NOTYPE,
     STT_OBJECT,
+    STV_HIDDEN,
+    STV_INTERNAL,
     SymbolTable,
     read_symbols,
 )
@@ -71,6 +73,7 @@ class Symbol:
         type: STT_* number.
         bind: STB_* number.
         section: number of its section; 0 where undefined.
+        visibility: STV_* number.
     """
 
     index: int
@@ -80,6 +83,12 @@ class Symbol:
     type: int
     bind: int
     section: int
+    visibility: int = 0
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether other objects cannot refer to it."""
+        return self.visibility in (STV_INTERNAL, STV_HIDDEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +157,7 @@ def symbols(raw: RawElf) -> tuple[Symbol, ...]:
         table.type.tolist(),
         table.bind.tolist(),
         table.rows["shndx"].tolist(),
+        (table.rows["other"] & 3).tolist(),
     ]
     return tuple(
         Symbol(index, table.name(index), *row)
@@ -171,6 +181,20 @@ def programs(code: Code) -> tuple[ProgramInfo, ...]:
         name = code.symbols.name(symbol)
         out.append(ProgramInfo(name, section, slot, int(ends[index]), program_type(section)))
     return tuple(out)
+
+
+def functions(code: Code) -> tuple[ProgramInfo, ...]:
+    """All functions with a name, in the order of their slots, as if each were a program."""
+    subprogs = code.program.subprogs
+    ends = subprogs.ends(len(code.program)).tolist()
+    named = zip(
+        subprogs.names, subprogs.section.tolist(), subprogs.start.tolist(), ends, strict=True
+    )
+    return tuple(
+        ProgramInfo(name, code.program.sections[section], start, end, "")
+        for name, section, start, end in named
+        if name
+    )
 
 
 def _functions(code: Code) -> list[tuple[int, int, int]]:

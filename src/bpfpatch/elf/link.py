@@ -23,7 +23,7 @@ from bpfpatch.program.refs import write_distances
 from bpfpatch.program.types import INSERTED, Slots
 
 from .addresses import JUMP_TABLES_SECTION
-from .contents import BTF_MAPS, LEGACY_MAPS, ProgramInfo, programs
+from .contents import BTF_MAPS, LEGACY_MAPS, ProgramInfo, functions, programs
 from .decode import Code
 from .raw import RawElf
 from .rewrite import Rewritten
@@ -166,14 +166,17 @@ def _old_slots(remap: Remap) -> Slots:
 def link(raw: RawElf, code: Code, name: str) -> LinkedProgram:
     """Put a program's function and all that it reaches one behind the other.
 
+    Any other function can be asked for, too: loaders of user-space VMs run those of .text.
+
     Raises:
-        LinkError: there is no program of this name.
+        LinkError: there is no function of this name.
     """
     found = programs(code)
-    picked = [info for info in found if info.name == name]
+    picked = [info for info in (*found, *functions(code)) if info.name == name]
     if not picked:
-        names = ", ".join(info.name for info in found) or "none"
-        raise LinkError(f"the object has no program {name!r}; it has: {names}")
+        names = [info.name for info in found or functions(code)]
+        what = "program" if found else "function"
+        raise LinkError(f"the object has no {what} {name!r}; it has: {', '.join(names) or 'none'}")
     main = picked[0]
     units = list(_reached(code, main))
     program = code.program

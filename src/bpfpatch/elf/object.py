@@ -11,7 +11,17 @@ from numpy.typing import NDArray
 from bpfpatch.btf import Btf, BtfExt
 from bpfpatch.program import Program
 
-from .contents import MapInfo, ProgramInfo, Section, Symbol, maps, programs, sections, symbols
+from .contents import (
+    MapInfo,
+    ProgramInfo,
+    Section,
+    Symbol,
+    functions,
+    maps,
+    programs,
+    sections,
+    symbols,
+)
 from .decode import Code, read_btf, read_code
 from .files import Source, Target, read_all, write_all
 from .link import LinkedProgram, link
@@ -241,6 +251,15 @@ class ElfObject:
         return programs(self._code)
 
     @cached_property
+    def functions(self) -> tuple[ProgramInfo, ...]:
+        """All functions with a name, of any section; `link` takes them all.
+
+        Raises:
+            FormatError: see `code`.
+        """
+        return functions(self._code)
+
+    @cached_property
     def maps(self) -> tuple[MapInfo, ...]:
         """Maps that the object defines, legacy ones and those in .maps.
 
@@ -258,10 +277,10 @@ class ElfObject:
         return bytes(self.raw.contents[section]).split(b"\0")[0].decode("utf-8", "replace")
 
     def link(self, name: str) -> LinkedProgram:
-        """The flat program that a loader would submit for one of `programs`.
+        """The flat program that a loader would submit for one of `programs`, or `functions`.
 
         Raises:
-            LinkError: there is no program of this name.
+            LinkError: there is no function of this name.
             FormatError: see `code`.
         """
         return link(self.raw, self._code, name)

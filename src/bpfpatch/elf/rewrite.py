@@ -36,7 +36,7 @@ from .space import (
     SYMBOL_TABLE,
     CodeSpace,
 )
-from .symtab import STT_FILE, STT_SECTION, SymbolTable, is_defined
+from .symtab import STB_LOCAL, STT_FILE, STT_FUNC, STT_SECTION, SymbolTable, is_defined
 
 Dwarf = Literal["drop", "refuse"]
 
@@ -85,6 +85,7 @@ def rewrite(
     space = _new_space(code.space, program, remap)
     symbols, is_gone = _symbols(code, program, space)
     program = add_relocations(raw, code, program, remap, space)
+    _check_shared(code, program, remap)
     value = symbols.rows["value"]
     changed: dict[int, Buffer] = dict(write_addresses(raw, program, space, value))
     changed |= _code(raw, code, program, space, value)
@@ -163,6 +164,35 @@ def _check_addresses(code: Code, program: Program, remap: Remap) -> None:
             f"was deleted with nothing behind it, but row {row} of {name} needs it",
         )
         raise lost_row(name, row, error)
+
+
+def _check_shared(code: Code, program: Program, remap: Remap) -> None:
+    """Raise if a new relocation is in code that is several programs.
+
+    Source: libbpf v1.5, src/libbpf.c, bpf_object__collect_prog_relos(): each symbol makes a
+    program with a copy of the code, and a relocation is applied to one of them.
+    """
+    table = program.tables[RELOC_TABLE]
+    new = table.insn[remap.orig[table.insn] < 0]
+    if not new.size:
+        return
+    symbols = program.tables[SYMBOL_TABLE]
+    sym = symbols.rows["sym"].astype(np.int64)
+    is_program = (code.symbols.type[sym] == STT_FUNC) & (code.symbols.bind[sym] != STB_LOCAL)
+    is_text = np.array([name == ".text" for name in program.sections], bool)
+    owner = program.subprogs.of(symbols.insn)
+    is_program &= ~is_text[program.subprogs.section[owner]]
+    number, count = np.unique(owner[is_program], return_counts=True)
+    shared = np.isin(program.subprogs.of(new), number[count > 1])
+    if not shared.any():
+        return
+    slot = int(new[np.argmax(shared)])
+    mine = is_program & (owner == program.subprogs.of(np.array([slot], np.int32))[0])
+    names = ", ".join(code.symbols.name(int(one)) for one in sym[mine])
+    raise UnsupportedError(
+        f"{program.where(slot)}: needs a relocation, but {names} are programs of the same code, of "
+        "which libbpf relocates only one; give each a function of its own"
+    )
 
 
 def _new_space(space: CodeSpace, program: Program, remap: Remap) -> CodeSpace:

@@ -34,6 +34,8 @@ STT_OBJECT: Final = 1
 STT_FUNC: Final = 2
 STT_SECTION: Final = 3
 STT_FILE: Final = 4
+STV_INTERNAL: Final = 1
+STV_HIDDEN: Final = 2
 
 _SHN_XINDEX: Final = 0xFFFF
 

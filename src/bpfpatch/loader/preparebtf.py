@@ -1,6 +1,8 @@
 """Complete an object's types: the kernel wants what compilers leave to the loader.
 
-Source: libbpf v1.1, src/libbpf.c, btf_fixup_datasec() and bpf_object__collect_externs().
+Source: libbpf v1.1, src/libbpf.c, btf_fixup_datasec() and bpf_object__collect_externs();
+libbpf v1.5, bpf_object__sanitize_prog() and bpf_object__add_programs(), which marks functions
+of hidden visibility static.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from bpfpatch.btf import (
     VarLinkage,
 )
 from bpfpatch.elf import ElfObject
+from bpfpatch.elf.symtab import STT_FUNC
 
 from .kconfig import SECTION as KCONFIG
 from .kconfig import kconfig_layout
@@ -44,6 +47,8 @@ def prepare_btf(obj: ElfObject) -> Btf | None:
     if btf is None:
         return None
     edit = _Edit(obj, btf)
+    # What no other object may call is verified with its callers, and not by itself.
+    hidden = {one.name for one in obj.symbols if one.type == STT_FUNC and one.is_hidden}
     for type_id in _of_kind(btf, Kind.DATASEC):
         section = btf.type(type_id)
         assert isinstance(section, DataSec)
@@ -58,6 +63,8 @@ def prepare_btf(obj: ElfObject) -> Btf | None:
         assert isinstance(func, Func)
         if func.linkage == FuncLinkage.EXTERN:
             edit.function(type_id, func)
+        elif func.linkage == FuncLinkage.GLOBAL and func.name in hidden:
+            edit.builder.replace(type_id, replace(func, linkage=FuncLinkage.STATIC))
     return edit.builder.build()
 
 

@@ -132,7 +132,7 @@ def verify_objects(
     Args:
         before: the original.
         after: the rewritten object.
-        names: only these programs.
+        names: only these programs, or other functions.
         **options: as for `verify`.
 
     Yields:
@@ -141,10 +141,13 @@ def verify_objects(
     Raises:
         OptionError: there is no program of one of these names in both, or none at all.
     """
-    there = {info.name for info in after.programs}
+    there = {info.name for info in after.functions}
+    functions = [info.name for info in before.functions if info.name in there]
+    # Objects of user-space VMs have no programs, but functions in .text.
     common = [info.name for info in before.programs if info.name in there]
+    common = common or ([] if before.programs else functions)
     for name in names:
-        if name not in common:
+        if name not in functions:
             raise OptionError(
                 f"there is no program {name!r} in both; both have: {', '.join(common) or 'none'}"
             )

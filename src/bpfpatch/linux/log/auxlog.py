@@ -20,6 +20,7 @@ from bpfpatch.facts.columns import MANY, NONE, MemType
 from bpfpatch.facts.helpers import HELPER_PROTOS
 from bpfpatch.facts.kinds import MapType
 from bpfpatch.facts.subject import MapFacts, Subject
+from bpfpatch.linux.verifier.kerneltypes import KernelTypes
 from bpfpatch.program import Anchor, AnchoredTable, Column, Program
 
 from .logscan import Scan, Wish, scan_log
@@ -75,9 +76,10 @@ def aux_from_log(
     facts.resolve(bases, calls)
     second = np.flatnonzero(program.second_slots)
     scan.seen[second] = scan.seen[second - 1]
+    is_void = KernelTypes(kernel_btf).returns_nothing(subject)
     made = {
         col.SEEN: scan.seen,
-        col.ZEXT_DST: zext_from_log(log, program, kernel_btf),
+        col.ZEXT_DST: zext_from_log(log, program, kernel_btf, is_void=is_void),
         col.MEM_TYPE: facts.mem_type,
         col.MEM_ID: facts.mem_id,
         col.CALL_MAP: facts.call_map,

@@ -90,7 +90,9 @@ def _was_shown(lines: list[str], at: int, name: str, text: str) -> bool:
     return True
 
 
-def zext_from_log(log: str, program: Program, kernel_btf: Btf | None = None) -> Mask:
+def zext_from_log(
+    log: str, program: Program, kernel_btf: Btf | None = None, *, is_void: bool = False
+) -> Mask:
     """(n,) instructions that define 32 bits whose upper half the verifier saw read.
 
     Where several visits of one jump may have left a path, the one whose registers look most
@@ -101,13 +103,14 @@ def zext_from_log(log: str, program: Program, kernel_btf: Btf | None = None) -> 
         log: of log_level 2, of a load that went well.
         program: what was submitted.
         kernel_btf: the kernel's types; without, its functions read all of their arguments.
+        is_void: whether the kernel calls the program for nothing that it returns.
     """
     insns = program.insns
     defines = isa.defines_32(insns)
     lines = [line for line in log.split("\n") if line[:1] in _STARTS and line]
     events = [(at, match) for at, line in enumerate(lines) if (match := _EVENT.match(line))]
     origins = {int(match["origin"]) for _, match in events if match["origin"]}
-    replay = _Replay(_Code.of(program, kernel_btf), lines, origins)
+    replay = _Replay(_Code.of(program, kernel_btf, is_void=is_void), lines, origins)
     marked = replay.run(events)
     if marked is None:
         return defines
@@ -126,13 +129,16 @@ class _Code:
     target: dict[int, int]
 
     @classmethod
-    def of(cls, program: Program, kernel_btf: Btf | None) -> _Code:
+    def of(cls, program: Program, kernel_btf: Btf | None, *, is_void: bool) -> _Code:
         insns, view = program.insns, CodeView.of_program(program)
         masks = reads_64(view)
         if kernel_btf is not None:
             calls = np.flatnonzero(isa.is_kfunc_call(insns) & (insns["off"] == 0))
             masks[calls] = wide_arguments(insns["imm"][calls].tolist(), kernel_btf)
         masks[isa.is_subprog_call(insns)] = 0
+        if is_void:
+            end = int(program.subprogs.ends(len(program))[0])
+            masks[:end][isa.is_exit(insns[:end])] = 0
         kinds = np.full(len(insns), _PLAIN, np.int64)
         # May_goto leaves the path behind it for later, a comparison the one that it jumps to.
         kinds[isa.is_cond_jump(insns) & ~isa.is_may_goto(insns)] = _CONDITION

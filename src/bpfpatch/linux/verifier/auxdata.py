@@ -60,13 +60,16 @@ def aux_data(program: Program, subject: Subject, target: Btf | None) -> Program:
         if index == MANY:
             found.call_key.pop(slot, None)  # of which map is it the index
     view = interpreter.code.view
+    roots = interpreter.roots
+    if interpreter.types.returns_nothing(subject):
+        roots = roots - {0}
     seen = np.frombuffer(bytes(found.seen), np.uint8).astype(bool)
     out = program.with_columns(
         **{
             SEEN: column(SEEN, seen),
             MEM_TYPE: column(MEM_TYPE, np.frombuffer(bytes(found.mem_type), np.uint8)),
             MEM_ID: column(MEM_ID, found.mem_ids()),
-            ZEXT_DST: column(ZEXT_DST, _upper_halves(view, seen, interpreter.roots)),
+            ZEXT_DST: column(ZEXT_DST, _upper_halves(view, seen, roots)),
             CALL_MAP: column(CALL_MAP, _spread(n_slots, found.call_map)),
             CALL_KEY: column(CALL_KEY, _spread(n_slots, found.call_key)),
             CALLBACK: column(CALLBACK, _callbacks(view, found)),

@@ -6,6 +6,7 @@ kernel/bpf/verifier.c, check_ptr_to_btf_access().
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from bpfpatch.btf import Btf, Kind
@@ -126,13 +127,44 @@ class KernelTypes:
             if subject.attach_type >= len(members):
                 return "", None, 0
             member = members[subject.attach_type]
-            return member.name, self.prototype(btf.resolve(member.type_id)), 0
+            proto = self.prototype(btf.resolve(member.type_id))
+            return member.name, self._with_names(proto, f"{found.name}__{member.name}"), 0
         name = btf.name_of(subject.attach_btf_id)
         is_trace = name.startswith(_TRACE)
         proto = self.prototype(
             btf.resolve(subject.attach_btf_id) if is_trace else subject.attach_btf_id
         )
         return name.removeprefix(_TRACE), proto, int(is_trace)
+
+    def _with_names(self, proto: FuncProto | None, stub: str) -> FuncProto | None:
+        """A table entry's prototype with the names that its stub function gives its arguments.
+
+        Source: linux v6.18, kernel/bpf/bpf_struct_ops.c, find_stub_func_proto().
+        """
+        assert self._btf is not None
+        found = self._btf.find_one(stub, Kind.FUNC)
+        named = self.prototype(found) if found is not None else None
+        if proto is None or named is None or len(named.params) != len(proto.params):
+            return proto
+        params = tuple(
+            replace(param, name=given.name)
+            for param, given in zip(proto.params, named.params, strict=True)
+        )
+        return replace(proto, params=params)
+
+    def returns_nothing(self, subject: Subject) -> bool:
+        """Whether what the kernel calls such a program for returns void, so that R0 is not read.
+
+        Source: linux v6.18, kernel/bpf/verifier.c, check_return_code().
+        """
+        btf = self._btf
+        is_such = subject.prog_type in (ProgType.LSM, ProgType.STRUCT_OPS)
+        if btf is None or not is_such or not 0 < subject.attach_btf_id < len(btf):
+            return False
+        if subject.attach_type == AttachType.LSM_CGROUP and subject.prog_type is ProgType.LSM:
+            return False
+        _, proto, _ = self._attached(btf, subject)
+        return proto is not None and not proto.type_id
 
     def _argument(
         self, subject: Subject, name: str, arg: int, param: str, type_id: int

@@ -13,14 +13,13 @@ from typing import Final
 import numpy as np
 
 from bpfpatch import isa
-from bpfpatch.btf import DeclTag, Kind
 from bpfpatch.isa import R0, R1
+from bpfpatch.linux.verifier.globalargs import exception_callback
 
 from .job import Job, body
 from .kfuncnames import kfunc_calls
 
 _THROW: Final = "bpf_throw"
-_CALLBACK: Final = "exception_callback:"
 
 
 def add_exception_callback(job: Job) -> None:
@@ -32,9 +31,6 @@ def add_exception_callback(job: Job) -> None:
 
 
 def _has_callback(job: Job) -> bool:
-    """Whether a function of the program names one of its own."""
-    btf = job.setting.subject.btf if job.setting.subject is not None else None
-    if btf is None:
-        return False
-    tags = (btf.type(int(type_id)) for type_id in np.flatnonzero(btf.kinds == Kind.DECL_TAG))
-    return any(isinstance(tag, DeclTag) and tag.name.startswith(_CALLBACK) for tag in tags)
+    """Whether the program's main function names one; those of others are not its own."""
+    subject = job.setting.subject
+    return subject is not None and exception_callback(job.patches.program, subject) is not None
