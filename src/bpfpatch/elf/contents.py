@@ -116,7 +116,7 @@ class MapInfo:
 
     Attributes:
         name: its name.
-        kind: "btf" (in .maps) or "legacy" (in maps).
+        kind: "btf" (in .maps) or "legacy" (in maps, or maps/NAME).
         symbol: its symbol's number.
     """
 
@@ -218,17 +218,19 @@ def maps(raw: RawElf) -> tuple[MapInfo, ...]:
     """
     table = read_symbols(raw)
     out = []
-    kinds: tuple[tuple[str, Literal["btf", "legacy"]], ...]
-    kinds = ((LEGACY_MAPS, "legacy"), (BTF_MAPS, "btf"))
-    for section, kind in kinds:
-        out += [MapInfo(table.name(sym), kind, sym) for sym in _in_section(raw, table, section)]
+    for section, name in enumerate(raw.names):
+        kind: Literal["btf", "legacy"] = "legacy" if is_legacy_maps(name) else "btf"
+        if kind == "legacy" or name == BTF_MAPS:
+            out += [MapInfo(table.name(sym), kind, sym) for sym in _in_section(table, section)]
     return tuple(sorted(out, key=lambda info: info.symbol))
 
 
-def _in_section(raw: RawElf, table: SymbolTable, name: str) -> list[int]:
-    section = raw.find(name)
-    if section is None:
-        return []
+def is_legacy_maps(section: str) -> bool:
+    """Whether a section of this name holds records of maps: ``maps``, or ``maps/NAME`` of old."""
+    return section == LEGACY_MAPS or section.startswith(f"{LEGACY_MAPS}/")
+
+
+def _in_section(table: SymbolTable, section: int) -> list[int]:
     is_map = (table.type == STT_OBJECT) | ((table.type == STT_NOTYPE) & (table.bind != STB_LOCAL))
     return np.flatnonzero((table.rows["shndx"] == section) & is_map).tolist()
 

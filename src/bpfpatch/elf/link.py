@@ -23,7 +23,7 @@ from bpfpatch.program.refs import write_distances
 from bpfpatch.program.types import INSERTED, Slots
 
 from .addresses import JUMP_TABLES_SECTION
-from .contents import BTF_MAPS, LEGACY_MAPS, ProgramInfo, functions, programs
+from .contents import BTF_MAPS, ProgramInfo, functions, is_legacy_maps, programs
 from .decode import Code
 from .raw import RawElf
 from .rewrite import Rewritten
@@ -330,7 +330,7 @@ def _target(
     place = int(row["value"]) + imm
     if section == JUMP_TABLES_SECTION:
         return LinkTarget(TargetKind.JUMP_TABLE, name, section), place
-    if section not in (BTF_MAPS, LEGACY_MAPS):
+    if section != BTF_MAPS and not is_legacy_maps(section):
         return LinkTarget(TargetKind.DATA, section, section), place
     if int(row["info"]) & 0xF == STT_SECTION:
         # A static map: the addend says which one of the section it is.

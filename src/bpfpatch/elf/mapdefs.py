@@ -6,6 +6,7 @@ libbpf v0.8, bpf_object__init_user_maps().
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
@@ -92,25 +93,25 @@ def map_definitions(obj: ElfObject) -> Iterator[MapDefinition]:
     yield from _defined(obj)
 
 
-# Legacy maps: records of words in a section "maps".
+# Legacy maps: records of words in sections "maps" and "maps/NAME".
 
 
 def _legacy(obj: ElfObject) -> Iterator[MapDefinition]:
-    found = [info for info in obj.maps if info.kind == "legacy"]
-    if not found:
-        return
     symbols = {symbol.index: symbol for symbol in obj.symbols}
-    section = obj.sections[symbols[found[0].symbol].section]
-    size = section.size // len(found)
-    if size < _WORD * _LEGACY_WORDS:
-        raise FormatError(
-            f"section {section.name} has {section.size} bytes for {len(found)} maps, "
-            f"each takes {_WORD * _LEGACY_WORDS}",
-            section.byte_off,
-        )
+    found = [(info, symbols[info.symbol]) for info in obj.maps if info.kind == "legacy"]
+    # There may be several sections, of one name or of one for each map.
+    n_maps = Counter(symbol.section for _, symbol in found)
     order = "<u4" if obj.byteorder == "little" else ">u4"
-    for info in found:
-        at = symbols[info.symbol].value
+    for info, symbol in found:
+        section = obj.sections[symbol.section]
+        size = section.size // n_maps[symbol.section]
+        if size < _WORD * _LEGACY_WORDS:
+            raise FormatError(
+                f"section {section.name} has {section.size} bytes for {n_maps[symbol.section]} "
+                f"maps, each takes {_WORD * _LEGACY_WORDS}",
+                section.byte_off,
+            )
+        at = symbol.value
         words = bytes(section.data)[at : at + size]
         row = np.frombuffer(words[: len(words) // _WORD * _WORD], order)
         if row.size < _LEGACY_WORDS:

@@ -290,7 +290,8 @@ def _add_legacy(raw: RawElf, new: MapDef) -> RawElf:
     """One more record of a ``maps`` section, as long as those that are there."""
     number = raw.find(LEGACY_MAPS)
     assert number is not None
-    n_maps = sum(info.kind == "legacy" for info in maps(raw))
+    shndx = read_symbols(raw).rows["shndx"]
+    n_maps = sum(int(shndx[info.symbol]) == number for info in maps(raw))
     size = int(raw.shdrs["size"][number]) // max(n_maps, 1)
     if size < 4 * _LEGACY_WORDS:
         raise UnsupportedError(f"section {LEGACY_MAPS} has records of {size} bytes, too short")

@@ -29,10 +29,10 @@ class Sec:
 
 @dataclass
 class Sym:
-    """A symbol to write."""
+    """A symbol to write; its section by name, or by number where several have one name."""
 
     name: str
-    section: str | None = None
+    section: object = None
     value: int = 0
     size: int = 0
     type: int = NOTYPE
@@ -76,7 +76,7 @@ class Build:
         table = bytearray(b"\0")
         rows = [struct.pack(f"{self.order}IBBHQQ", 0, 0, 0, 0, 0, 0)]
         for sym in symbols:
-            home = 0 if sym.section is None else index[sym.section]
+            home = sym.section if isinstance(sym.section, int) else index.get(sym.section, 0)
             name_off = len(table) if sym.name else 0
             table += sym.name.encode() + b"\0" if sym.name else b""
             rows.append(

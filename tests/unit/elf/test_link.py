@@ -67,9 +67,9 @@ def test_what_is_left_to_the_loader_is_listed(obj):
 
 
 def test_an_unknown_name_is_refused_with_the_names_there_are(obj):
-    """Only programs can be linked, and the error says which there are."""
+    """An error says which programs there are."""
     with pytest.raises(LinkError, match="it has: main"):
-        obj.link("unused")
+        obj.link("absent")
 
 
 def test_records_have_the_units_of_the_system_call():
