@@ -10,7 +10,7 @@ from bpfpatch.errors import AsmError
 from bpfpatch.isa import Opcode, RefKind, Reg
 
 from .grammar import END, Leaf, Node
-from .lexer import Kind, Token
+from .lexer import Token, TokenKind
 
 REGISTERS: Final = {
     f"{letter}{number}": (letter.upper(), number) for letter in "rw" for number in range(Reg.AX + 1)
@@ -130,11 +130,11 @@ def _match(root: Node, tokens: list[Token]) -> tuple[Leaf, list[tuple[Token, int
 
 def _key(node: Node, token: Token) -> tuple[str, int | None]:
     """The child to go to, and the operand that the token is, if it is one."""
-    if token.kind is Kind.NUMBER:
+    if token.kind is TokenKind.NUMBER:
         return "N", token.value
-    if token.kind is Kind.LOCAL:
+    if token.kind is TokenKind.LOCAL:
         return "L", 0
-    if token.kind is Kind.PUNCT:
+    if token.kind is TokenKind.PUNCT:
         return token.text, None
     word = token.text.lower()
     register = REGISTERS.get(word)

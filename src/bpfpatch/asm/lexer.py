@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from bpfpatch.errors import AsmError
 
 
-class Kind(IntEnum):
+class TokenKind(IntEnum):
     """What a token is."""
 
     WORD = 0
@@ -35,7 +35,7 @@ class Token(NamedTuple):
         column: 1-based.
     """
 
-    kind: Kind
+    kind: TokenKind
     text: str
     value: int
     line: int
@@ -106,7 +106,7 @@ def statements(text: str) -> Iterator[list[Token]]:
             if "\n" in inside:
                 line_start = match.start() + inside.rindex("\n") + 1
             continue
-        if group == "symbol" and tokens and tokens[-1].kind is Kind.NUMBER:
+        if group == "symbol" and tokens and tokens[-1].kind is TokenKind.NUMBER:
             continue
         if group == "opcode" and (not tokens or tokens[-1].text == ":"):
             continue
@@ -124,7 +124,7 @@ def _append(tokens: list[Token], group: str, text: str, line: int, column: int) 
             sign = tokens.pop()
             tokens.append(
                 Token(
-                    Kind.NUMBER,
+                    TokenKind.NUMBER,
                     sign.text + text,
                     -value if sign.text == "-" else value,
                     sign.line,
@@ -132,13 +132,13 @@ def _append(tokens: list[Token], group: str, text: str, line: int, column: int) 
                 )
             )
             return
-        tokens.append(Token(Kind.NUMBER, text, value, line, column))
+        tokens.append(Token(TokenKind.NUMBER, text, value, line, column))
     elif group == "word":
-        tokens.append(Token(Kind.WORD, text, 0, line, column))
+        tokens.append(Token(TokenKind.WORD, text, 0, line, column))
     elif group == "local":
-        tokens.append(Token(Kind.LOCAL, text, 0, line, column))
+        tokens.append(Token(TokenKind.LOCAL, text, 0, line, column))
     elif group in {"operator", "string", "symbol", "opcode"}:
-        tokens.append(Token(Kind.PUNCT, "".join(text.split()), 0, line, column))
+        tokens.append(Token(TokenKind.PUNCT, "".join(text.split()), 0, line, column))
     elif group == "glued":
         hint = "; a 64-bit load has a space before its ll" if text.endswith("ll") else ""
         raise AsmError(f"{text[:20]!r} is no number{hint}", line, column)

@@ -31,7 +31,7 @@ from bpfpatch.isa import BY_NAME, HELPER_IDS, INSN, LD_IMM64, RefKind
 from .encode import REGISTERS, Encoded, encode, error
 from .fragment import Fragment, FragmentRef
 from .grammar import tree
-from .lexer import Kind, Token, statements
+from .lexer import Token, TokenKind, statements
 
 # What compilers write around code and what means nothing to one program.
 _IGNORED: Final = frozenset(
@@ -102,7 +102,7 @@ class _Parser:
         first = rest[0]
         if first.text == "@orig":
             self._orig(rest)
-        elif first.kind is Kind.WORD and first.text.startswith("."):
+        elif first.kind is TokenKind.WORD and first.text.startswith("."):
             self._directive(rest)
         else:
             self._insn(encode(self._tree, rest), first.line)
@@ -150,12 +150,12 @@ class _Parser:
 
     def _label(self, token: Token) -> None:
         name, here = token.text, len(self._slots)
-        if token.kind is Kind.NUMBER and name.isdigit():
+        if token.kind is TokenKind.NUMBER and name.isdigit():
             self._local_slots[name] = here
             for ref, slot, kind in self._ahead.pop(name, ()):
                 self._set_distance(ref, slot, kind, here)
             return
-        if token.kind is not Kind.WORD or name.startswith("@") or name.lower() in REGISTERS:
+        if token.kind is not TokenKind.WORD or name.startswith("@") or name.lower() in REGISTERS:
             raise error(token, f"{name[:40]!r} cannot be a label")
         if name in self._labels:
             before = self._label_lines[name]
@@ -189,7 +189,7 @@ class _Parser:
         """``.8byte 0x95, 0x95``."""
         for before, token in zip(tokens[:-1:2], tokens[1::2], strict=False):
             is_apart = before is tokens[0] or before.text == ","
-            if not is_apart or token.kind is not Kind.NUMBER:
+            if not is_apart or token.kind is not TokenKind.NUMBER:
                 raise error(token, f"expected a number, not {token.text[:40]!r}")
             if not -(1 << 63) <= token.value < 1 << 64:
                 raise error(token, f"{token.text} does not fit the 64 bits of a slot")
@@ -214,7 +214,7 @@ class _Parser:
         self._lines.append(line)
 
     def _ref(self, token: Token, slot: int, kind: RefKind) -> None:
-        if token.kind is Kind.WORD:
+        if token.kind is TokenKind.WORD:
             self._refs.append((FragmentRef(slot, token.text, token.line, token.column), kind))
             return
         name, way = token.text[:-1], token.text[-1]

@@ -166,7 +166,7 @@ def _locked() -> Iterator[int]:
 
 
 def _open_lock() -> int:
-    """Open the lock file, whose folder nobody else can write to."""
+    """Open the lock file, in a folder that no other user can write to."""
     folder = LOCK.parent
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -188,5 +188,5 @@ def _check_ours(found: os.stat_result, path: Path, is_kind: Callable[[int], bool
         raise KernelError(
             errno.EPERM,
             f"{path} belongs to another user, or others can write to it; remove it, since "
-            "whoever can write to it decides when programs are hardened",
+            "other users who can write to it would decide when programs are hardened",
         )

@@ -74,7 +74,7 @@ class Verdict:
     Attributes:
         handle: the program, where it was loaded.
         errno: 0 where it was.
-        log: what the verifier wrote, with the NUL behind it, as far as there was room.
+        log: what the verifier wrote, with the NUL at its end, as far as there was room.
         log_true_size: what the kernel says that the log takes; None where it said nothing.
         seconds: how long the call took.
     """

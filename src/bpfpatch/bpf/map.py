@@ -341,7 +341,7 @@ class Map(Handle):
         return tuple(value[at : at + self.value_size] for at in range(0, len(value), step))
 
     def freeze(self) -> None:
-        """Let nobody change it from outside any more.
+        """Keep user space from changing it any more.
 
         Raises:
             KernelError: the kernel refused.

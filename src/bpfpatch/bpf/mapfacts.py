@@ -80,7 +80,7 @@ def _constant(made: Map, info: MapInfo) -> bytes | None:
 
 
 def is_frozen(made: Map) -> bool:
-    """Whether nobody may change the map from outside any more."""
+    """Whether user space may no longer change the map."""
     try:
         text = (_FDINFO / str(made.fd)).read_text()
     except OSError:

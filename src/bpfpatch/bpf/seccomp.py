@@ -1,7 +1,7 @@
 """seccomp's user notification: one process answers another one's BPF_PROG_LOAD.
 
 A filter lets every system call through at full speed but bpf(2) with the command
-BPF_PROG_LOAD, which waits until whoever holds the listener has answered it.
+BPF_PROG_LOAD, which waits until the holder of the listener has answered it.
 
 Source: linux v6.18, include/uapi/linux/seccomp.h, kernel/seccomp.c,
 include/uapi/linux/audit.h (AUDIT_ARCH_*), include/uapi/linux/filter.h;

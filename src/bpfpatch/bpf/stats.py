@@ -1,4 +1,4 @@
-"""Statistics of programs while somebody asks for them."""
+"""Statistics of programs, counted while they are asked for."""
 
 from __future__ import annotations
 

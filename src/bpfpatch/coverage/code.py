@@ -10,7 +10,7 @@ from bpfpatch.text import visible
 from .model import Coverage
 
 
-class Code:
+class CountedCode:
     """An object's code before it was instrumented.
 
     Args:

@@ -11,7 +11,7 @@ from bpfpatch.errors import OptionError, UnsupportedError
 from bpfpatch.passes.cover.flow import OUTSIDE, Way
 from bpfpatch.text import visible
 
-from .code import Code
+from .code import CountedCode
 from .model import BlockCount, Coverage, EdgeCount, FunctionCoverage
 
 _MOST_SHOWN: Final = 12
@@ -43,7 +43,7 @@ def to_dot(coverage: Coverage, function: str) -> str:
     if len(found) != 1:
         known = ", ".join(one.name for one in coverage.functions) or "none"
         raise OptionError(f"{len(found)} functions are called {function!r}; there are: {known}")
-    one, code = found[0], Code(coverage)
+    one, code = found[0], CountedCode(coverage)
     most = max((block.times for block in one.blocks), default=0)
     lines = [
         f"digraph {_quoted(function)} {{",
@@ -86,7 +86,7 @@ def to_svg(dot: str) -> str:
     return done.stdout
 
 
-def _node(code: Code, index: int, block: BlockCount, most: int) -> str:
+def _node(code: CountedCode, index: int, block: BlockCount, most: int) -> str:
     shown = code.listed(block.start, block.end)
     lines = [f"L{block.start}: {block.times} times", *(f"{slot}: {text}" for slot, text in shown)]
     if len(shown) > _MOST_SHOWN:

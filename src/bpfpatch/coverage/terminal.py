@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from bpfpatch.text import visible
 
-from .code import Code
+from .code import CountedCode
 from .model import Branch, Coverage, FileCoverage, FunctionCoverage
 from .pieces import Pieces, State, state
 from .sources import Sources
@@ -21,7 +21,7 @@ MANY_BRANCHES: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TableRow:
     """One row of a table.
 
     Attributes:
@@ -38,7 +38,7 @@ class Table:
     """A table; columns whose name ends in ``#`` are numbers."""
 
     columns: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
 
 
 def file_table(coverage: Coverage) -> Table:
@@ -64,7 +64,7 @@ def function_table(coverage: Coverage) -> Table:
         ways = Tally.of(way for branch in one.branches for way in sides(branch))
         where = f"{shown_path(one.file)}:{one.line}" if one.line else ""
         rows.append(
-            Row(
+            TableRow(
                 (
                     visible(one.name),
                     visible(one.section),
@@ -80,7 +80,7 @@ def function_table(coverage: Coverage) -> Table:
     return Table(columns, tuple(rows))
 
 
-def _file_row(name: str, totals: Totals) -> Row:
+def _file_row(name: str, totals: Totals) -> TableRow:
     _, tally = totals.main
     cells = (
         name,
@@ -89,7 +89,7 @@ def _file_row(name: str, totals: Totals) -> Row:
         str(totals.functions),
         str(totals.blocks),
     )
-    return Row(cells, tally.share if tally.total else None)
+    return TableRow(cells, tally.share if tally.total else None)
 
 
 def _tally(tally: Tally) -> tuple[str, str]:
@@ -105,7 +105,7 @@ def source_listing(coverage: Coverage, sources: Sources) -> Iterator[tuple[Kind,
     Each row is a count, a line number and the line. A line that did not run has ``0`` for
     its count, one of which only a part did a ``*`` behind it.
     """
-    pieces, code = Pieces(coverage), Code(coverage)
+    pieces, code = Pieces(coverage), CountedCode(coverage)
     for file in coverage.files.values():
         yield "head", f"{shown_path(file.path)}:"
         yield from _source(file, sources, pieces, code)
@@ -116,7 +116,7 @@ def source_listing(coverage: Coverage, sources: Sources) -> Iterator[tuple[Kind,
 
 
 def _source(
-    file: FileCoverage, sources: Sources, pieces: Pieces, code: Code
+    file: FileCoverage, sources: Sources, pieces: Pieces, code: CountedCode
 ) -> Iterator[tuple[Kind, str]]:
     text = sources.of(file).lines
     before = 0
@@ -149,7 +149,7 @@ def _ways(branches: tuple[Branch, ...]) -> str:
     return f"  [{tally.hit} of {tally.total} ways]"
 
 
-def _blocks(function: FunctionCoverage, code: Code) -> Iterator[tuple[Kind, str]]:
+def _blocks(function: FunctionCoverage, code: CountedCode) -> Iterator[tuple[Kind, str]]:
     """Instructions, with counts."""
     for start, end, count in function.blocks:
         kind: State = "hit" if count else "miss"

@@ -83,7 +83,7 @@ def _status(target: str | os.PathLike[str]) -> os.stat_result | None:
 
 
 def _is_open_file(target: str | os.PathLike[str]) -> bool:
-    """Whether a name leads to a descriptor: whoever holds it reads what is written to that."""
+    """Whether a name leads to a descriptor: its holder reads what is written there."""
     path = Path(target)
     for _ in range(_MAX_LINKS):
         folder = os.path.realpath(path.parent)

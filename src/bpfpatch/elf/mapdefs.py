@@ -59,7 +59,7 @@ class MapDefinition:
         inner: what a map of maps holds, where the definition says so.
         values: (index, name) of the maps or programs that it starts with.
         content: what entry 0 of a data section's starts with; zeros follow. None otherwise.
-        is_frozen: whether nobody may change it from outside after that.
+        is_frozen: whether user space may no longer change it after that.
         kernel_name: what the kernel shows in place of the name; "" for the name, as far as it
             fits.
     """

@@ -142,7 +142,7 @@ class Piece:
 
     @property
     def end(self) -> int:
-        """The byte behind its last."""
+        """The byte after its last."""
         return self.byte_off + self.n_bytes
 
 

@@ -161,7 +161,7 @@ def _check_addresses(code: Code, program: Program, remap: Remap) -> None:
         row = int(lost[0])
         error = SlotError(
             code.program.where(int(old.insn[row])),
-            f"was deleted with nothing behind it, but row {row} of {name} needs it",
+            f"was deleted and no instruction follows it, but row {row} of {name} needs it",
         )
         raise lost_row(name, row, error)
 

@@ -1,4 +1,4 @@
-"""A quick look that tells most instructions to be whole, by their first two bytes and one mask."""
+"""Accept well-formed instructions by one mask over their first two bytes; look at the rest."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class Topic(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class VersionRow:
     """What holds for some versions.
 
     Attributes:
@@ -60,24 +60,24 @@ class Row:
 
 ROWS: Final = (
     # The number of the register that is the kernel's own: AX in its sources.
-    Row(Topic.HIDDEN_REGISTER, 11, until=(7, 2)),
-    Row(Topic.HIDDEN_REGISTER, 12, since=(7, 2)),
+    VersionRow(Topic.HIDDEN_REGISTER, 11, until=(7, 2)),
+    VersionRow(Topic.HIDDEN_REGISTER, 12, since=(7, 2)),
     # R0 to R10; then R11, by which arguments from the sixth on are passed.
-    Row(Topic.N_REGISTERS, 11, until=(7, 2)),
-    Row(Topic.N_REGISTERS, 12, since=(7, 2)),
+    VersionRow(Topic.N_REGISTERS, 11, until=(7, 2)),
+    VersionRow(Topic.N_REGISTERS, 12, since=(7, 2)),
     # (field of the distance, field of the subprog's index). 16 bits were too few for a distance.
     # Source: kernel/bpf/verifier.c, jit_subprogs(); the first row seen on v6.18.
-    Row(Topic.XLATED_CALL, ("off", "imm"), until=(6, 19)),
-    Row(Topic.XLATED_CALL, ("imm", "off"), since=(6, 19)),
+    VersionRow(Topic.XLATED_CALL, ("off", "imm"), until=(6, 19)),
+    VersionRow(Topic.XLATED_CALL, ("imm", "off"), since=(6, 19)),
     # After subprogs are split off, what is read back is not blinded, and line info is shifted.
-    Row(Topic.BLINDING, "after subprogs are split", until=(7, 1)),
-    Row(Topic.BLINDING, "before subprogs are split", since=(7, 1)),
+    VersionRow(Topic.BLINDING, "after subprogs are split", until=(7, 1)),
+    VersionRow(Topic.BLINDING, "before subprogs are split", since=(7, 1)),
     # Source: arch/*/net/bpf_jit_comp*.c, bpf_jit_supports_timed_may_goto().
-    Row(Topic.TIMED_MAY_GOTO, False, until=(6, 15), arch="x86_64"),
-    Row(Topic.TIMED_MAY_GOTO, True, since=(6, 15), arch="x86_64"),
-    Row(Topic.TIMED_MAY_GOTO, False, until=(6, 18), arch="aarch64"),
-    Row(Topic.TIMED_MAY_GOTO, True, since=(6, 18), arch="aarch64"),
-    Row(Topic.TIMED_MAY_GOTO, False),
+    VersionRow(Topic.TIMED_MAY_GOTO, False, until=(6, 15), arch="x86_64"),
+    VersionRow(Topic.TIMED_MAY_GOTO, True, since=(6, 15), arch="x86_64"),
+    VersionRow(Topic.TIMED_MAY_GOTO, False, until=(6, 18), arch="aarch64"),
+    VersionRow(Topic.TIMED_MAY_GOTO, True, since=(6, 18), arch="aarch64"),
+    VersionRow(Topic.TIMED_MAY_GOTO, False),
 )
 
 KNOWN: Final[tuple[Version, ...]] = (

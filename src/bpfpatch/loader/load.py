@@ -37,7 +37,7 @@ def load(
 ) -> LoadedProgram:
     """Load a flat program, or what `ElfObject.link` gave, into the kernel.
 
-    For a whole object with its maps see `open_object`; this is the call behind it.
+    For a whole object with its maps see `open_object`; this is the call that it makes.
 
     Args:
         program: a flat program goes in as it is. Of a linked one the relocations and CO-RE

@@ -60,7 +60,7 @@ class Setting:
 
     Attributes:
         target: who is to run the result.
-        subject: what a loader knows of the program; None where nobody said.
+        subject: what a loader knows of the program; None where it is not known.
         edit: the object that the code is of; None for code that is of none.
     """
 

@@ -51,7 +51,9 @@ class Checks:
             return
         is_second = node > 0 and int(pool.words[node - 1]) & 0xFF == isa.LD_IMM64
         if is_second and not self._is_first(node):
-            raise EditError(self.where(node - 1), "the second slot of this one is no node; edit it")
+            raise EditError(
+                self.where(node - 1), "slot 1 is the second half of this ld_imm64; edit slot 0"
+            )
         raise EditError(
             self.where(node), "is deleted already; what came in its place has nodes of its own"
         )
@@ -64,7 +66,7 @@ class Checks:
 
         Args:
             sites: what a caller names.
-            own: an array that nobody writes to; parts of it are not copied.
+            own: an array that is never written to again; parts of it are not copied.
         """
         raw = np.atleast_1d(np.asarray(sites))
         if raw.size == 0:
@@ -74,7 +76,7 @@ class Checks:
         if raw.min() < 0 or raw.max() >= self._pool.size:
             is_outside = (raw < 0) | (raw >= self._pool.size)
             raise self.never(int(raw[np.argmax(is_outside)]))
-        # A copy, unless nobody can change it while it waits in the log.
+        # A copy, unless it cannot change while it waits in the log.
         is_own = (raw is own or raw.base is own) and raw.dtype == np.int32
         nodes = raw if is_own else raw.astype(np.int32)
         dead = self._pool.first_dead(nodes)

@@ -302,7 +302,7 @@ def _with_attached(
 def _column(
     column: Column, by_node: NDArray[Any] | None, layout: Layout, insns: Insns, n_old: int
 ) -> Column:
-    """A column in its new place; where no function is to fill it, when somebody asks for it."""
+    """A column in its new place; where no function is to fill it, on the first use."""
     pool_slot, fill = layout.pool_slot, column.fill
     if by_node is not None:
         return Column(_at(by_node, pool_slot), fill)

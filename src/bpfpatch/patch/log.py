@@ -1,4 +1,4 @@
-"""The log that edits are appended to until somebody looks at the list."""
+"""The log that edits are appended to until the next look at the list."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Edits:
         body: (e,) int32 index into the list's bodies.
         first: (e,) int32 node of the body's first instruction.
         n_pre: (e,) nodes that go in front of the site.
-        n_post: (e,) nodes that go behind it.
+        n_post: (e,) nodes that go after it.
         keeps: (e,) whether the site's own instruction stays.
     """
 

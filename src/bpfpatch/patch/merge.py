@@ -39,6 +39,8 @@ def merge_run(state: ListState, edits: Edits, bodies: list[Body], n_pool: int) -
     position = state.positions()
     at = edits.site if position is state.order else gather(position, edits.site)
     heads = _Heads(state, edits, at, position)
+    # A node that no edit touches keeps its references. Only nodes of before the run can have any:
+    # whoever refers to a node that comes in is counted among the fresh ones below.
     moved_land = np.arange(state.n_pool, dtype=np.int32)
     captures = edits.captures()
     if captures.any():
@@ -47,6 +49,8 @@ def merge_run(state: ListState, edits: Edits, bodies: list[Body], n_pool: int) -
     if slides.any():
         scatter(moved_land, compress(edits.site, slides), heads.after(compress(at, slides)))
     prologues = edits.is_prologue()
+    # Calls and jumps part only at a prologue, which a call must run and a back edge must not.
+    # Without one, both share an array, and following it once does for both.
     moved_entry = moved_land
     if prologues.any():
         moved_entry = moved_land.copy()
@@ -56,6 +60,8 @@ def merge_run(state: ListState, edits: Edits, bodies: list[Body], n_pool: int) -
     fresh = _fresh_refs(state, edits, bodies, heads, at, moved)
     order = _spread(state.order, edits, bodies, at)
 
+    # Each original slot's place is composed with this run's moves. Of a list that no run has moved
+    # yet, every place is its own node, and the composition is the moves themselves.
     if state.is_pristine:
         state.land, state.entry = moved_land, moved_entry
     else:
@@ -114,7 +120,8 @@ class _Heads:
             gone = at[~edits.keeps[part] & (edits.n_pre[part] == 0)]
             head[gone] = LOST
             following[gone] = order.size
-            # Prologues are no matter here: a run with one lets nothing slide.
+            # A prologue needs no case of its own: commuting_prefix() puts it in no run with edits
+            # that let something slide, since what slides must not run one.
             has_pre = edits.n_pre[part] > 0
             head[at[has_pre]] = edits.first[part][has_pre]
         backward = following[::-1]
@@ -156,6 +163,7 @@ def _fresh_refs(
         found = _fresh_targets(state, fresh, some, heads, at[part])
         is_old = (fresh.to == To.TARGET) | (fresh.to == To.NODE)
         if is_old.any():
+            # A new reference to an old node means the node as it is after the run, as all others.
             found[is_old] = moved.follow(found[is_old], fresh.is_entry[is_old])
             state.has_foreign_refs |= bool((fresh.to == To.NODE).any())
         rows = slice(done, done + fresh.node.size)
@@ -185,7 +193,7 @@ def _fresh_targets(
 
 
 def _joined(old: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:
-    """One array behind the other."""
+    """One array after the other."""
     return np.concatenate([old, new]) if old.size else new
 
 

@@ -130,7 +130,7 @@ class PatchList:
     def insert_after(
         self, site: Site | Sites, body: Body | Sequence[Body], imms: Imms | None = None
     ) -> Any:
-        """Put a body behind an instruction. Returns and raises as `insert_before` does."""
+        """Put a body after an instruction. Returns and raises as `insert_before` does."""
         if site.__class__ is int and body.__class__ is Body and imms is None:
             return self._edit(Verb.INSERT_AFTER, site, body)
         return self._edit_any(Verb.INSERT_AFTER, site, body, imms)
@@ -333,7 +333,7 @@ class PatchList:
     def aux(self, name: str) -> NDArray[Any]:
         """A column by node: writable, and good until the next edit.
 
-        An inserted instruction has the column's fill, until somebody sets it.
+        An inserted instruction has the column's fill, until it is set.
 
         Raises:
             OptionError: no such column.

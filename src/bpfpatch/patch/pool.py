@@ -21,7 +21,7 @@ class Pool:
     """Instructions by node, and which of them are alive.
 
     A node is the pool slot of its instruction's first slot; an ld_imm64's
-    second slot is the one behind it. What an edit by handle brings goes to a
+    second slot is the next one. What an edit by handle brings goes to a
     tail first, since an array that grows a little is copied as a whole.
 
     Attributes:

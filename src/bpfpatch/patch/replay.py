@@ -23,7 +23,7 @@ class _Labels:
 
     A label stands for all references of one kind (jumps or calls) that have
     sat on one node. The label of a node of the old order is that node's
-    number; a node that lost its label to a body gets a new one when somebody
+    number; a node that lost its label to a body gets a new one when an edit
     refers to it.
     """
 
@@ -58,6 +58,8 @@ class _Labels:
         if to == LOST:
             self.at[label] = LOST
             return
+        # Two sets on one node can never part again, so they become one: with that, each edit costs
+        # one step, however many references have gathered on its site (union by label, below).
         other = self.on(to)
         if other == LOST:
             self._put(label, to)
@@ -70,6 +72,7 @@ class _Labels:
         root = label
         while root in parent:
             root = parent[root]
+        # Let all on the way point at the root: long chains of captures would cost their square.
         while label != root:
             parent[label], label = root, parent[label]
         return root
@@ -103,7 +106,8 @@ class _Replay:
         order = state.order
         after = np.full(total + 1, LOST, np.int32)
         before = np.full(total + 1, LOST, np.int32)
-        head = total  # the node in front of the first one and behind the last
+        # The list is a ring through a node that does not exist: no edit at either end is special.
+        head = total
         ring = np.concatenate([[head], order, [head]]).astype(np.int32)
         after[ring[:-1]] = ring[1:]
         before[ring[1:]] = ring[:-1]

@@ -58,7 +58,7 @@ class ListState:
 
     @classmethod
     def of(cls, program: Program) -> ListState:
-        """The state of a program that nobody edited."""
+        """The state of a program without edits."""
         n_slots = len(program)
         slots = np.arange(n_slots, dtype=np.int32)
         slots.flags.writeable = False

@@ -36,7 +36,7 @@ class Column:
 
     @classmethod
     def later(cls, make: Callable[[], NDArray[Any]], n_slots: int, fill: Fill = 0) -> Self:
-        """A column whose (n_slots, ...) values are made when somebody first asks for them."""
+        """A column whose (n_slots, ...) values are made on the first use."""
         column = cls(_NOTHING, fill)
         column._make, column._n_slots = make, n_slots
         return column

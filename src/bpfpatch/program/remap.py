@@ -13,14 +13,14 @@ from .anchors import Anchor, AnchoredTable, OnReplace
 from .types import DELETED, INSERTED, LOST, REPLACED, Mask, Slots, frozen
 
 Lazy = NDArray[Any] | Callable[[], NDArray[Any]]
-"""An array, or a function of no arguments that makes it when somebody first asks."""
+"""An array, or a function of no arguments that makes it on the first use."""
 
 
 class Remap:
     """Old slots to new slots, by anchor, and new slots back to old ones. Immutable.
 
     ``own``, ``land`` and ``entry`` answer for the first slot of each
-    instruction; the second slot of an ld_imm64 is nobody's target and has
+    instruction; the second slot of an ld_imm64 is never a target and has
     LOST in the latter two.
 
     Attributes:
@@ -107,7 +107,7 @@ class Remap:
 
     @classmethod
     def identity(cls, n: int) -> Remap:
-        """The remap of a program of n slots that nobody edited."""
+        """The remap of a program of n slots without edits."""
         slots = np.arange(n + 1, dtype=np.int32)
         old = slots[:n]
         return cls(old, old, old, slots, old, old, np.zeros(n, np.uint16))

@@ -62,7 +62,7 @@ def ascends(values: NDArray[Any]) -> bool:
 
 
 def fixed(values: NDArray[Any]) -> NDArray[Any]:
-    """A read-only array that nobody else can write to: a copy, unless it is one already."""
+    """A read-only array with no writable alias: a copy, unless it is one already."""
     base: Any = values
     while type(base) is np.ndarray and not base.flags.writeable:
         if base.base is None:

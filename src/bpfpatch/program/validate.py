@@ -160,7 +160,7 @@ def _bad_ends(program: Program, *, allow_internal: bool) -> Iterator[SlotError]:
     # What does not return (bpf_throw, for one) ends a subprog as well, and is a kfunc.
     is_good = isa.alone(isa.is_kfunc_call, ends) | np.isin(last, program.external)
     if allow_internal:
-        # So does a call of what always throws: the kernel removes what is behind it.
+        # So does a call of what always throws: the kernel removes the code after it.
         is_good |= isa.alone(isa.is_subprog_call, ends)
     for slot in last[falls & ~is_good].tolist():
         yield SlotError(

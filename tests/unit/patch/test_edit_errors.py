@@ -64,13 +64,13 @@ class TestSites:
 
     def test_second_slot(self, patches, verb, in_bulk):
         """The second slot of an ld_imm64 is no place to edit."""
-        with pytest.raises(EditError, match="second slot"):
+        with pytest.raises(EditError, match="second half of this ld_imm64"):
             edit(patches, verb, [1] if in_bulk else 1)
 
     def test_inserted_second_slot(self, patches, verb, in_bulk):
         """The same holds for an ld_imm64 that an edit put in."""
         first = patches.insert_before(3, Body.asm("r2 = 5 ll"))
-        with pytest.raises(EditError, match="second slot"):
+        with pytest.raises(EditError, match="second half of this ld_imm64"):
             edit(patches, verb, [first + 1] if in_bulk else first + 1)
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from bpfpatch.text import visible
 
-from ..code import Code
+from ..code import CountedCode
 from ..model import Branch, Coverage
 from ..pieces import Pieces, State
 from ..sources import Sources
@@ -39,7 +39,7 @@ class Content:
     coverage: Coverage
     sources: Sources
     pieces: Pieces
-    code: Code
+    code: CountedCode
     branches: Mapping[int, Branch]
     anchor: Mapping[int, str]
 
@@ -56,7 +56,7 @@ class Content:
                     f"f{numbers[piece.file]}-{piece.line}" if is_shown else f"s{piece.start}"
                 )
         branches = {branch.slot: branch for one in coverage.functions for branch in one.branches}
-        return cls(coverage, sources, pieces, Code(coverage), branches, anchor)
+        return cls(coverage, sources, pieces, CountedCode(coverage), branches, anchor)
 
     def insn(self, slot: int, text: str) -> str:
         """One instruction: a jump's goal is a link, and what the jump did stands behind it."""

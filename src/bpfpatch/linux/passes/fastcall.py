@@ -257,7 +257,7 @@ def _count_pairs(insns: Insns, calls: _Calls, lowest: Slots) -> Slots:
 
 
 def _seen(patches: PatchList, view: CodeView) -> Mask:
-    """(n,) instructions that can be reached, as far as somebody said."""
+    """(n,) instructions that can be reached, as far as the column `seen` is there; else all."""
     if SEEN not in patches.program.columns:
         return np.ones(len(view), bool)
     seen: Mask = (view.node < 0) | patches.aux(SEEN)[view.node]

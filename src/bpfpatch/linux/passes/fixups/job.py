@@ -81,7 +81,7 @@ class Job:
         """What is known of the program.
 
         Raises:
-            OptionError: nobody said.
+            OptionError: no subject was given.
         """
         if self.setting.subject is None:
             raise OptionError(
@@ -94,7 +94,7 @@ class Job:
         """The kernel's types.
 
         Raises:
-            OptionError: nobody gave them.
+            OptionError: none were given.
         """
         if self.setting.target.btf is None:
             raise OptionError(

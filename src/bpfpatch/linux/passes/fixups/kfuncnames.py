@@ -15,7 +15,7 @@ def kfunc_calls(job: Job) -> Iterator[tuple[Slots, str]]:
     Functions of modules, whose calls are left as they are, have no name here.
 
     Raises:
-        OptionError: there are such calls, and nobody gave the kernel's types.
+        OptionError: there are such calls, and the kernel's types were not given.
     """
     for type_id, sites in job.kfunc_calls.items():
         yield sites, job.btf.name_of(type_id)
