@@ -32,10 +32,10 @@ Examples:
 
 \b
 Runs both on inputs that are made to reach every branch, and compares what they
-return, the packet, the context, maps, helper calls and errors. All programs
-that both objects have are compared. Modes other than interp take root.
-Exit status: 0 no difference, 1 some, 2 failed, wrong arguments, or nothing at
-all could be checked.
+return, the packet, the context, maps, helper calls and errors. Every program of
+A is compared with that of the same name in B. Modes other than interp take root.
+Exit status: 0 no difference, 1 some, or a program got lost, 2 failed, wrong
+arguments, or some program could not be checked in some mode.
 """
 
 
@@ -82,6 +82,11 @@ all could be checked.
     multiple=True,
     help=f"What need not be the same: {', '.join(WHAT)} or maps:NAME.",
 )
+@click.option(
+    "--allow-unchecked",
+    is_flag=True,
+    help="Exit with 0 where some programs cannot be checked and others are the same.",
+)
 @click.option("--fixed-rodata", is_flag=True, help="Do not vary read-only data.")
 @format_option
 @endian_option
@@ -100,6 +105,7 @@ def command(
     runs: int,
     seed: int,
     ignore: tuple[str, ...],
+    allow_unchecked: bool,
     fixed_rodata: bool,
     wanted: str,
     endian: ByteOrder,
@@ -131,16 +137,24 @@ def command(
                 "programs": [verdict.to_json() for verdict in verdicts],
             }
         )
-    status = exit_status(verdicts)
+    status = exit_status(verdicts, allow_unchecked=allow_unchecked)
     if status:
         raise click.exceptions.Exit(status)
 
 
-def exit_status(verdicts: list[Verdict]) -> int:
-    """1 if any differs, 2 if nothing was checked, else 0."""
+def exit_status(verdicts: list[Verdict], *, allow_unchecked: bool = False) -> int:
+    """1 if any differs or got lost, 2 if some were not checked, else 0.
+
+    Args:
+        verdicts: of all programs.
+        allow_unchecked: one that was checked in some mode is enough.
+    """
     if any(verdict.differs for verdict in verdicts):
         return DIFFERENT
-    return 0 if any(verdict.is_checked for verdict in verdicts) else UNCHECKED
+    checked = [verdict.is_wholly_checked for verdict in verdicts]
+    if allow_unchecked and any(verdict.is_checked for verdict in verdicts):
+        return 0
+    return 0 if checked and all(checked) else UNCHECKED
 
 
 @dataclass(frozen=True)
@@ -151,7 +165,7 @@ class _Pair:
     after: Input
 
     def verdicts(self, progs: tuple[str, ...], options: dict[str, Any]) -> Iterator[Verdict]:
-        """A verdict for each program that both have."""
+        """A verdict for each program of the original."""
         if self.before.obj is not None and self.after.obj is not None:
             yield from verify_objects(self.before.obj, self.after.obj, progs, **options)
             return

@@ -20,7 +20,8 @@ _R1: Final = np.uint16(1 << 1)
 def initialized(view: CodeView, blocks: Blocks, liveness: Liveness) -> Masks:
     """Find the registers that are set before each instruction, on every path to it.
 
-    A subprog has those arguments that it reads; the main one has R1.
+    A subprog has those arguments that it reads; the first one, if nothing calls it, is the main
+    one and has R1.
 
     Args:
         view: the code.
@@ -31,5 +32,7 @@ def initialized(view: CodeView, blocks: Blocks, liveness: Liveness) -> Masks:
         (n,) masks, see `set_before`.
     """
     given = liveness.before[view.starts] & np.uint16(isa.ARGS)
-    given[:1] = _R1
+    is_called = view.ref_is_entry & (view.ref_target == 0)
+    if not is_called.any():
+        given[:1] = _R1
     return set_before(view, blocks, liveness.writes, given)

@@ -127,7 +127,7 @@ def verify_objects(
     names: Sequence[str] = (),
     **options: object,
 ) -> Iterator[Verdict]:
-    """Verify all programs that two objects both have, one after the other.
+    """Verify all programs of an object, one after the other; one that got lost is a verdict, too.
 
     Args:
         before: the original.
@@ -136,24 +136,26 @@ def verify_objects(
         **options: as for `verify`.
 
     Yields:
-        A verdict for each.
+        A verdict for each; `Verdict.is_lost` where the rewritten object has no such program.
 
     Raises:
-        OptionError: there is no program of one of these names in both, or none at all.
+        OptionError: the original has no program of one of these names, or none at all.
     """
     there = {info.name for info in after.functions}
-    functions = [info.name for info in before.functions if info.name in there]
+    functions = [info.name for info in before.functions]
     # Objects of user-space VMs have no programs, but functions in .text.
-    common = [info.name for info in before.programs if info.name in there]
-    common = common or ([] if before.programs else functions)
+    known = [info.name for info in before.programs] or functions
     for name in names:
         if name not in functions:
             raise OptionError(
-                f"there is no program {name!r} in both; both have: {', '.join(common) or 'none'}"
+                f"the original has no program {name!r}; it has: {', '.join(known) or 'none'}"
             )
-    if not common:
-        raise OptionError("the objects have no program of the same name")
-    for name in names or common:
+    if not known:
+        raise OptionError("the original has no programs, nor functions of any name")
+    for name in names or known:
+        if name not in there:
+            yield Verdict(name, None, is_lost=True)
+            continue
         try:
             pair_of = before.link(name), after.link(name)
         except BpfPatchError as error:

@@ -1,16 +1,17 @@
-"""Which ways a run took through a program, and what it compared on the way."""
+"""Which paths a run took through a program, and what it compared on them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bpfpatch import isa
 from bpfpatch.isa import OPCODES, Kind
-from bpfpatch.program import Program
+from bpfpatch.program import JUMP_TABLE, Program
 
 Edge: TypeAlias = tuple[int, int]
 """Slots of a conditional jump and of what ran after it."""
@@ -20,20 +21,22 @@ Hook: TypeAlias = Callable[[int, tuple[int, ...]], None]
 MOST_COMPARES: Final = 2000
 """Comparisons that are noted in a run."""
 
+GOTOX: Final = "gotox"
 _U64: Final = (1 << 64) - 1
 
 
 class Branch(NamedTuple):
-    """A conditional jump.
+    """A conditional jump, or one through a table.
 
     Attributes:
         slot: of it.
-        op: ``jeq``, ``jset``, ``jsgt`` and so on.
+        op: ``jeq``, ``jset``, ``jsgt`` and so on; `GOTOX`.
         bits: how many bits it compares.
         dst: register on its left.
         src: register on its right, or -1.
         imm: number on its right, where that is no register.
         target: slot where it goes.
+        table: slots where it may go, if through a table.
     """
 
     slot: int
@@ -43,10 +46,13 @@ class Branch(NamedTuple):
     src: int
     imm: int
     target: int
+    table: tuple[int, ...] = ()
 
     @property
-    def edges(self) -> tuple[Edge, Edge]:
-        """Its two ways: on, and to the target."""
+    def edges(self) -> tuple[Edge, ...]:
+        """Where it may go: on, and to the target; or to each target of the table."""
+        if self.op == GOTOX:
+            return tuple((self.slot, target) for target in self.table)
         return (self.slot, self.slot + 1), (self.slot, self.target)
 
 
@@ -63,8 +69,8 @@ class Coverage:
     """How much of a program has been run.
 
     Attributes:
-        taken: ways of conditional jumps that runs took.
-        edges: ways that there are, in what the program's entry can reach.
+        taken: edges of conditional jumps, and of jumps through tables, that runs took.
+        edges: how many there are.
     """
 
     taken: int
@@ -76,7 +82,10 @@ class Coverage:
 
 
 def branches_of(program: Program) -> dict[int, Branch]:
-    """All conditional jumps, by slot; `may_goto`, which compares nothing, is none of them."""
+    """All conditional jumps, and jumps through tables, by slot.
+
+    `may_goto`, which compares nothing, is none of them.
+    """
     insns = program.insns
     rows = isa.rows(insns)
     is_branch = np.array([op.kind is Kind.COND_JUMP for op in OPCODES] + [False, False])
@@ -98,7 +107,23 @@ def branches_of(program: Program) -> dict[int, Branch]:
             imm,
             slot + 1 + int(insns["off"][slot]),
         )
+    out.update(_through_tables(program, rows))
     return out
+
+
+def _through_tables(program: Program, rows: NDArray[np.int16]) -> Iterator[tuple[int, Branch]]:
+    """Jumps through tables; which of its function's tables one goes through is not followed."""
+    is_gotox = np.array([op.name == GOTOX for op in OPCODES] + [False, False])
+    slots = np.flatnonzero(is_gotox[rows]).astype(np.int32)
+    table = program.tables.get(JUMP_TABLE)
+    if table is None or not slots.size:
+        return
+    goals = np.unique(table.insn)
+    goal_owners, owners = program.subprogs.of(goals), program.subprogs.of(slots)
+    dst = isa.dst(program.insns)
+    for slot, owner in zip(slots.tolist(), owners.tolist(), strict=True):
+        targets = tuple(goals[goal_owners == owner].tolist())
+        yield slot, Branch(slot, GOTOX, 64, int(dst[slot]), -1, 0, slot + 1, targets)
 
 
 class Recorder:

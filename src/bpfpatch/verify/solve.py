@@ -14,13 +14,15 @@ from enum import Enum
 from typing import Final, Literal, TypeAlias
 
 from .case import Case
-from .coverage import Branch, Compare
+from .coverage import GOTOX, Branch, Compare
 
 Place: TypeAlias = tuple[int, int]
 """A byte of an input: number of the buffer and index in it."""
 
 _WIDEST: Final = 8
 _LONGEST: Final = 1 << 16
+_MOST_INDICES: Final = 256
+"""Of a jump table, that are tried."""
 
 _ORDERS: Final[tuple[Literal["big", "little"], ...]] = ("big", "little")
 
@@ -45,6 +47,10 @@ def wanted(branch: Branch, is_left: bool, mine: int, other: int) -> list[int]:
 
     The values that turn it are among them, for any kind of comparison.
     """
+    if branch.op == GOTOX:
+        # What is known is where it went: any index may be the next one, from 0 or from here.
+        n_steps = min(4 * len(branch.table), _MOST_INDICES)
+        return [*range(n_steps), *range((1 << 64) - n_steps, 1 << 64)]
     top = 1 << branch.bits
     if branch.op == "jset":
         bits = [other & -other, other, ~other, mine & ~other, mine | other]
@@ -70,6 +76,10 @@ def more_for(compare: Compare, other: Compare, step: int, branch: Branch) -> Ite
         step: by how much it was.
         branch: the instruction.
     """
+    if branch.op == GOTOX:
+        if other.left != compare.left:
+            yield from range(-len(branch.table), len(branch.table) + 1)
+        return
     top = 1 << branch.bits
     gap = _signed(compare.left - compare.right, top)
     change = _signed(other.left - other.right, top) - gap
@@ -105,6 +115,7 @@ def solutions(
         is_left: whether these change the left operand, else the right one.
     """
     mine, other = (compare.left, compare.right) if is_left else (compare.right, compare.left)
+    mine = 0 if branch.op == GOTOX else mine
     seen = {case}
     for changed in _candidates(case, wanted(branch, is_left, mine, other), places, mine, effort):
         if changed not in seen:

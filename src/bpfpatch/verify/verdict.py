@@ -69,6 +69,7 @@ class Verdict:
         not_checked: why something was not checked, a sentence each.
         notes: what limits the verdict, a sentence each.
         seconds: how long it took.
+        is_lost: whether the rewritten object has no such program.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Verdict:
     not_checked: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
+    is_lost: bool = False
 
     @property
     def is_same(self) -> bool:
@@ -86,13 +88,18 @@ class Verdict:
 
     @property
     def differs(self) -> bool:
-        """Whether they differ."""
-        return self.counterexample is not None
+        """Whether they differ: on some input, or since there is no rewritten program at all."""
+        return self.counterexample is not None or self.is_lost
 
     @property
     def is_checked(self) -> bool:
         """Whether anything was compared at all."""
         return self.differs or any(self.runs.values())
+
+    @property
+    def is_wholly_checked(self) -> bool:
+        """Whether something was compared in every mode that was asked for."""
+        return self.differs or (bool(self.runs) and all(self.runs.values()))
 
     def lines(self) -> Iterator[str]:
         """All of it as text."""
@@ -107,6 +114,8 @@ class Verdict:
         return "\n".join(self.lines())
 
     def _summary(self) -> str:
+        if self.is_lost:
+            return "LOST (the rewritten object has no such program)"
         if not self.is_checked:
             return "not checked"
         word = "DIFFERENT" if self.differs else "same"
@@ -123,6 +132,11 @@ class Verdict:
             parts.append(f"{self.coverage[0]} before, {self.coverage[1]} after")
         return f"{word} ({'; '.join(parts)}; {self.seconds:.1f} s)"
 
+    def _word(self) -> str:
+        if self.is_lost:
+            return "lost"
+        return "different" if self.differs else "same" if self.is_checked else "unchecked"
+
     def to_json(self) -> dict[str, Any]:
         """In JSON's types."""
         found = self.counterexample
@@ -130,7 +144,7 @@ class Verdict:
         coverage = {} if self.coverage is None else dict(zip(names, self.coverage, strict=True))
         return {
             "program": self.name,
-            "verdict": "different" if self.differs else "same" if self.is_checked else "unchecked",
+            "verdict": self._word(),
             "runs": self.runs,
             "coverage": {
                 name: {"taken": one.taken, "edges": one.edges} for name, one in coverage.items()

@@ -10,6 +10,7 @@ import pytest
 from bpfpatch.elf import ElfObject
 from bpfpatch.patch import Body, PatchList
 from bpfpatch.runs import write_pcap
+from support.inputs.bpfobjects import fixture_path
 from support.inputs.packets import SAMPLES
 
 FAST = ("--runs", "80")
@@ -81,9 +82,37 @@ def test_brief_names_modes_that_were_not_checked(run: Any, tmp_path: Path) -> No
     (tmp_path / "a.s").write_text("r0 = 0; exit\n")
     (tmp_path / "b.s").write_text("r0 = 0; goto +1; r1 = r1; exit\n")
     modes = ("--mode", "interp", "--mode", "jit", "--mode", "jit+harden", "--type", "xdp")
-    out = run("verify", "-q", *modes, tmp_path / "a.s", tmp_path / "b.s", *FAST).stdout
-    (line,) = out.splitlines()
+    args = ("verify", "-q", *modes, tmp_path / "a.s", tmp_path / "b.s", *FAST)
+    (line,) = run(*args, status=2).stdout.splitlines()
     assert "80 inputs in interp; not checked in jit, jit+harden;" in line
+    assert run(*args, "--allow-unchecked").stdout
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> tuple[Path, Path]:
+    """An object of three programs, and one in which the third has another name."""
+    data = fixture_path("xdp_parse.clang-19.v3.el.g.strip-g.o").read_bytes()
+    (tmp_path / "three.o").write_bytes(data)
+    (tmp_path / "two.o").write_bytes(data.replace(b"parse_socket\0", b"parse_sockex\0"))
+    return tmp_path / "three.o", tmp_path / "two.o"
+
+
+def test_a_program_that_got_lost(run: Any, run_json: Any, three: tuple[Path, Path]) -> None:
+    """A program that the rewritten object lacks is named, and a difference."""
+    out = run("verify", *three, *FAST, status=1).stdout
+    assert "parse_socket: LOST" in out
+    assert "parse_xdp: same" in out
+    found = run_json("verify", *three, *FAST, status=1)["programs"]
+    assert [one["verdict"] for one in found] == ["same", "same", "lost"]
+    assert "LOST" in run("verify", *three, "--prog", "parse_socket", status=1).stdout
+
+
+def test_a_program_that_cannot_be_checked(run: Any, tmp_path: Path) -> None:
+    """Where every run ends in an error nothing was checked: that is no success."""
+    (tmp_path / "a.s").write_text("r0 = *(u64 *)(r10 + 8); exit\n")
+    args = ("verify", tmp_path / "a.s", tmp_path / "a.s", *FAST)
+    assert "not checked" in run(*args, status=2).stdout
+    run(*args, "--allow-unchecked", status=2)
 
 
 def test_json(run_json: Any, demo: Path, broken: Path) -> None:
@@ -111,7 +140,7 @@ def test_broken_pcap(run: Any, demo: Path, tmp_path: Path) -> None:
 def test_unknown_program(run: Any, demo: Path) -> None:
     """A program that is not there is refused."""
     result = run("verify", demo, demo, "--prog", "nope", status=2)
-    assert "there is no program 'nope' in both; both have: balancer" in result.stderr
+    assert "the original has no program 'nope'; it has: balancer" in result.stderr
 
 
 def test_ignore(run: Any, demo: Path, broken: Path) -> None:

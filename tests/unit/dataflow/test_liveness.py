@@ -309,3 +309,10 @@ def test_argument_counts() -> None:
     )
     assert [len(registers(mask)) for mask in helper_args(calls)] == [4, 3, 0]
     assert returns_nothing(calls).tolist() == [False, True, False]
+
+
+def test_a_first_function_that_is_called_has_its_arguments() -> None:
+    """In an object the first function is none of the programs: it has what it reads."""
+    view, blocks = looked_at("f: r0 = r2; exit; main: r2 = 1; call f; exit")
+    found = initialized(view, blocks, Liveness.of(view, blocks))
+    assert registers(found[0]) == {2, 10}

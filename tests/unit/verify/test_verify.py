@@ -11,6 +11,7 @@ from bpfpatch.asm import assemble
 from bpfpatch.elf import ElfObject
 from bpfpatch.errors import OptionError
 from bpfpatch.passes import Pipeline
+from bpfpatch.patch import Body, PatchList
 from bpfpatch.verify import Case, Verdict, verify, verify_objects
 from support.inputs.bpfobjects import fixture_path
 
@@ -128,10 +129,54 @@ def test_objects() -> None:
 
 
 def test_unknown_program() -> None:
-    """A program that is not in both objects is refused, with those that are."""
+    """A program that the original lacks is refused, with those that it has."""
     obj = ElfObject.read(fixture_path("xdp_parse.clang-19.v3.el.g.o"))
-    with pytest.raises(OptionError, match="no program 'nope' in both; both have: parse_xdp"):
+    with pytest.raises(OptionError, match="original has no program 'nope'; it has: parse_xdp"):
         list(verify_objects(obj, obj, ["nope"]))
+
+
+TABLES = "asm_jump_table.clang-19.v4.el.o"
+
+
+@pytest.mark.parametrize(
+    ("name", "slot"),
+    [("jump_table", 9), ("jump_table", 11), ("jump_table", 13), ("second_table", 8)],
+)
+def test_every_target_of_a_jump_table_is_tried(name: str, slot: int) -> None:
+    """A fault behind any entry of a jump table is found."""
+    obj = ElfObject.read(fixture_path(TABLES))
+    linked = obj.link(name)
+    patches = PatchList(linked.program)
+    patches.insert_after(slot, Body.asm("r0 += 64"))
+    other = linked.with_code(patches.linearize())
+    assert verify(linked, other, obj=obj, seconds=20).differs
+
+
+def test_edges_of_a_jump_table_count() -> None:
+    """Coverage has an edge for each target of a table, and says which were not taken."""
+    obj = ElfObject.read(fixture_path(TABLES))
+    linked = obj.link("jump_table")
+    verdict = verify(linked, linked, obj=obj)
+    assert verdict.coverage is not None
+    assert str(verdict.coverage[0]) == "6 of 6 branch edges"
+    few = verify(linked, linked, obj=obj, runs=1).coverage
+    assert few is not None
+    assert few[0].taken < few[0].edges == 6
+
+
+@pytest.mark.parametrize("first", [0, 100, 60_000])
+def test_a_table_of_a_number_that_is_moved(first: int) -> None:
+    """Entries are reached wherever the cases begin."""
+    obj = ElfObject.read(fixture_path(TABLES))
+    linked = obj.link("jump_table")
+    patches = PatchList(linked.program)
+    patches.replace(0, Body.asm(f"r2 = *(u32 *)(r1 + 16); r2 += -{first}"))
+    moved = linked.with_code(patches.linearize())
+    patches = PatchList(moved.program)
+    slot = int(patches.find(lambda insns: (insns["code"] == 0xB4) | (insns["code"] == 0xB7))[-1])
+    patches.insert_after(slot, Body.asm("r0 += 64"))
+    other = moved.with_code(patches.linearize())
+    assert verify(moved, other, obj=obj, seconds=20).differs
 
 
 def test_object_without_types() -> None:
