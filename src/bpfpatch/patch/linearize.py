@@ -23,13 +23,13 @@ from bpfpatch.program import (
     Subprogs,
 )
 from bpfpatch.program.anchors import lost_row
-from bpfpatch.program.refs import References, write_targets
+from bpfpatch.program.refs import References, distances, write_distances
 from bpfpatch.program.types import DELETED, INSERTED, LOST, REPLACED, Insns, Slots, gather
 from bpfpatch.program.validate import bad_references
 
 from .attached import Attached
 from .relax import Relax, Relaxed, StuckError, relaxation
-from .state import ListState, Merged
+from .state import Merged
 from .view import Layout, in_order
 
 
@@ -81,13 +81,14 @@ def linearize(merged: Merged, relax: Relax) -> Linearized:
     """
     program, state, rows = merged.program, merged.state, merged.rows
     layout = Layout(state, merged.pool)
-    insns = gather(merged.pool, layout.pool_slot).view(isa.INSN)
     remap = _remap(merged, layout)
-    draft = _Draft(program, insns, remap)
-    refs = _references(draft, state, layout)
-    far = write_targets(insns, refs, relax.reach)
+    draft = _Draft(merged, layout, remap)
+    refs = _references(draft)
+    distance, far = distances(refs, relax.reach)
     if far.size:
-        return _relaxed(merged, layout, draft, refs, far, relax)
+        return _relaxed(draft, refs, far, relax)
+    insns = draft.insns()
+    write_distances(insns, refs.slot, refs.kind, distance)
     subprogs = _subprogs(program, layout.slots(state.entry[program.subprogs.start]))
     external = remap.own[program.external] if program.external.size else program.external
     tables = {
@@ -120,9 +121,18 @@ def linearize(merged: Merged, relax: Relax) -> Linearized:
 class _Draft:
     """A program in the making: enough of it to say where an error is."""
 
-    program: Program
-    insns: Insns
+    merged: Merged
+    layout: Layout
     remap: Remap
+
+    @property
+    def program(self) -> Program:
+        """The original."""
+        return self.merged.program
+
+    def insns(self) -> Insns:
+        """(n,) the instructions, with whatever their reference fields held."""
+        return gather(self.merged.pool, self.layout.pool_slot).view(isa.INSN)
 
     def where(self, slot: int) -> Where:
         """A new slot's place; subprog and line are those of the original slot it comes from."""
@@ -132,28 +142,21 @@ class _Draft:
             slot,
             self.program.subprog_name(origin),
             "" if source is None else str(source),
-            isa.describe(self.insns, slot),
+            isa.describe(self.insns(), slot),
         )
 
 
-def _relaxed(
-    merged: Merged,
-    layout: Layout,
-    draft: _Draft,
-    refs: References,
-    far: NDArray[np.intp],
-    relax: Relax,
-) -> Linearized:
+def _relaxed(draft: _Draft, refs: References, far: NDArray[np.intp], relax: Relax) -> Linearized:
     """Linearize what a relaxation makes of a list with far jumps."""
     beyond = far[refs.kind[far] != isa.RefKind.JUMP16]
     if beyond.size:
         _raise_far(draft, refs, beyond, relax, "make the program smaller")
     if relax.how is None:
         _raise_far(draft, refs, far, relax, "without relax=None (--no-relax) it is made to fit")
-    lines = merged.program.tables.get(LINE_INFO)
+    lines = draft.program.tables.get(LINE_INFO)
     moved = None if lines is None else draft.remap.apply(lines)
     try:
-        eased, account = relaxation(merged, layout, draft.insns, refs, moved, relax)
+        eased, account = relaxation(draft.merged, draft.layout, refs, moved, relax)
     except StuckError as error:
         _raise_far(draft, refs, error.rows, relax, error.hint)
     done = linearize(eased, replace(relax, how=None))
@@ -205,8 +208,9 @@ def _bounds(entry: Slots, n_new: int) -> Slots:
     return np.minimum.accumulate(edges[::-1])[::-1]
 
 
-def _references(draft: _Draft, state: ListState, layout: Layout) -> References:
+def _references(draft: _Draft) -> References:
     """The references between nodes, as references between slots."""
+    state, layout, pool = draft.merged.state, draft.layout, draft.merged.pool
     slot, target = in_order(layout.slots(state.ref_node), state.ref_target)
     lost = slot[target == LOST]
     if lost.size:
@@ -223,7 +227,7 @@ def _references(draft: _Draft, state: ListState, layout: Layout) -> References:
         )
     kind = np.empty(slot.size, np.uint8)
     for part in isa.portions(slot.size):
-        kind[part] = isa.alone(isa.ref_kinds, draft.insns[slot[part]])
+        kind[part] = isa.alone(isa.ref_kinds, pool[layout.pool_slot[slot[part]]].view(isa.INSN))
     return References(slot, kind, layout.slots(target))
 
 

@@ -70,34 +70,34 @@ def read_references(insns: Insns, external: Slots) -> References:
     return References(slot, kinds[slot], np.concatenate(targets))
 
 
-def write_targets(insns: Insns, refs: References, reach: int = 1 << 15) -> NDArray[np.intp]:
-    """Put references as distances into the fields of ``insns``, in place.
+def distances(refs: References, reach: int = 1 << 15) -> tuple[Slots, NDArray[np.intp]]:
+    """What the fields of references have to hold.
 
     Args:
-        insns: (n,) to write to.
-        refs: what to write.
+        refs: whose.
         reach: what a field of 16 bits is taken to hold: -reach to reach - 1.
 
     Returns:
-        Rows of references whose distance does not fit; those were not written.
+        (r,) distances in slots from the next slot, and the rows of those that do not fit.
     """
     limits = [FIELD_LIMITS.get(kind, (0, 0)) for kind in isa.RefKind]
     limits[isa.RefKind.JUMP16] = -reach, reach - 1
     least, most = np.array(limits, np.int64).T
+    out = np.empty(refs.slot.size, np.int32)
     far = [np.zeros(0, np.intp)]
     for part in isa.portions(refs.slot.size):
-        slot, kind = refs.slot[part], refs.kind[part]
-        distance = refs.target[part].astype(np.int64) - slot - 1
+        kind = refs.kind[part]
+        distance = refs.target[part].astype(np.int64) - refs.slot[part] - 1
         fits = (distance >= least[kind]) & (distance <= most[kind])
         if not fits.all():
             far.append(np.flatnonzero(~fits) + part.start)
-            slot, kind, distance = slot[fits], kind[fits], distance[fits]
-        write_distances(insns, slot, kind, distance.astype(np.int32))
-    return np.concatenate(far)
+        out[part] = distance
+    return out, np.concatenate(far)
 
 
 def write_distances(insns: Insns, slot: Slots, kind: NDArray[np.uint8], distance: Slots) -> None:
     """Put distances, which must fit, into the reference fields of ``insns``, in place."""
-    is_short = kind == isa.RefKind.JUMP16
-    insns["off"][slot[is_short]] = distance[is_short]
-    insns["imm"][slot[~is_short]] = distance[~is_short]
+    for part in isa.portions(slot.size):
+        is_short = kind[part] == isa.RefKind.JUMP16
+        insns["off"][slot[part][is_short]] = distance[part][is_short]
+        insns["imm"][slot[part][~is_short]] = distance[part][~is_short]

@@ -37,7 +37,7 @@ import numpy as np
 from bpfpatch import isa
 from bpfpatch.program import AnchoredTable
 from bpfpatch.program.refs import References
-from bpfpatch.program.types import Insns
+from bpfpatch.program.types import gather
 
 from ..state import Merged
 from ..view import Layout
@@ -52,7 +52,6 @@ _GOTOL_SINCE: Final = isa.BY_NAME["gotol"].cpu
 def relaxation(
     merged: Merged,
     layout: Layout,
-    insns: Insns,
     refs: References,
     lines: AnchoredTable | None,
     relax: Relax,
@@ -62,7 +61,6 @@ def relaxation(
     Args:
         merged: the list; it stays as it is.
         layout: where its nodes are.
-        insns: the same, as instructions.
         refs: its references in these places.
         lines: its line records in these places.
         relax: how.
@@ -74,7 +72,6 @@ def relaxation(
     code = Code(
         merged,
         layout,
-        insns,
         layout.slots(merged.state.subprog_heads()),
         short,
         refs.slot[short].astype(np.int64),
@@ -82,7 +79,7 @@ def relaxation(
     )
     how = relax.how
     if how == "auto":
-        needed = isa.min_cpu(insns)
+        needed = isa.min_cpu(gather(merged.pool, layout.pool_slot).view(isa.INSN))
         level = int(needed.max(initial=0, where=needed < isa.CPU_INTERNAL))
         how = "gotol" if level >= _GOTOL_SINCE else "islands"
     plan = by_gotol(code, relax.reach) if how == "gotol" else by_islands(code, relax.reach)

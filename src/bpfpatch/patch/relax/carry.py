@@ -86,9 +86,7 @@ def _with_lines(
     keep = (row >= 0) & (row != before)
     sites = np.unique(plan.after[own[keep]])
     behind = code.following(sites)
-    behind = behind[
-        ~np.isin(behind, np.append(lines.insn, code.heads)) & (behind < len(code.insns))
-    ]
+    behind = behind[~np.isin(behind, np.append(lines.insn, code.heads)) & (behind < code.n_slots)]
     again = _line_at(code, lines, behind)
     behind, again = behind[again >= 0], again[again >= 0]
     nodes = np.concatenate([fresh[own[keep]], code.node(behind)])

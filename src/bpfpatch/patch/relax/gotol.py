@@ -16,7 +16,7 @@ from .plan import PATIENCE, Code, Plan, Relaxed, StuckError, is_far
 
 def by_gotol(code: Code, reach: int) -> Plan:
     """Make every far jump a gotol, or put one after it."""
-    codes = code.insns["code"][code.slot]
+    codes = code.opcode(code.slot)
     is_goto = codes == isa.JA
     is_bound = _is_bound(code)
     is_turned = ~is_goto & ~is_bound & (_OPPOSITE[codes] != 0)
@@ -43,7 +43,7 @@ def by_gotol(code: Code, reach: int) -> Plan:
     turned = is_turned[rows]
     to[~turned] = n_pool + gotol[~turned]
     waits = many == 2
-    after = order(np.minimum(code.following(slots), len(code.insns) - 1))
+    after = order(np.minimum(code.following(slots), code.n_slots - 1))
     to[turned] = after[turned]
     target[begin[waits]] = after[waits]
     plain = np.flatnonzero(far & in_place)

@@ -128,8 +128,8 @@ def _sites(code: Code, step: int) -> _Sites:
 
     That is the last one that control cannot fall into, or the last one.
     """
-    insns, n_slots = code.insns, len(code.insns)
-    free = np.flatnonzero(_IS_END[insns["code"]])
+    n_slots = code.n_slots
+    free = np.flatnonzero(_IS_END[code.opcode(slice(None))])
     edge = np.minimum(np.arange(step, n_slots + step, step), n_slots)
     last = code.at_or_before(edge - 1)
     # After the last instruction of a subprog, a jump around would lead into the next subprog.
@@ -143,7 +143,7 @@ def _sites(code: Code, step: int) -> _Sites:
     has_far = np.zeros(code.heads.size + 1, bool)
     has_far[np.searchsorted(code.heads, code.slot, side="right")] = True
     slot = slot[has_far[owner]]
-    return _Sites(slot, code.following(slot), (~_IS_END[insns["code"][slot]]).astype(np.int64))
+    return _Sites(slot, code.following(slot), (~_IS_END[code.opcode(slot)]).astype(np.int64))
 
 
 def _ends() -> Mask:
@@ -160,11 +160,11 @@ def _way(code: Code, sites: _Sites, sign: int) -> _Way:
     """The jumps in one direction, by their targets."""
     row = np.flatnonzero((code.target > code.slot) == (sign > 0))
     slot, target = code.slot[row], code.target[row]
-    farthest = np.full(len(code.insns), -1, np.int32)
+    farthest = np.full(code.n_slots, -1, np.int32)
     # The farthest one is the first in the way, and the last to be written.
     farthest[target[::-sign]] = slot[::-sign]
     targets = np.flatnonzero(farthest >= 0)
-    number = np.zeros(len(code.insns), np.int32)
+    number = np.zeros(code.n_slots, np.int32)
     number[targets] = np.arange(targets.size, dtype=np.int32)
     source = farthest[targets]
     return _Way(
@@ -197,7 +197,7 @@ def _chains(code: Code, sites: _Sites, way: _Way, room: NDArray[np.int64], reach
     An island goes to the farthest site in reach, in any place there: so the first place counts
     where it jumps on, the last one where it is jumped to.
     """
-    total = len(code.insns) + int(room.sum())
+    total = code.n_slots + int(room.sum())
     map_ = _room(sites, way.sign, room, total, reach)
     grown = np.append(0, np.cumsum(room))
     at = _towards(way.sign, total, way.source + grown[way.source_room])
@@ -298,7 +298,7 @@ def _joins(
     That is the one nearest to the target of those in reach. The farthest jump of the group
     cannot do but take the first, so that every island is in use.
     """
-    total = len(code.insns) + int(room.sum())
+    total = code.n_slots + int(room.sum())
     map_ = _room(sites, way.sign, room, total, reach)
     grown = np.append(0, np.cumsum(room))
     slot = code.slot[way.row]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bpfpatch import isa
 from bpfpatch.errors import OptionError
-from bpfpatch.program.types import Insns, Mask, Slots
+from bpfpatch.program.types import Mask, Slots, gather
 
 from ..state import Merged
 from ..view import Layout
@@ -105,7 +105,6 @@ class Code:
     Attributes:
         merged: what was laid out.
         layout: the places.
-        insns: (n,) the instructions.
         heads: (m,) first slots of the subprogs.
         row: (r,) rows of the references.
         slot: (r,) referring slots, ascending.
@@ -114,11 +113,20 @@ class Code:
 
     merged: Merged
     layout: Layout
-    insns: Insns
     heads: Slots
     row: NDArray[np.intp]
     slot: NDArray[np.int64]
     target: NDArray[np.int64]
+
+    @property
+    def n_slots(self) -> int:
+        """How long the code is."""
+        return self.layout.pool_slot.size
+
+    def opcode(self, slots: NDArray[Any] | slice) -> NDArray[np.uint8]:
+        """(n,) opcode bytes at these slots."""
+        by_node = self.merged.pool.view(isa.INSN)["code"]
+        return gather(by_node, self.layout.pool_slot[slots])
 
     def node(self, slots: NDArray[Any]) -> Slots:
         """(n,) nodes of the instructions at these slots."""
@@ -127,13 +135,12 @@ class Code:
 
     def following(self, slots: NDArray[Any]) -> NDArray[np.int64]:
         """(n,) first slot after each instruction."""
-        out: NDArray[np.int64] = slots + 1 + (self.insns["code"][slots] == isa.LD_IMM64)
+        out: NDArray[np.int64] = slots + 1 + (self.opcode(slots) == isa.LD_IMM64)
         return out
 
     def at_or_before(self, slots: NDArray[Any]) -> NDArray[np.int64]:
         """(n,) first slots of the instructions that these slots are of."""
-        code = self.insns["code"]
-        is_second = (slots > 0) & (code[np.maximum(slots - 1, 0)] == isa.LD_IMM64)
+        is_second = (slots > 0) & (self.opcode(np.maximum(slots - 1, 0)) == isa.LD_IMM64)
         out: NDArray[np.int64] = slots - is_second
         return out
 
@@ -144,7 +151,7 @@ class Code:
 
     def is_last(self, slots: NDArray[Any]) -> Mask:
         """(n,) whether each instruction is the last one of its subprog."""
-        return np.isin(self.following(slots), np.append(self.heads, len(self.insns)))
+        return np.isin(self.following(slots), np.append(self.heads, self.n_slots))
 
     def _subprog(self, slots: NDArray[Any]) -> NDArray[np.intp]:
         return np.searchsorted(self.heads, slots, side="right")
