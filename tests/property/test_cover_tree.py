@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import time
 
+import numpy as np
 import pytest
 
 from bpfpatch.coverage import Coverage, cover_map
@@ -12,6 +14,7 @@ from bpfpatch.elf import ElfObject
 from bpfpatch.interp import Machine, Skb
 from bpfpatch.isa import ByteOrder
 from bpfpatch.passes import Pipeline
+from bpfpatch.passes.cover.tree import derive
 from support.generators.verifiable import verifiable_code
 from support.models.covering import (
     Trace,
@@ -124,3 +127,48 @@ def test_time_is_near_linear() -> None:
 
     small = min(seconds(700) for _ in range(3))
     assert seconds(2800) < 8 * small
+
+
+def test_what_follows_from_counts() -> None:
+    """A count follows just where all that could flow, given the known ones, agree on it."""
+    rng = random.Random(7)
+    for _ in range(300):
+        n_nodes = rng.randint(1, 7)
+        arcs = [(rng.randrange(n_nodes), rng.randrange(n_nodes)) for _ in range(rng.randint(1, 12))]
+        flow = [0] * len(arcs)
+        for _ in range(rng.randint(0, 20)):  # round some cycle
+            walk = _cycle(rng, arcs)
+            for arc in walk:
+                flow[arc] += 1
+        known = {arc: flow[arc] for arc in range(len(arcs)) if rng.random() < 0.5}
+        found = derive(n_nodes, arcs, known)
+        rows = np.zeros((n_nodes, len(arcs)))
+        for arc, (tail, head) in enumerate(arcs):
+            rows[tail, arc] -= 1
+            rows[head, arc] += 1
+        free = [arc for arc in range(len(arcs)) if arc not in known]
+        for arc, count in enumerate(found):
+            if count is not None:
+                assert count == flow[arc]
+            # It does not follow where some change of the others that are free makes up for it.
+            one = np.zeros((1, len(free)))
+            one[0, [at for at, which in enumerate(free) if which == arc]] = 1
+            space = rows[:, free]
+            rank = np.linalg.matrix_rank(space) if free else 0
+            follows = arc in known or np.linalg.matrix_rank(np.vstack([space, one])) == rank
+            assert (count is not None) == follows
+
+
+def _cycle(rng: random.Random, arcs: list[tuple[int, int]]) -> list[int]:
+    """Arcs of some way round, or none."""
+    walk: list[int] = []
+    node = start = arcs[rng.randrange(len(arcs))][0]
+    for _ in range(10):
+        after = [arc for arc, (tail, _) in enumerate(arcs) if tail == node]
+        if not after:
+            return []
+        walk.append(rng.choice(after))
+        node = arcs[walk[-1]][1]
+        if node == start:
+            return walk
+    return []

@@ -19,6 +19,7 @@ from bpfpatch.passes import Pipeline, Result, Target
 from bpfpatch.passes.cover import Cover
 from bpfpatch.passes.cover.cover import COUNTING
 from bpfpatch.runs import available
+from bpfpatch.text import visible
 
 from .exec_inputs import given_inputs, run_options
 from .failure import Command, Failure, blame
@@ -101,6 +102,7 @@ _edges_option = click.option(
     help="How: plain loses counts where processors meet, percpu takes 16 bytes of stack.",
 )
 @click.option("--tree/--no-tree", default=True, help="Leave out counters that follow from others.")
+@click.option("--strict", is_flag=True, help="Fail where something has no place for a counter.")
 @cpu_option
 @dwarf_option
 @click.option("-q", "--quiet", is_flag=True, help="No report and no notices.")
@@ -111,6 +113,7 @@ def instrument(
     edges: bool,
     count: str,
     tree: bool,
+    strict: bool,
     cpu: str | None,
     dwarf: Any,
     quiet: bool,
@@ -120,14 +123,14 @@ def instrument(
         raise click.UsageError("-o takes the name of a file, or - for stdout, not nothing")
     check_terminal(output)
     where, found = read_object(obj)
-    pipeline = Pipeline((Cover(edges=edges, count=count, tree=tree),))
+    pipeline = Pipeline((Cover(edges=edges, count=count, tree=tree, strict=strict),))
     with blame(where), patience("instrumenting"):
         made, result = pipeline.run_object(found, Target.loadable(cpu=cpu), dwarf)
         data = made.to_bytes()
     with blame("<stdout>" if output == "-" else output):
         write_all(output, data)
     if not quiet:
-        for line in (*made.notices, *result.notices, _summary(made, result)):
+        for line in (*made.notices, *result.notices, *_left_out(made), _summary(made, result)):
             echo(f"{where}: {line}", err=True)
 
 
@@ -139,6 +142,20 @@ def _summary(made: ElfObject, result: Result) -> str:
         f"{cover.n_counters} counters in {cover.home} for {n_blocks} blocks of "
         f"{len(cover.functions)} functions; {report.n_before} -> {report.n_after} instructions"
     )
+
+
+def _left_out(made: ElfObject) -> list[str]:
+    """A line for each function of which something is not counted, and one for all."""
+    functions = [(one, one.left_out()) for one in cover_map(made).functions if one.why]
+    if not functions:
+        return []
+    total = sum(len(left) for _, left in functions)
+    out = [
+        f"{visible(one.name)}: {len(left)} of {len(one.blocks)} blocks are not counted: "
+        f"{visible(one.why)}"
+        for one, left in functions
+    ]
+    return [*out, f"{total} blocks are not counted, and are shown with ? for how often they ran"]
 
 
 @dataclass(frozen=True)
@@ -192,7 +209,7 @@ def run_command(*, obj: str, output: str, keep: str | None, quiet: bool, **optio
         _write(keep, counting.to_bytes())
     if not quiet:
         functions = ran.coverage.functions
-        called = sum(function.calls > 0 for function in functions)
+        called = sum(bool(function.calls) for function in functions)
         told = f"{len(ran.outcomes)} runs; {called} of {len(functions)} functions were called"
         for line in (*ran.coverage.notices, told):
             echo(f"{where}: {line}", err=True)

@@ -22,6 +22,7 @@ _COLORS: Final[dict[Kind, str]] = {
     "hit": "green",
     "part": "yellow",
     "miss": "red",
+    "unknown": "magenta",
 }
 
 

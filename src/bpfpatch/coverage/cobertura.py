@@ -113,11 +113,13 @@ def _class(
 
 def _lines(
     parent: ElementTree.Element,
-    counts: dict[int, int],
+    counts: dict[int, int | None],
     branches: dict[int, list[Branch]] | dict[int, tuple[Branch, ...]],
 ) -> None:
     lines = ElementTree.SubElement(parent, "lines")
     for number, count in counts.items():
+        if count is None:  # the format has no word for it
+            continue
         known = [found for branch in branches.get(number, ()) if (found := sides(branch))]
         is_branch = "true" if known else "false"
         line = ElementTree.SubElement(

@@ -32,12 +32,16 @@ from .model import U64, Coverage
 FORMAT: Final = "bpfpatch coverage"
 VERSION: Final = 1
 _WORD: Final = 8
-_KEY: Final = bytes(4)
 
 
 def n_value_bytes(cover: CoverMap) -> int:
     """Bytes of the value of the map that holds an object's counters; of one processor's part."""
-    return _WORD * (max(cover.n_counters, 1) + (not cover.is_percpu))
+    return _WORD * (cover.n_in_entry + (not cover.is_percpu))
+
+
+def entry_keys(cover: CoverMap) -> list[bytes]:
+    """Keys of the map's entries, in order of the counters in them."""
+    return [entry.to_bytes(4, cover.byteorder) for entry in range(cover.n_entries)]
 
 
 def from_value(cover: CoverMap, value: bytes, where: str = "the value") -> Coverage:
@@ -51,7 +55,12 @@ def from_value(cover: CoverMap, value: bytes, where: str = "the value") -> Cover
     Raises:
         OptionError: these are not this object's counters.
     """
-    return Coverage.of(cover, _hits(cover, value, where))
+    return from_values(cover, [value], where)
+
+
+def from_values(cover: CoverMap, values: list[bytes], where: str = "the value") -> Coverage:
+    """The same of a map of several entries, by the order of their keys."""
+    return Coverage.of(cover, _summed(cover, [[_hits(cover, one, where)] for one in values]))
 
 
 def from_map(cover: CoverMap, counters: Map) -> Coverage:
@@ -63,18 +72,19 @@ def from_map(cover: CoverMap, counters: Map) -> Coverage:
     """
     where = f"map {counters.name!r}"
     kind = MapType.PERCPU_ARRAY if cover.is_percpu else MapType.ARRAY
-    if counters.type is not kind or counters.max_entries != 1:
+    if counters.type is not kind or counters.max_entries != cover.n_entries:
         raise OptionError(
             f"{where} is of type {counters.type.text} with room for {counters.max_entries}; "
-            f"this object's counters are in one of type {kind.text} with room for 1"
+            f"this object's counters are in one of type {kind.text} with room for "
+            f"{cover.n_entries}"
         )
     if cover.is_percpu and counters.name[:NAME_LEN] != cover.home[:NAME_LEN]:
         raise OptionError(f"{where} is not {cover.home!r}, which holds this object's counters")
-    value = counters.get(_KEY) or b""
+    values = [counters.get(key) or b"" for key in entry_keys(cover)]
     if not cover.is_percpu:
-        return from_value(cover, value, where)
-    parts = [_hits(cover, part, where) for part in counters.per_cpu(value)]
-    return Coverage.of(cover, _summed(cover, parts))
+        return from_value(cover, values[0], where)
+    entries = [[_hits(cover, part, where) for part in counters.per_cpu(one)] for one in values]
+    return Coverage.of(cover, _summed(cover, entries))
 
 
 def from_map_id(cover: CoverMap, map_id: int) -> Coverage:
@@ -174,23 +184,34 @@ def _from_bpftool(body: Any, cover: CoverMap) -> Coverage:
     if isinstance(body, dict) and "error" in body:
         raise FormatError(f"bpftool printed an error instead of a map: {body['error']}")
     try:
-        (element,) = body
-        if "values" in element:
-            values = [_bytes(one["value"]) for one in element["values"]]
-        else:
-            values = [_bytes(element["value"])]
+        if len(body) != cover.n_entries:
+            raise ValueError(f"{len(body)} elements")
+        has_parts = "values" in body[0]
+        entries = []
+        for element in _in_order(body, cover):
+            parts = [one["value"] for one in element["values"]] if has_parts else [element["value"]]
+            entries.append([_bytes(part) for part in parts])
     except (KeyError, TypeError, ValueError) as error:
+        some = "the one element" if cover.n_entries == 1 else f"the {cover.n_entries} elements"
         raise FormatError(
-            "this is neither what `bpfpatch cover` saves nor the one element of a map of counters "
+            f"this is neither what `bpfpatch cover` saves nor {some} of a map of counters "
             "as `bpftool map dump -j` prints it"
         ) from error
-    if cover.is_percpu != ("values" in element):
+    if cover.is_percpu != has_parts:
         kinds = ("one value", "a value for each processor")
         raise OptionError(
-            f"the dump has {kinds['values' in element]}, and this object's counters are "
+            f"the dump has {kinds[has_parts]}, and this object's counters are "
             f"{kinds[cover.is_percpu]}"
         )
-    return Coverage.of(cover, _summed(cover, [_hits(cover, one, "the dump") for one in values]))
+    rows = [[_hits(cover, part, "the dump") for part in parts] for parts in entries]
+    return Coverage.of(cover, _summed(cover, rows))
+
+
+def _in_order(body: list[Any], cover: CoverMap) -> list[Any]:
+    """Elements in the order of their keys."""
+    if len(body) == 1:
+        return body
+    return sorted(body, key=lambda one: int.from_bytes(_bytes(one["key"]), cover.byteorder))
 
 
 def _bytes(digits: list[str]) -> bytes:
@@ -209,11 +230,13 @@ def _hits(cover: CoverMap, value: bytes, where: str) -> list[int]:
     words: list[int] = np.frombuffer(value, f"{order}u8").tolist()
     if not cover.is_percpu and words.pop(0) != cover.identity:
         raise _other(int.from_bytes(value[:_WORD], cover.byteorder), cover, where)
-    return words[: cover.n_counters]
+    return words
 
 
-def _summed(cover: CoverMap, parts: list[list[int]]) -> list[int]:
-    return [sum(hits) % U64 for hits in zip(*parts, strict=True)] or [0] * cover.n_counters
+def _summed(cover: CoverMap, entries: list[list[list[int]]]) -> list[int]:
+    """All counters, from what each processor counted in each entry."""
+    found = [sum(hits) % U64 for parts in entries for hits in zip(*parts, strict=True)]
+    return found[: cover.n_counters]
 
 
 def _other(identity: int, cover: CoverMap, where: str) -> OptionError:

@@ -44,10 +44,10 @@ def to_dot(coverage: Coverage, function: str) -> str:
         known = ", ".join(one.name for one in coverage.functions) or "none"
         raise OptionError(f"{len(found)} functions are called {function!r}; there are: {known}")
     one, code = found[0], CountedCode(coverage)
-    most = max((block.times for block in one.blocks), default=0)
+    most = _most(one)
     lines = [
         f"digraph {_quoted(function)} {{",
-        f"  label={_quoted(f'{function}: called {one.calls} times')}; labelloc=t;",
+        f"  label={_quoted(f'{function}: called {_count(one.calls)} times')}; labelloc=t;",
         '  node [shape=box, style=filled, fontname="monospace", fontsize=10];',
         '  edge [fontname="monospace", fontsize=9];',
         "  in [shape=point]; out [shape=point];",
@@ -88,31 +88,42 @@ def to_svg(dot: str) -> str:
 
 def _node(code: CountedCode, index: int, block: BlockCount, most: int) -> str:
     shown = code.listed(block.start, block.end)
-    lines = [f"L{block.start}: {block.times} times", *(f"{slot}: {text}" for slot, text in shown)]
+    lines = [
+        f"L{block.start}: {_count(block.times)} times",
+        *(f"{slot}: {text}" for slot, text in shown),
+    ]
     if len(shown) > _MOST_SHOWN:
         half = _MOST_SHOWN // 2
         left_out = f"... {len(shown) - _MOST_SHOWN} more ..."
         lines = [*lines[: half + 1], left_out, *lines[-half:]]
     label = "".join(f"{_escaped(line)}\\l" for line in lines)
-    return f'  b{index} [label="{label}", fillcolor="{_color(block.times, most)}"];'
+    return f'  b{index} [label="{label}", fillcolor="{_color(block.times or 0, most)}"];'
 
 
 def _edge(function: FunctionCoverage, edge: EdgeCount) -> str:
     source = "in" if edge.source == OUTSIDE else f"b{edge.source}"
     goal = "out" if edge.goal == OUTSIDE else f"b{edge.goal}"
-    times = "?" if edge.times is None else str(edge.times)
-    highest = max((block.times for block in function.blocks), default=0)
+    highest = _most(function)
     width = 1 + 3 * _heat(edge.times or 0, highest)
-    return f'  {source} -> {goal} [label="{times}", penwidth={width:.1f}{_STYLES[edge.way]}];'
+    style = f"penwidth={width:.1f}{_STYLES[edge.way]}"
+    return f'  {source} -> {goal} [label="{_count(edge.times)}", {style}];'
 
 
-def _heat(times: int, most: int) -> float:
+def _count(count: int | None) -> str:
+    return "?" if count is None else str(count)
+
+
+def _most(function: FunctionCoverage) -> int:
+    return max((block.times or 0 for block in function.blocks), default=0)
+
+
+def _heat(count: int, most: int) -> float:
     """From 0 for what did not run to 1; counts spread over magnitudes, so by their logarithm."""
-    return math.log1p(times) / math.log1p(most) if most else 0.0
+    return math.log1p(count) / math.log1p(most) if most else 0.0
 
 
-def _color(times: int, most: int) -> str:
-    heat = _heat(times, most)
+def _color(count: int, most: int) -> str:
+    heat = _heat(count, most)
     mixed = (round(a + (b - a) * heat) for a, b in zip(_COLD, _HOT, strict=True))
     return "#" + "".join(f"{one:02x}" for one in mixed)
 

@@ -23,8 +23,8 @@ _NOT_IN_TEST_NAME: Final = re.compile(r"\W", re.ASCII)
 def to_lcov(coverage: Coverage, sources: Sources, title: str = "") -> str:
     """The tracefile.
 
-    A branch's way is left out where its count is not known. A jump that never ran has ``-`` for
-    its ways, as the format asks.
+    A branch's way, a line and a function are left out where their counts are not known. A jump
+    that never ran has ``-`` for its ways, as the format asks.
 
     Args:
         coverage: what ran.
@@ -61,11 +61,15 @@ def need_lines(coverage: Coverage, what: str) -> None:
 
 def _functions(file: FileCoverage) -> Iterator[str]:
     # A name with a comma would be read as two fields.
-    named = [(visible(one.name).replace(",", ";"), one) for one in file.functions if one.line]
-    yield from (f"FN:{one.line},{name}" for name, one in named)
-    yield from (f"FNDA:{one.calls},{name}" for name, one in named)
+    named = [
+        (visible(one.name).replace(",", ";"), one.line, one.calls)
+        for one in file.functions
+        if one.line and one.calls is not None
+    ]
+    yield from (f"FN:{line},{name}" for name, line, _ in named)
+    yield from (f"FNDA:{calls},{name}" for name, _, calls in named)
     yield f"FNF:{len(named)}"
-    yield f"FNH:{sum(one.calls > 0 for _, one in named)}"
+    yield f"FNH:{sum(calls > 0 for _, _, calls in named)}"
 
 
 def _branches(file: FileCoverage) -> Iterator[str]:
@@ -88,7 +92,7 @@ def _ways(branch: Branch) -> tuple[str, str]:
 
 
 def _lines(file: FileCoverage) -> Iterator[str]:
-    yield from (f"DA:{line},{count}" for line, count in file.lines.items())
+    yield from (f"DA:{line},{count}" for line, count in file.lines.items() if count is not None)
     tally = of_file(file).lines
     yield f"LF:{tally.total}"
     yield f"LH:{tally.hit}"

@@ -21,13 +21,13 @@ class BlockCount(NamedTuple):
 
     Attributes:
         start: its first slot in the original code.
-        end: the slot behind its last.
-        times: how often.
+        end: the slot after its last.
+        times: how often, or None where that is not known.
     """
 
     start: int
     end: int
-    times: int
+    times: int | None
 
 
 class EdgeCount(NamedTuple):
@@ -71,7 +71,7 @@ class FunctionCoverage:
         end: the slot behind its last.
         file: the source file that it starts in, or "".
         line: the line there, or 0.
-        calls: how often it was called.
+        calls: how often it was called, or None where that is not known.
         blocks: its blocks, ascending; those that a pass put in beside the counters, which have
             no original code, are empty.
         edges: all ways between blocks, in and out.
@@ -84,7 +84,7 @@ class FunctionCoverage:
     end: int
     file: str
     line: int
-    calls: int
+    calls: int | None
     blocks: tuple[BlockCount, ...]
     edges: tuple[EdgeCount, ...]
     branches: tuple[Branch, ...]
@@ -96,14 +96,15 @@ class FileCoverage:
 
     Attributes:
         path: as the object has it.
-        lines: by line number, the highest count of the blocks that the line has code in.
+        lines: by line number, the highest count of the blocks that the line has code in; None
+            where one of them is not known.
         branches: by line number, the conditional jumps that belong to it.
         functions: those that start in the file.
         text: by line number, what the object knows of the source.
     """
 
     path: str
-    lines: dict[int, int]
+    lines: dict[int, int | None]
     branches: dict[int, tuple[Branch, ...]]
     functions: tuple[FunctionCoverage, ...]
     text: dict[int, str]
@@ -129,7 +130,7 @@ class Coverage:
 
     def __repr__(self) -> str:
         n_lines = sum(len(file.lines) for file in self.files.values())
-        n_ran = sum(count > 0 for file in self.files.values() for count in file.lines.values())
+        n_ran = sum(bool(count) for file in self.files.values() for count in file.lines.values())
         return (
             f"<Coverage of {len(self.functions)} functions, {len(self.files)} files: "
             f"{n_ran} of {n_lines} lines ran>"
@@ -162,7 +163,7 @@ class Coverage:
         jumps = isa.is_cond_jump(cover.insns).tolist()
         work = _Work(lines, jumps)
         functions = tuple(work.function(one, list(hits)) for one in cover.functions)
-        said = (*notices, *work.notices(cover.counting))
+        said = (*notices, *work.notices(cover.counting), *_left_out(functions))
         return cls(
             cover, tuple(hits), functions, _files(lines, functions), tuple(dict.fromkeys(said))
         )
@@ -233,7 +234,7 @@ class _Work:
             for (start, end), count in zip(one.blocks, blocks, strict=True)
         )
         gone = tuple(
-            EdgeCount(Way(way), source, goal, None if count is None else self._clamped(count))
+            EdgeCount(Way(way), source, goal, self._clamped(count))
             for (way, source, goal), count in zip(one.edges, edges, strict=True)
         )
         first = self.lines.at(one.start, one.start)
@@ -278,21 +279,44 @@ class _Work:
                 out.append(Branch(end - 1, counts[Way.JUMP], counts[Way.FALL]))
         return tuple(out)
 
-    def _clamped(self, count: int) -> int:
+    def _clamped(self, count: int | None) -> int | None:
+        if count is None:
+            return None
         self.n_clamped += count < 0
         return max(count, 0)
 
 
+def higher(one: int | None, other: int | None) -> int | None:
+    """The higher count; None if one of them is not known."""
+    return None if one is None or other is None else max(one, other)
+
+
+def _left_out(functions: tuple[FunctionCoverage, ...]) -> list[str]:
+    """What is not known, and where."""
+    found = []
+    for one in functions:
+        n_left = sum(block.times is None and block.end > block.start for block in one.blocks)
+        if n_left:
+            found.append(f"{one.name} ({n_left} of {len(one.blocks)})")
+    if not found:
+        return []
+    shown = ", ".join(found[:_MOST_NAMED]) + (", ..." if len(found) > _MOST_NAMED else "")
+    return [f"some blocks have no place for a counter, and their counts are not known: {shown}"]
+
+
+_MOST_NAMED: Final = 10
+
+
 def _files(lines: _Lines, functions: tuple[FunctionCoverage, ...]) -> dict[str, FileCoverage]:
     """Lines and branches by file. Line 0 is what compilers call code of no line."""
-    counts: dict[str, dict[int, int]] = {}
+    counts: dict[str, dict[int, int | None]] = {}
     branches: dict[str, dict[int, list[Branch]]] = {}
     for function in functions:
         for start, end, count in function.blocks:
             for row in lines.within(start, end):
                 mine = counts.setdefault(row.file, {})
                 if row.line:
-                    mine[row.line] = max(count, mine.get(row.line, 0))
+                    mine[row.line] = higher(count, mine.get(row.line, 0))
         for branch in function.branches:
             found = lines.at(branch.slot, function.start)
             if found is not None and found.line:

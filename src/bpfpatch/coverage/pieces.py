@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
-from .model import Branch, Coverage, FunctionCoverage
+from .model import Branch, Coverage, FunctionCoverage, higher
 from .totals import sides
 
-State = Literal["hit", "part", "miss"]
+State = Literal["hit", "part", "miss", "unknown"]
 
 
 class Piece(NamedTuple):
@@ -19,7 +19,7 @@ class Piece(NamedTuple):
     Attributes:
         start: first slot.
         end: slot behind the last.
-        times: how often they ran.
+        times: how often they ran, or None where that is not known.
         function: index of the function.
         file: path of the source file, "" without line info.
         line: number of the line, or 0.
@@ -27,7 +27,7 @@ class Piece(NamedTuple):
 
     start: int
     end: int
-    times: int
+    times: int | None
     function: int
     file: str
     line: int
@@ -51,12 +51,12 @@ class Pieces:
                 if piece.line:
                     self.of_line.setdefault((piece.file, piece.line), []).append(piece)
 
-    def lines_of(self, number: int, file: str) -> dict[int, int]:
+    def lines_of(self, number: int, file: str) -> dict[int, int | None]:
         """The lines of a file that a function has code of, and the highest count of each."""
-        out: dict[int, int] = {}
+        out: dict[int, int | None] = {}
         for piece in self.of_function[number]:
             if piece.file == file and piece.line:
-                out[piece.line] = max(piece.times, out.get(piece.line, 0))
+                out[piece.line] = higher(piece.times, out.get(piece.line, 0))
         return dict(sorted(out.items()))
 
     def _cut(self, number: int, function: FunctionCoverage) -> list[Piece]:
@@ -85,8 +85,10 @@ class Pieces:
         return self._rows[at].file, self._rows[at].line
 
 
-def state(times: int, pieces: Sequence[Piece], branches: Sequence[Branch]) -> State:
+def state(times: int | None, pieces: Sequence[Piece], branches: Sequence[Branch]) -> State:
     """Whether a line ran, and whether all of it did: all its instructions, all ways from it."""
+    if times is None:
+        return "unknown"
     if not times:
         return "miss"
     ways = [way for branch in branches for way in sides(branch)]

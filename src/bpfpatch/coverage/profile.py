@@ -47,7 +47,9 @@ class _Stretch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Instructions that ran, the most expensive first; what did not run is left out.
+    """Instructions that ran, the most expensive first.
+
+    What did not run, or whose count is not known, is left out.
 
     Attributes:
         n_insns: all of them; an ld_imm64 counts as one.
@@ -79,9 +81,11 @@ class Profile:
         def row(name: str, times: int, n_insns: int, text: str = "") -> Cost:
             return Cost(name, times, n_insns, n_insns / total if total else 0.0, text)
 
-        functions = [row(one.name, one.calls, by_function[one.start]) for one in coverage.functions]
+        functions = [
+            row(one.name, one.calls or 0, by_function[one.start]) for one in coverage.functions
+        ]
         blocks = [
-            row(f"{one.name}#{block.start}", block.times, by_block[block.start])
+            row(f"{one.name}#{block.start}", block.times or 0, by_block[block.start])
             for one in coverage.functions
             for block in one.blocks
             if block.end > block.start
@@ -91,7 +95,7 @@ class Profile:
             file = coverage.files[path]
             name = f"{path.rpartition('/')[2]}:{number}"
             lines.append(
-                row(name, file.lines.get(number, 0), cost, file.text.get(number, "").strip())
+                row(name, file.lines.get(number) or 0, cost, file.text.get(number, "").strip())
             )
         return cls(total, _sorted(functions), _sorted(lines), _sorted(blocks))
 
@@ -109,7 +113,8 @@ def _stretches(coverage: Coverage) -> Iterator[_Stretch]:
     rows = sorted(coverage.cover.lines, key=lambda row: row.slot)
     at = np.array([row.slot for row in rows], np.int64)
     for function in coverage.functions:
-        for start, end, times in function.blocks:
+        for start, end, count in function.blocks:
+            times = count or 0
             first = int(np.searchsorted(at, start, side="right"))
             last = int(np.searchsorted(at, end, side="left"))
             cuts = [start, *at[first:last].tolist(), end]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from bpfpatch.elf import ElfObject
 from bpfpatch.facts.kinds import ProgType
@@ -12,10 +11,8 @@ from bpfpatch.passes import Pipeline
 from bpfpatch.passes.cover import SECTION, Cover
 from bpfpatch.runs import Input, Outcome, open_runner
 
-from .collect import from_value, n_value_bytes
+from .collect import entry_keys, from_values, n_value_bytes
 from .model import Coverage, cover_map
-
-_KEY: Final = bytes(4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +79,9 @@ def run(
     ) as runner:
         outcomes = tuple(runner.run(one, with_maps=False) for one in inputs)
         elements = runner.maps().get(cover.home, {})
-    value = elements.get(_KEY, bytes(n_value_bytes(cover)))
-    counted = from_value(cover, value, f"map {cover.home!r}")
+    none = bytes(n_value_bytes(cover))
+    values = [elements.get(key, none) for key in entry_keys(cover)]
+    counted = from_values(cover, values, f"map {cover.home!r}")
     failed = [outcome.error for outcome in outcomes if outcome.error is not None]
     if not failed:
         return Ran(counted, outcomes)

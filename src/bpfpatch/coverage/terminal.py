@@ -103,7 +103,8 @@ def source_listing(coverage: Coverage, sources: Sources) -> Iterator[tuple[Kind,
     """All source with counts, and code without lines block by block: (kind, text) of each line.
 
     Each row is a count, a line number and the line. A line that did not run has ``0`` for
-    its count, one of which only a part did a ``*`` behind it.
+    its count, one of which only a part did a ``*`` after it, and one of which that is not known
+    a ``?``.
     """
     pieces, code = Pieces(coverage), CountedCode(coverage)
     for file in coverage.files.values():
@@ -152,7 +153,7 @@ def _ways(branches: tuple[Branch, ...]) -> str:
 def _blocks(function: FunctionCoverage, code: CountedCode) -> Iterator[tuple[Kind, str]]:
     """Instructions, with counts."""
     for start, end, count in function.blocks:
-        kind: State = "hit" if count else "miss"
+        kind = state(count, (), ())
         for at, (slot, text) in enumerate(code.listed(start, end)):
             shown = times(count) if not at else ""
             yield kind, f"{shown:>13}  {slot:>5}  {text}"

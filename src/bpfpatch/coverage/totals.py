@@ -41,9 +41,9 @@ class Tally:
         return percent(self.hit, self.total)
 
     @classmethod
-    def of(cls, counts: Iterable[int]) -> Tally:
-        """Count how many are not 0."""
-        seen = [count > 0 for count in counts]
+    def of(cls, counts: Iterable[int | None]) -> Tally:
+        """Count how many are not 0, of those that are known."""
+        seen = [count > 0 for count in counts if count is not None]
         return cls(sum(seen), len(seen))
 
 

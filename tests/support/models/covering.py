@@ -135,15 +135,15 @@ class Trace:
 
 
 def disagreements(cover: CoverMap, hits: Iterable[int], trace: Trace) -> list[str]:
-    """Where counters say something else than a trace."""
+    """Where counters say something else than a trace; what is not known is nothing said."""
     out = []
     known = list(hits)
     for one in cover.functions:
         blocks, edges, calls = one.counts(known)
-        if calls != trace.calls[one.start]:
+        if calls is not None and calls != trace.calls[one.start]:
             out.append(f"{one.name}: {calls} calls, not {trace.calls[one.start]}")
         for (start, end), count in zip(one.blocks, blocks, strict=True):
-            if count != trace.ran[start]:
+            if count is not None and count != trace.ran[start]:
                 out.append(f"{one.name} {start}-{end}: {count} times, not {trace.ran[start]}")
         sums: dict[tuple[int, int], int | None] = {}
         for (_, source, goal), count in zip(one.edges, edges, strict=True):

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 from bpfpatch.passes.cover import Way
 
-from ..model import EdgeCount, FunctionCoverage
+from ..model import EdgeCount, FunctionCoverage, higher
+from ..pieces import state
 from ..totals import Tally, sides
 from ..words import shown_path, times
-from .parts import JUMPED, Content, bar, shown, table, way
+from .parts import CLASSES, JUMPED, Content, bar, shown, table, way
 
 _HEAD = ("Function", "Section", "Where", "Calls", "Lines", "Branches", "Blocks", "")
 _NUMBERS = (3, 4, 5, 6)
@@ -22,11 +23,11 @@ def function_table(content: Content) -> str:
 
 
 def _row(content: Content, number: int, one: FunctionCoverage) -> list[str]:
-    counts: dict[tuple[str, int], int] = {}
+    counts: dict[tuple[str, int], int | None] = {}
     for piece in content.pieces.of_function[number]:
         if piece.line:
             at = (piece.file, piece.line)
-            counts[at] = max(piece.times, counts.get(at, 0))
+            counts[at] = higher(piece.times, counts.get(at, 0))
     lines = Tally.of(counts.values())
     blocks = _blocks(one)
     ways = Tally.of(way for branch in one.branches for way in sides(branch))
@@ -69,7 +70,7 @@ def block_part(content: Content, one: FunctionCoverage, *, is_open: bool) -> Ite
 def _block(
     content: Content,
     one: FunctionCoverage,
-    block: tuple[int, int, int],
+    block: tuple[int, int, int | None],
     leaving: list[EdgeCount],
 ) -> str:
     start, end, count = block
@@ -80,7 +81,7 @@ def _block(
     ]
     # One that ends in a conditional jump says already how often it went either way.
     tail = f"   <u>{'  '.join(gone)}</u>" if gone and end - 1 not in content.branches else ""
-    kind = "h" if count else "m"
+    kind = CLASSES[state(count, (), ())]
     body = "\n".join(lines)
     return (
         f'<span class="{kind}" id="s{start}"><b>{times(count):>13}</b>  <em>L{start}:</em>\n'

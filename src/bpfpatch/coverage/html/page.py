@@ -26,6 +26,7 @@ _LEGEND: Final = f"""<div class="legend dim">
 <span class="p"><span class="t">12</span> ran in part: some instructions, or one way of a branch, \
 did not</span>
 <span class="m"><span class="t">0</span> did not run</span>
+<span class="q"><span class="t">?</span> not known: there was no place for a counter</span>
 <span>{JUMPED}\u202f3 {WENT_ON}\u202f9: a jump was taken 3 times, and not taken 9 times</span>
 <span>A line unfolds to its instructions.</span>
 <span><kbd>n</kbd> <kbd>p</kbd>: next, previous line that did not run, or in part</span>

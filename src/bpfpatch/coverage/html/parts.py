@@ -16,7 +16,7 @@ from ..sources import Sources
 from ..totals import Tally
 from ..words import times
 
-CLASSES: Final[Mapping[State, str]] = {"hit": "h", "part": "p", "miss": "m"}
+CLASSES: Final[Mapping[State, str]] = {"hit": "h", "part": "p", "miss": "m", "unknown": "q"}
 """Short, since a page has many."""
 
 JUMPED: Final = "\u21b7"

@@ -121,5 +121,6 @@ def _instructions(content: Content, pieces: Sequence[Piece]) -> str:
                 for slot, text in rows
             ]
             body = "".join(lines)
-            out.append(body if piece.times else f'<span class="m">{body}</span>')
+            is_miss = piece.times == 0
+            out.append(f'<span class="m">{body}</span>' if is_miss else body)
     return "".join(out)

@@ -81,3 +81,20 @@ def edge_arcs(flow: Flow) -> tuple[int, list[Arc]]:
     return n_blocks + 1, [
         Arc(number(edge.source), number(edge.goal), weight(edge), -1, edge) for edge in flow.edges
     ]
+
+
+def all_arcs(flow: Flow) -> tuple[int, list[Arc]]:
+    """Blocks as arcs from their start to their end, the outside after them, then the edges."""
+    n_blocks, base = len(flow.blocks), flow.blocks.start
+    weight = {block: _weight(flow, block) for block in flow.blocks}
+
+    def number(block: int) -> int:
+        return n_blocks if block == OUTSIDE else block - base
+
+    arcs = [Arc(2 * at, 2 * at + 1, weight[base + at], base + at, None) for at in range(n_blocks)]
+    arcs.append(Arc(2 * n_blocks, 2 * n_blocks + 1, 1.0, -1, None))
+    for edge in flow.edges:
+        inside = [weight[block] for block in (edge.source, edge.goal) if block != OUTSIDE]
+        tail, head = 2 * number(edge.source) + 1, 2 * number(edge.goal)
+        arcs.append(Arc(tail, head, min(inside), -1, edge))
+    return 2 * (n_blocks + 1), arcs

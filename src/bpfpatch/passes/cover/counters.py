@@ -29,9 +29,9 @@ def _add_one(pointer: int, value: int, byte_off: int) -> list[isa.Insns]:
     ]
 
 
-def percpu(pointer: int, value: int, home: int, counter: int) -> isa.Insns:
-    """Add 1 to this processor's counter; the map's one entry is always there."""
-    work = _add_one(pointer, value, WORD * counter)
+def percpu(pointer: int, value: int, home: int, byte_off: int) -> isa.Insns:
+    """Add 1 to this processor's counter; the map's entries are always there."""
+    work = _add_one(pointer, value, byte_off)
     return np.concatenate(
         [
             isa.load("u64", pointer, isa.R10, -home),
@@ -44,8 +44,8 @@ def percpu(pointer: int, value: int, home: int, counter: int) -> isa.Insns:
 _KEPT: Final = (isa.R6, isa.R7, isa.R8, isa.R9)
 
 
-def lookup(home: int, arguments: list[int]) -> isa.Insns:
-    """Look up the only entry; R6 to R9 are nobody's yet where a function starts.
+def lookup(home: int, arguments: list[int], entry: int) -> isa.Insns:
+    """Look up an entry; R6 to R9 are free where a function starts.
 
     A fifth argument waits where the pointer will be.
     """
@@ -55,7 +55,7 @@ def lookup(home: int, arguments: list[int]) -> isa.Insns:
         [
             *[isa.mov(kept, isa.Reg(argument)) for kept, argument in pairs],
             *[isa.store("u64", isa.R10, -home, isa.Reg(argument)) for argument in rest],
-            isa.store("u32", isa.R10, -home + WORD, 0),
+            isa.store("u32", isa.R10, -home + WORD, entry),
             isa.mov(isa.R2, isa.R10),
             isa.alu("+=", isa.R2, -home + WORD),
             isa.ld_imm64(isa.R1, 0),

@@ -10,7 +10,7 @@ import numpy as np
 
 from bpfpatch import isa
 from bpfpatch.elf import ElfObject
-from bpfpatch.errors import OptionError
+from bpfpatch.errors import OptionError, UnsupportedError
 from bpfpatch.patch import CodeView, PatchList
 from bpfpatch.program import LINE_INFO, LOST, Program
 from bpfpatch.program.types import Mask, Slots
@@ -22,7 +22,7 @@ from ..sites import copyable_slots, opaque_slots
 from .counters import WORD
 from .flow import flows
 from .insert import Inserter, add_storage
-from .mapping import SECTION, CoverMap, LineRow
+from .mapping import PERCPU_MOST, SECTION, CoverMap, FunctionMap, LineRow
 from .plan import Code, Planner
 
 COUNTING: Final = ("plain", "atomic", "percpu")
@@ -39,12 +39,15 @@ class Cover(Pass):
             "percpu" (one counter a processor, exact and quick, takes 16 bytes of stack).
         tree: whether to leave out counters that follow from others; else each block,
             or edge, has one.
+        strict: whether it is an error that something has no place for a counter; else that
+            alone is left out, and its count is not known.
     """
 
     name = "cover"
     edges: bool = False
     count: str = "atomic"
     tree: bool = True
+    strict: bool = False
 
     def __post_init__(self) -> None:
         """Check the options."""
@@ -56,8 +59,7 @@ class Cover(Pass):
 
         Raises:
             OptionError: the code is of no object, or is instrumented already.
-            UnsupportedError: something has no place for a counter, or there are too many
-                counters for one value of a per-cpu map.
+            UnsupportedError: something has no place for a counter, and ``strict`` is set.
         """
         edit = setting.edit
         if edit is None:
@@ -75,8 +77,17 @@ class Cover(Pass):
             copyable_slots(patches, view),
         )
         code = Code(patches, view, blocks, scratch)
-        planner = Planner(code, of_edges=self.edges, has_tree=self.tree)
+        refused = _no_lookup(edit.obj, code) if is_percpu else {}
+        planner = Planner(
+            code,
+            of_edges=self.edges,
+            has_tree=self.tree,
+            n_in_entry=PERCPU_MOST if is_percpu else 0,
+            refused=refused,
+        )
         plans = [planner.plan(flow) for flow in functions]
+        if self.strict:
+            _refuse([function for function, _ in plans])
         cover = CoverMap(
             counting=self.count,
             byteorder=edit.obj.byteorder,
@@ -90,8 +101,48 @@ class Cover(Pass):
         edit.add_section(SECTION, cover.to_bytes())
         inserter = Inserter(patches, edit, code, cover)
         if is_percpu:
-            inserter.put_lookups(functions, _may_be_locked(edit.obj, patches.program, view))
+            inserter.put_lookups(
+                {
+                    flow.subprog: (flow, works[0].counter)
+                    for flow, (_, works) in zip(functions, plans, strict=True)
+                    if works
+                }
+            )
         inserter.put([work for _, works in plans for work in works])
+
+
+def _refuse(functions: list[FunctionMap]) -> None:
+    """Make an error of what is left out.
+
+    Raises:
+        UnsupportedError: something is.
+    """
+    found = [one for one in functions if one.why]
+    if found:
+        n_left = sum(len(one.left_out()) for one in found)
+        raise UnsupportedError(
+            f"{found[0].why}; {n_left} blocks of {len(found)} functions cannot be counted in all, "
+            "leave out strict to go without"
+        )
+
+
+def _no_lookup(obj: ElfObject, code: Code) -> dict[int, str]:
+    """Subprogs of the view that cannot find their processor's counters, and why."""
+    out = {}
+    has_lock = _may_be_locked(obj, code.program, code.view)
+    stack = code.scratch.stack
+    for subprog in range(len(code.view.starts)):
+        if has_lock[subprog]:
+            out[subprog] = "it may be called with a lock held, where no map can be looked up"
+        elif code.scratch.home(subprog, 0) is not None:
+            continue
+        elif not stack.is_known[subprog]:
+            out[subprog] = "which bytes of its stack frame are free cannot be told"
+        else:
+            out[subprog] = f"its stack frame has no {2 * WORD} bytes left"
+    return {
+        subprog: f"{why}, as count=percpu needs; use count=atomic" for subprog, why in out.items()
+    }
 
 
 def _calling(obj: ElfObject, program: Program, names: frozenset[str]) -> Slots:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from bpfpatch import isa
 from bpfpatch.elf import MapDef, u64_array
-from bpfpatch.errors import UnsupportedError
 from bpfpatch.patch import Body, PatchList
 from bpfpatch.program.types import Mask
 
@@ -24,28 +23,18 @@ from .plan import Code, Work
 SYMBOL: Final = "bpfpatch_cover"
 IDENTITY_SYMBOL: Final = "bpfpatch_cover_id"
 _PERCPU_ARRAY: Final = 6
-_PERCPU_MOST: Final = 4096
-"""Counters in one value of a per-cpu array: 32 KiB, which is also how far a load can reach."""
 
 
 def add_storage(edit: ObjectEdit, cover: CoverMap) -> None:
-    """Give the object something to count into.
-
-    Raises:
-        UnsupportedError: there are more counters than one value of a per-cpu map holds.
-    """
+    """Give the object something to count into."""
     count = max(cover.n_counters, 1)
     if not cover.is_percpu:
         identity = cover.identity.to_bytes(WORD, edit.obj.byteorder)
         edit.add_global(IDENTITY_SYMBOL, identity, DATA_SECTION, u64_array(1))
         edit.add_global(SYMBOL, bytes(WORD * count), DATA_SECTION, u64_array(count))
         return
-    if count > _PERCPU_MOST:
-        raise UnsupportedError(
-            f"{count} counters do not fit one per-cpu value, which holds {_PERCPU_MOST}; use "
-            "count=atomic"
-        )
-    edit.add_map(MapDef(cover.home, _PERCPU_ARRAY, 4, WORD * count, 1, value=u64_array(count)))
+    size, types = WORD * cover.n_in_entry, u64_array(cover.n_in_entry)
+    edit.add_map(MapDef(cover.home, _PERCPU_ARRAY, 4, size, cover.n_entries, value=types))
 
 
 class Inserter:
@@ -95,7 +84,7 @@ class Inserter:
         place = works[0].how.place
         insns = self._insns(place, 0)
         slots = [work.how.place.slot for work in works]
-        numbers = np.array([work.counter for work in works], np.int32) * WORD
+        numbers = np.array([self._byte_off(work.counter) for work in works], np.int32)
         at = len(place.spills)
         nodes = self._code.view.node[slots]
         if self._cover.is_percpu:
@@ -108,26 +97,17 @@ class Inserter:
             self._relocate(first, insns, slot, _n_remade(place))
             self._copy_references(first + len(insns), place)
 
-    def put_lookups(self, flows: list[Flow], has_lock: Mask) -> None:
+    def put_lookups(self, flows: dict[int, tuple[Flow, int]]) -> None:
         """At each function's start, find this processor's counters.
 
         Args:
-            flows: the functions.
-            has_lock: (m,) by function of the view, whether it may be called with a lock held.
-
-        Raises:
-            UnsupportedError: a function has no stack left for that, or is no place to call a
-                helper from.
+            flows: by function of the view its flow, and one of its counters.
         """
-        for flow in flows:
+        for subprog, (flow, counter) in flows.items():
             slot = int(self._code.blocks.start[flow.blocks.start])
-            if has_lock[flow.subprog]:
-                raise self._refused(
-                    flow.subprog, "may be called with a lock held, where no map can be looked up"
-                )
-            home = self._home(flow.subprog)
             arguments = self._code.scratch.arguments(slot)
-            insns = lookup(home, arguments)
+            entry = counter // self._cover.n_in_entry
+            insns = lookup(self._home(subprog), arguments, entry)
             node = self._patches.prepend(int(self._code.view.node[slot]), Body(insns))
             self._relocate(node, insns, slot)
 
@@ -157,10 +137,15 @@ class Inserter:
         """Instructions that add 1 to a counter."""
         pointer, value = place.registers
         if self._cover.is_percpu:
-            work = percpu(pointer, value, self._home(self._owner(place.slot)), counter)
+            home = self._home(self._owner(place.slot))
+            work = percpu(pointer, value, home, self._byte_off(counter))
         else:
             work = direct(pointer, value, counter, is_atomic=self._cover.counting == "atomic")
         return place.around(work)
+
+    def _byte_off(self, counter: int) -> int:
+        """Where a counter is in its entry."""
+        return WORD * (counter % self._cover.n_in_entry)
 
     def _copy_references(self, end: int, place: Place) -> None:
         """Give what is remade at a body's end the relocations of what it is a copy of."""
@@ -192,26 +177,11 @@ class Inserter:
     def _owner(self, slot: int) -> int:
         return int(self._code.view.subprog_of(np.array([slot], np.int32))[0])
 
-    def _name(self, subprog: int) -> str:
-        return self._code.program.subprogs.names[int(self._code.view.subprog[subprog])]
-
     def _home(self, subprog: int) -> int:
         """Bytes below R10 of the pointer to this processor's counters."""
-        scratch = self._code.scratch
-        bottom = scratch.home(subprog, 0)
-        if bottom is None and not scratch.stack.is_known[subprog]:
-            raise self._refused(
-                subprog,
-                "computes addresses in its stack frame, so that none of it is unused for certain",
-            )
-        if bottom is None:
-            raise self._refused(subprog, f"has no {2 * WORD} bytes of stack left")
+        bottom = self._code.scratch.home(subprog, 0)
+        assert bottom is not None
         return bottom
-
-    def _refused(self, subprog: int, why: str) -> UnsupportedError:
-        row = int(self._code.view.subprog[subprog])
-        name = self._code.program.subprogs.names[row]
-        return UnsupportedError(f"function {name} {why}, as count=percpu has to; use count=atomic")
 
 
 def _n_remade(place: Place) -> int:

@@ -20,7 +20,10 @@ from .tree import derive
 SECTION: Final = ".bpfpatch.cover"
 DATA_SECTION: Final = ".data.cover"
 """Where counters are, behind the identity, unless each processor has its own."""
-VERSION: Final = 1
+VERSION: Final = 2
+"""Version 1 has no arcs of blocks and edges together, and nothing that is left out."""
+PERCPU_MOST: Final = 4096
+"""Counters in one value of a per-cpu array: 32 KiB, which is also how far a load can reach."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +41,10 @@ class FunctionMap:
         edges: (way, source, goal) with blocks by index, -1 for outside; see `Way`.
         n_nodes: nodes of the graph whose arcs were counted.
         arcs: (tail, head, counter or -1) of each arc.
-        of_edges: whether arcs are the edges; else they are the blocks, and behind them the
+        of_edges: whether arcs are the edges; else they are the blocks, and after them the
             function's calls.
+        of_both: whether arcs are the blocks, the calls, and then the edges.
+        why: why some cannot be counted, "" where all can.
     """
 
     name: str
@@ -51,46 +56,66 @@ class FunctionMap:
     n_nodes: int
     arcs: tuple[tuple[int, int, int], ...]
     of_edges: bool
+    of_both: bool = False
+    why: str = ""
 
-    def counts(self, hits: list[int]) -> tuple[list[int], list[int | None], int]:
+    def counts(self, hits: list[int]) -> tuple[list[int | None], list[int | None], int | None]:
         """From counters to what they stand for.
 
         Args:
             hits: all counters of the object.
 
         Returns:
-            How often each block ran, how often each edge was taken (None where that does not
-            follow), and how often the function was called.
+            How often each block ran, how often each edge was taken, and how often the function
+            was called; None where that does not follow.
         """
         known = {arc: hits[at] for arc, (_, _, at) in enumerate(self.arcs) if at >= 0}
-        derived = derive(self.n_nodes, [(tail, head) for tail, head, _ in self.arcs], known)
-        # A tree's arcs all follow; what does not, in a section that somebody made, is nothing.
-        found = [count or 0 for count in derived]
+        found = derive(self.n_nodes, [(tail, head) for tail, head, _ in self.arcs], known)
+        n_blocks = len(self.blocks)
+        if self.of_both:
+            return found[:n_blocks], found[n_blocks + 1 :], found[n_blocks]
         if not self.of_edges:
             blocks, calls = found[:-1], found[-1]
             return blocks, self._edges(blocks, calls), calls
-        blocks = [0] * len(self.blocks)
-        calls = 0
+        into: list[list[int | None]] = [[] for _ in range(n_blocks + 1)]
         for (_, source, goal), count in zip(self.edges, found, strict=True):
             if goal >= 0:
-                blocks[goal] += count
+                into[goal].append(count)
             if source < 0:
-                calls += count
-        return blocks, list(found), calls
+                into[-1].append(count)
+        *blocks, calls = map(_total, into)
+        return blocks, found, calls
 
-    def _edges(self, blocks: list[int], calls: int) -> list[int | None]:
+    def left_out(self) -> list[int]:
+        """Indices of the blocks, original ones, whose counts are not known whatever runs."""
+        if not self.why:
+            return []
+        zeros = [0] * (1 + max((at for _, _, at in self.arcs), default=0))
+        counts = self.counts(zeros)[0]
+        return [
+            at
+            for at, ((start, end), count) in enumerate(zip(self.blocks, counts, strict=True))
+            if count is None and end > start
+        ]
+
+    def _edges(self, blocks: list[int | None], calls: int | None) -> list[int | None]:
         """The edges that follow from the blocks' counts.
 
         Blocks are arcs from where they start to where they end, and so is the outside, which
         comes last: index -1 is right for it.
         """
         n_points = len(self.blocks) + 1
-        known = dict(enumerate([*blocks, calls]))
+        known = {at: count for at, count in enumerate([*blocks, calls]) if count is not None}
         arcs = [(2 * block, 2 * block + 1) for block in range(n_points)]
         arcs += [
             (2 * (source % n_points) + 1, 2 * (goal % n_points)) for _, source, goal in self.edges
         ]
         return derive(2 * n_points, arcs, known)[n_points:]
+
+
+def _total(counts: list[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +173,17 @@ class CoverMap:
         return f"cover_{self.identity >> 28:09x}" if self.is_percpu else DATA_SECTION
 
     @property
+    def n_entries(self) -> int:
+        """How many entries the map with the counters has, each with `n_in_entry` of them."""
+        return -(-max(self.n_counters, 1) // self.n_in_entry)
+
+    @property
+    def n_in_entry(self) -> int:
+        """Counters in one entry: as many as fit, or as there are."""
+        most = max(self.n_counters, 1)
+        return min(most, PERCPU_MOST) if self.is_percpu else most
+
+    @property
     def insns(self) -> isa.Insns:
         """(n,) the original instructions."""
         return np.frombuffer(self.code, isa.INSN)
@@ -155,17 +191,21 @@ class CoverMap:
     def to_bytes(self) -> bytes:
         """The section's content."""
         body: dict[str, Any] = {
-            "version": VERSION,
+            "version": VERSION if self._is_new else 1,
             "identity": f"{self.identity:016x}",
             "counting": self.counting,
             "byteorder": self.byteorder,
             "n_counters": self.n_counters,
             "functions": [_plain(one) for one in self.functions],
             "lines": [[r.slot, r.file, r.line, r.column, r.text] for r in self.lines],
-            "code": base64.b64encode(zlib.compress(self.code, 9)).decode(),
+            "code": base64.b64encode(zlib.compress(self.code)).decode(),
             "names": {str(slot): name for slot, name in self.names.items()},
         }
-        return zlib.compress(json.dumps(body, separators=(",", ":")).encode(), 9)
+        return zlib.compress(json.dumps(body, separators=(",", ":")).encode())
+
+    @property
+    def _is_new(self) -> bool:
+        return self.n_entries > 1 or any(one.of_both or one.why for one in self.functions)
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
@@ -177,7 +217,7 @@ class CoverMap:
         try:
             body = json.loads(_expand(data))
             version = body["version"]
-            if version != VERSION:
+            if version not in (1, VERSION):
                 raise FormatError(f"section {SECTION} has version {version}, this reads {VERSION}")
             out = cls(
                 counting=str(body["counting"]),
@@ -235,10 +275,13 @@ def _expand(data: bytes) -> bytes:
 
 def _plain(one: FunctionMap) -> dict[str, Any]:
     """A function as JSON has it; `dataclasses.asdict` copies each number."""
-    return {name: getattr(one, name) for name in _FIELDS}
+    plain = {name: getattr(one, name) for name in _FIELDS}
+    return {name: value for name, value in plain.items() if name not in _NEW or value}
 
 
 _FIELDS: Final = tuple(one.name for one in fields(FunctionMap))
+_NEW: Final = ("of_both", "why")
+"""What objects of version 1 do not have: their identity is made without."""
 
 
 def _function(body: dict[str, Any]) -> FunctionMap:
@@ -252,6 +295,8 @@ def _function(body: dict[str, Any]) -> FunctionMap:
         n_nodes=int(body["n_nodes"]),
         arcs=tuple((int(a), int(b), int(c)) for a, b, c in body["arcs"]),
         of_edges=bool(body["of_edges"]),
+        of_both=bool(body.get("of_both", False)),
+        why=str(body.get("why", "")),
     )
 
 
@@ -259,6 +304,8 @@ def _is_sound(one: FunctionMap, n_counters: int, n_slots: int) -> bool:
     """Whether a function's numbers name what is there."""
     n_blocks, ways = len(one.blocks), {int(way) for way in Way}
     n_arcs = len(one.edges) if one.of_edges else n_blocks + 1
+    if one.of_both:
+        n_arcs = n_blocks + 1 + len(one.edges)
     nodes, blocks = range(max(one.n_nodes, 0)), range(OUTSIDE, n_blocks)
     return (
         len(one.arcs) == n_arcs

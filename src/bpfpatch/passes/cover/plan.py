@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Final, Literal, Self
 
 import numpy as np
 
 from bpfpatch.dataflow.blocks import Blocks
-from bpfpatch.errors import UnsupportedError
+from bpfpatch.errors import Where
 from bpfpatch.patch import CodeView, PatchList
 from bpfpatch.program import Program
 
 from ..scratch import Place, Scratch
 from ..sites import place_of
-from .arcs import Arc, block_arcs, edge_arcs
+from .arcs import Arc, all_arcs, block_arcs, edge_arcs
 from .flow import OUTSIDE, Edge, Flow, Way
 from .mapping import FunctionMap
 from .tree import counted_arcs
@@ -89,15 +90,43 @@ class _Function:
         )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Choice:
+    """What is counted of a function: by arc how; and why something is not."""
+
+    form: Callable[[Flow], tuple[int, list[Arc]]]
+    n_nodes: int
+    arcs: list[Arc]
+    hows: dict[int, How]
+    why: str
+
+
 class Planner:
     """Plans functions one after the other, and numbers their counters.
+
+    Args:
+        code: the code.
+        of_edges: whether edges are to be counted; else blocks.
+        has_tree: whether to leave out counters that follow from others.
+        n_in_entry: counters in one entry of a map, all those of a function in one; 0 for any.
+        refused: subprogs in which nothing can be counted, and why.
 
     Attributes:
         n_counters: how many there are so far.
     """
 
-    def __init__(self, code: Code, *, of_edges: bool, has_tree: bool) -> None:
+    def __init__(
+        self,
+        code: Code,
+        *,
+        of_edges: bool,
+        has_tree: bool,
+        n_in_entry: int = 0,
+        refused: Mapping[int, str] | None = None,
+    ) -> None:
         self._code = code
+        self._n_in_entry = n_in_entry
+        self._refused = refused or {}
         self._of_edges = of_edges
         self._has_tree = has_tree
         self._gaps = code.blocks.last[~code.blocks.falls]
@@ -106,12 +135,30 @@ class Planner:
     def plan(self, flow: Flow) -> tuple[FunctionMap, list[Work]]:
         """What one function's counters will mean, and how to put them in.
 
-        Raises:
-            UnsupportedError: something that has to be counted has no place for it.
+        Where something has to be counted and has no place for it, blocks and edges are counted
+        together, so that more follows from them. What still does not is left out.
         """
-        n_nodes, arcs = edge_arcs(flow) if self._of_edges else block_arcs(flow)
+        found = self._choose(flow, edge_arcs if self._of_edges else block_arcs)
+        if found.why:
+            found = self._choose(flow, all_arcs)
+        counter: dict[int, int] = {}
+        works = []
+        if self._n_in_entry and self.n_counters % self._n_in_entry + len(found.hows) > (
+            self._n_in_entry
+        ):
+            self.n_counters += -self.n_counters % self._n_in_entry
+        for at, how in found.hows.items():
+            counter[at] = self.n_counters
+            works.append(Work(how, self.n_counters))
+            self.n_counters += 1
+        return self._describe(flow, found, counter), works
+
+    def _choose(self, flow: Flow, form: Callable[[Flow], tuple[int, list[Arc]]]) -> _Choice:
+        """Which arcs to count, and how."""
+        n_nodes, arcs = form(flow)
         function = _Function.of(flow)
-        hows = [self._how(function, arc) for arc in arcs]
+        refused = self._refused.get(flow.subprog)
+        hows = [self._how(function, arc) if refused is None else refused for arc in arcs]
         cost = [
             _NEVER if isinstance(how, str) else arc.weight * how.factor
             for arc, how in zip(arcs, hows, strict=True)
@@ -119,16 +166,18 @@ class Planner:
         chosen = counted_arcs(n_nodes, [(arc.tail, arc.head) for arc in arcs], cost)
         if not self._has_tree:
             chosen = sorted({*chosen, *(at for at, one in enumerate(cost) if one != _NEVER)})
-        counter: dict[int, int] = {}
-        works = []
+        counted: dict[int, How] = {}
+        why = ""
         for at in chosen:
             how = hows[at]
             if isinstance(how, str):
-                raise self._impossible(flow, arcs[at], how)
-            counter[at] = self.n_counters
-            works.append(Work(how, self.n_counters))
-            self.n_counters += 1
-        return self._describe(flow, n_nodes, arcs, counter), works
+                why = why or f"{self._place(flow, arcs[at])}: cannot place a counter here: {how}"
+            else:
+                counted[at] = how
+        if self._n_in_entry and len(counted) > self._n_in_entry:
+            most = f"one entry of a per-cpu map holds {self._n_in_entry}"
+            return _Choice(form, n_nodes, arcs, {}, f"{len(counted)} counters are too many: {most}")
+        return _Choice(form, n_nodes, arcs, counted, why)
 
     def _how(self, function: _Function, arc: Arc) -> How | str:
         """How to count an arc, or why that is not possible."""
@@ -180,17 +229,14 @@ class Planner:
         found = self._code.scratch.at(slot, _REGISTERS)
         return found if isinstance(found, str) else How(verb, found, factor)
 
-    def _impossible(self, flow: Flow, arc: Arc, why: str) -> UnsupportedError:
+    def _place(self, flow: Flow, arc: Arc) -> Where:
         block = arc.block if arc.block >= 0 else flow.blocks.start
         if arc.edge is not None and arc.edge.source != OUTSIDE:
             block = arc.edge.source
         code = self._code
-        where = place_of(code.patches, code.view, int(code.blocks.start[block]))
-        return UnsupportedError(f"{where}: how often this runs cannot be counted: {why}")
+        return place_of(code.patches, code.view, int(code.blocks.start[block]))
 
-    def _describe(
-        self, flow: Flow, n_nodes: int, arcs: list[Arc], counter: dict[int, int]
-    ) -> FunctionMap:
+    def _describe(self, flow: Flow, choice: _Choice, counter: dict[int, int]) -> FunctionMap:
         program = self._code.program
         row = int(self._code.view.subprog[flow.subprog])
         subprogs = program.subprogs
@@ -199,7 +245,7 @@ class Planner:
         def index(block: int) -> int:
             return block if block == OUTSIDE else block - base
 
-        return FunctionMap(
+        out = FunctionMap(
             name=subprogs.names[row],
             section=program.sections[int(subprogs.section[row])],
             start=int(subprogs.start[row]),
@@ -208,10 +254,17 @@ class Planner:
             edges=tuple(
                 (int(edge.way), index(edge.source), index(edge.goal)) for edge in flow.edges
             ),
-            n_nodes=n_nodes,
-            arcs=tuple((arc.tail, arc.head, counter.get(at, -1)) for at, arc in enumerate(arcs)),
-            of_edges=self._of_edges,
+            n_nodes=choice.n_nodes,
+            arcs=tuple(
+                (arc.tail, arc.head, counter.get(at, -1)) for at, arc in enumerate(choice.arcs)
+            ),
+            of_edges=choice.form is edge_arcs,
+            of_both=choice.form is all_arcs,
+            why=choice.why,
         )
+        # Edges that are not known do not matter where blocks are asked for.
+        is_whole = not self._of_edges and choice.why and not out.left_out()
+        return replace(out, why="") if is_whole else out
 
     def _original_range(self, block: int) -> tuple[int, int]:
         """Original slots of a block; an empty range for one that another pass put in."""
