@@ -15,7 +15,7 @@ import numpy as np
 
 from bpfpatch import isa
 from bpfpatch.dataflow.blocks import Blocks
-from bpfpatch.dataflow.initialized import initialized
+from bpfpatch.dataflow.givenargs import given_args
 from bpfpatch.dataflow.liveness import Liveness
 from bpfpatch.dataflow.remakes import Remakes, remaking
 from bpfpatch.dataflow.stacklive import FRAME_BYTES, FrameLiveness, dead_words
@@ -95,7 +95,8 @@ class Scratch:
         copyable: Mask | None = None,
     ) -> None:
         liveness = Liveness.of(view, blocks)
-        is_set = initialized(view, blocks, liveness)
+        # A register may be live where no path to it has set it: none that runs reads it then.
+        is_set = given_args(view, blocks, liveness.writes, np.zeros(len(view), np.uint16))
         if isa.is_subprog_call(view.insns).any():
             # The verifier checks arguments of a global function, whether that reads them or not.
             liveness = Liveness.of(view, blocks, args=is_set)
