@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
+import numpy as np
+
+from bpfpatch import isa
 from bpfpatch.errors import BpfPatchError, Where
 from bpfpatch.linux.log.judge import LoadVerdict
 from bpfpatch.linux.log.messages import Family
@@ -17,10 +20,12 @@ from bpfpatch.program.types import Slots
 from .counting import Counting
 from .exits import Exits
 from .kinds import Mended, Tools, kinds_for
-from .report import Mending, ProgramReport, RepairReport
+from .prove import is_available, never_taken
+from .report import Mending, Order, ProgramReport, RepairReport
 from .site import Code, Site
 from .sources import Source
 
+PROVED_WHY: Final = "the check never fires: on no path in front of it can its condition hold"
 _SAME_PLACE: Final = 12
 """How often one instruction is mended."""
 
@@ -50,6 +55,7 @@ class Rounds:
         on_guard: what a program returns where a guard fires; None for what is safe for its kind.
         counting: how firing guards are counted, or None.
         progress: told what goes on.
+        proves: whether guards are proved to never fire, where they are; takes z3.
     """
 
     source: Source
@@ -57,6 +63,7 @@ class Rounds:
     on_guard: int | None = None
     counting: Counting | None = None
     progress: Callable[[str], None] | None = None
+    proves: bool = field(default_factory=is_available)
     report: RepairReport = field(default_factory=RepairReport)
 
     def __post_init__(self) -> None:
@@ -127,6 +134,7 @@ class Rounds:
             before = len(self.code.program)
             try:
                 with self.patches.as_pass("repair"):
+                    first_new = self.patches.first_node_of_pass
                     mended = mend(site, tools)
                 if mended is None:
                     continue
@@ -134,9 +142,23 @@ class Rounds:
             except BpfPatchError as error:
                 return f"cannot be mended: {verdict.reason} ({error})"
             tried.append(mended.key or mended.kind)
+            mended = self._proved(mended, tools, site, first_new)
             self._note(program, mended, where, refusal, len(self.code.program) - before)
             return ""
         return f"no mending is known: {verdict.reason}"
+
+    def _proved(self, mended: Mended, tools: Tools, site: Site, first_new: int) -> Mended:
+        """A guard that provably never fires changes nothing."""
+        if not self.proves or mended.order is not Order.GUARD or not tools.leaves:
+            return mended
+        code = Code(self.patches)
+        view = code.view
+        leaves = np.isin(view.node, tools.leaves)
+        is_check = (view.node[view.ref_slot] >= first_new) & leaves[view.ref_target]
+        checks = view.ref_slot[is_check & isa.is_cond_jump(view.insns[view.ref_slot])].tolist()
+        if not checks or not all(never_taken(code, jump, site) for jump in checks):
+            return mended
+        return replace(mended, order=Order.SAME, why=PROVED_WHY, shown_by="z3")
 
     def _over(self, program: ProgramReport) -> str:
         """Which limit is reached, or ""."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bpfpatch.facts.kinds import ProgType
 from bpfpatch.patch import Body
@@ -40,11 +40,13 @@ class Tools:
         exits: where guards go.
         prog_type: the kind of the program that is refused.
         tried: keys of mendings that were tried at this very place before.
+        leaves: nodes that this mending's checks go to, where they fire.
     """
 
     exits: Exits
     prog_type: ProgType | None
     tried: frozenset[str]
+    leaves: list[int] = field(default_factory=list)
 
 
 Mend = Callable[[Site, Tools], Mended | None]
@@ -63,6 +65,7 @@ def guard(site: Site, tools: Tools, slot: int, text: str) -> bool:
     leave = tools.exits.leave(site, slot, tools.prog_type)
     if leave is None:
         return False
+    tools.leaves.append(leave)
     node = int(site.code.view.node[slot])
     site.patches.insert_before(node, Body.asm(text, leave=leave))
     return True
