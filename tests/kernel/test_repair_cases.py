@@ -115,6 +115,19 @@ TROUBLES = [
         ("guard-scalar",),
     ),
     Trouble(
+        "correlated-with-any-number",
+        "r6 = *(u32 *)(r1 + 0); call 7; r9 = r0; r7 = r10; r7 += -8; *(u64 *)(r10 - 8) = 5;"
+        "if r6 == 6 goto l; r7 = r9; l: r0 = 0; if r6 != 6 goto m; r0 = *(u64 *)(r7 + 0); m: exit",
+        ("thread",),
+    ),
+    Trouble(
+        "correlated-and-spilled",
+        "r6 = *(u32 *)(r1 + 0); call 7; *(u64 *)(r10 - 16) = r0; r7 = r10; r7 += -8;"
+        "*(u64 *)(r10 - 8) = 5; if r6 != 6 goto l; *(u64 *)(r10 - 16) = r7; l: r0 = 0;"
+        "if r6 != 6 goto m; r7 = *(u64 *)(r10 - 16); r0 = *(u64 *)(r7 + 0); m: exit",
+        ("thread",),
+    ),
+    Trouble(
         "null",
         LOOKUP.replace("MAP", "HASH") + "r0 = *(u64 *)(r0 + 0); exit",
         ("guard-scalar",),

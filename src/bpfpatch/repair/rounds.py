@@ -155,8 +155,8 @@ class Rounds:
         view = code.view
         leaves = np.isin(view.node, tools.leaves)
         is_check = (view.node[view.ref_slot] >= first_new) & leaves[view.ref_target]
-        checks = view.ref_slot[is_check & isa.is_cond_jump(view.insns[view.ref_slot])].tolist()
-        if not checks or not all(never_taken(code, jump, site) for jump in checks):
+        checks = view.ref_slot[is_check].tolist()
+        if not checks or not all(_never_leaves(code, jump, site, first_new) for jump in checks):
             return mended
         return replace(mended, order=Order.SAME, why=PROVED_WHY, shown_by="z3")
 
@@ -200,6 +200,21 @@ class Rounds:
         )
         if self.progress is not None:
             self.progress(str(self.report.mendings[-1]))
+
+
+def _never_leaves(code: Code, jump: int, site: Site, first_new: int) -> bool:
+    """Whether a jump to an exit is provably never taken."""
+    view = code.view
+    if bool(isa.is_cond_jump(view.insns[jump : jump + 1])[0]):
+        return never_taken(code, jump, site)
+    # The end of a copied path: no run passes the last branch in front of it.
+    for slot in range(jump - 1, 0, -1):
+        if view.node[slot] < first_new:
+            return False
+        if bool(isa.is_cond_jump(view.insns[slot : slot + 1])[0]):
+            goes_on = view.ref_target[np.searchsorted(view.ref_slot, slot)] == slot + 2
+            return never_taken(code, slot, site, falls=not goes_on)
+    return False
 
 
 def _not_ours(verdict: LoadVerdict) -> str:

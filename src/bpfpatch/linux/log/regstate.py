@@ -156,7 +156,7 @@ def _fields(args: str) -> Iterator[tuple[str, str]]:
 
 
 def _of(kind: str, shown: str, fields: dict[str, str], frame: int | None = None) -> RegState:
-    is_or_null = kind.endswith(_OR_NULL) or kind.startswith("ptr_or_null_")
+    is_or_null = kind.endswith(_OR_NULL) or "ptr_or_null_" in kind
     kind = kind.removesuffix(_OR_NULL).replace("ptr_or_null_", "ptr_", 1)
     is_pointer = kind != SCALAR
     bounds, var_off = _bounds(fields, is_pointer)

@@ -36,16 +36,17 @@ def is_available() -> bool:
     return importlib.util.find_spec("z3") is not None
 
 
-def never_taken(code: Code, jump: int, site: Site | None = None) -> bool:
+def never_taken(code: Code, jump: int, site: Site | None = None, *, falls: bool = False) -> bool:
     """Whether a conditional jump is provably never taken.
 
     Args:
         code: the code, with the jump in it.
         jump: its slot.
         site: the refusal whose path tells which registers hold pointers.
+        falls: ask whether it is never passed, instead.
     """
     z3 = importlib.import_module("z3")
-    return _Window(z3, code, jump, site).is_impossible()
+    return _Window(z3, code, jump, site).is_impossible(falls=falls)
 
 
 @dataclass(slots=True)
@@ -75,8 +76,8 @@ class _Window:
         self._safe = _lowest_taken(code, code.subprog(jump))
         self._order = _region(code, code.block(jump))
 
-    def is_impossible(self) -> bool:
-        """Whether no run gets to the jump and takes it."""
+    def is_impossible(self, *, falls: bool) -> bool:
+        """Whether no run gets to the jump and takes it, or falls through it."""
         at = self._run()
         fields = self.code.fields(self.jump)
         if at is None:
@@ -92,7 +93,7 @@ class _Window:
         # From assumptions that contradict each other, all would follow.
         if solver.check() != self.z3.sat:
             return False
-        solver.add(taken)
+        solver.add(self.z3.Not(taken) if falls else taken)
         return bool(solver.check() == self.z3.unsat)
 
     def _run(self) -> _State | None:
