@@ -118,14 +118,29 @@ TROUBLES = [
         "correlated-with-any-number",
         "r6 = *(u32 *)(r1 + 0); call 7; r9 = r0; r7 = r10; r7 += -8; *(u64 *)(r10 - 8) = 5;"
         "if r6 == 6 goto l; r7 = r9; l: r0 = 0; if r6 != 6 goto m; r0 = *(u64 *)(r7 + 0); m: exit",
-        ("thread",),
+        ("impossible",),
     ),
     Trouble(
         "correlated-and-spilled",
         "r6 = *(u32 *)(r1 + 0); call 7; *(u64 *)(r10 - 16) = r0; r7 = r10; r7 += -8;"
         "*(u64 *)(r10 - 8) = 5; if r6 != 6 goto l; *(u64 *)(r10 - 16) = r7; l: r0 = 0;"
         "if r6 != 6 goto m; r7 = *(u64 *)(r10 - 16); r0 = *(u64 *)(r7 + 0); m: exit",
+        ("impossible",),
+    ),
+    Trouble(
+        "correlated-through-memory",
+        "r9 = r1; r6 = *(u32 *)(r1 + 0); call 7; r8 = r0; r7 = r10; r7 += -8;"
+        "*(u64 *)(r10 - 8) = 5;"
+        "if r6 == 6 goto l; r7 = r8; l: r0 = 0; r6 = *(u32 *)(r9 + 0); if r6 != 6 goto m;"
+        "r0 = *(u64 *)(r7 + 0); m: exit",
         ("thread",),
+    ),
+    Trouble(
+        "correlated-release",
+        "r6 = *(u32 *)(r1 + 0); r8 = 0; if r6 == 6 goto k; ld_pseudo r1, 1, RING; r2 = 8; r3 = 0;"
+        "call 131; r8 = r0; k: r0 = 0; if r6 != 6 goto n; exit;"
+        "n: if r8 == 0 goto l; r1 = r8; r2 = 0; call 132; l: r0 = 0; exit",
+        ("impossible",),
     ),
     Trouble(
         "null",

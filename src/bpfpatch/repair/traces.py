@@ -59,16 +59,17 @@ def first_join(site: Site, start: int) -> int | None:
     return None
 
 
-def cut(site: Site, join: int, leave: int) -> bool:
-    """Copy the path from a join to the refused instruction, and leave there instead.
+def cut(site: Site, join: int, end: int, leave: int) -> bool:
+    """Copy the path from a join up to a step, and go elsewhere instead of taking that.
 
     Args:
         site: the refusal.
-        join: from `first_join`.
-        leave: the node to go to in the place of the refused instruction.
+        join: index of a step, from `first_join`.
+        end: index of the step that is not copied any more.
+        leave: the node to go to in its place.
     """
     frame = site.steps[site.last].frame
-    indices = [at for at in range(join, site.last + 1) if site.steps[at].frame == frame]
+    indices = [at for at in range(join, end + 1) if site.steps[at].frame == frame]
     if len(indices) > MOST:
         return False
     copy = _Copy()
@@ -77,9 +78,9 @@ def cut(site: Site, join: int, leave: int) -> bool:
             return False
     copy.add(isa.ja(0), label=leave)
     body = Body(np.concatenate(copy.parts), labels=dict(copy.labels), locals_=copy.locals_)
-    _, end = site.code.span(site.code.subprog(site.slot(site.last)))
+    _, stop = site.code.span(site.code.subprog(site.slot(site.last)))
     nodes = site.code.view.node
-    last = end - 1 if nodes[end - 1] >= 0 else end - 2
+    last = stop - 1 if nodes[stop - 1] >= 0 else stop - 2
     edge = _edge(site, join)
     if edge is None:
         return False
@@ -147,6 +148,16 @@ def _edge(site: Site, join: int) -> tuple[int, bool] | None:
     if goal == slot + width and _target(site, slot) != goal:
         return slot, False
     return (slot, True) if _target(site, slot) == goal else None
+
+
+def other_way(site: Site, branch: int) -> int:
+    """The node where a conditional jump on the path does not go."""
+    frame = site.steps[site.last].frame
+    following = next(at for at in range(branch + 1, site.last + 1) if site.steps[at].frame == frame)
+    slot = site.slot(branch)
+    goal = site.slot(following)
+    target = _target(site, slot)
+    return int(site.code.view.node[slot + 1 if goal == target or target is None else target])
 
 
 def _redirect(site: Site, slot: int, is_jump: bool, first: int) -> None:

@@ -7,7 +7,19 @@ from typing import Final
 
 from bpfpatch.linux.log.messages import Kind
 
-from . import context, packet, pointer, region, returned, scalar, sizes, spill, thread, unset
+from . import (
+    context,
+    impossible,
+    packet,
+    pointer,
+    region,
+    returned,
+    scalar,
+    sizes,
+    spill,
+    thread,
+    unset,
+)
 from .base import Mend, Mended, Tools
 
 _MODULES: Final = (
@@ -16,6 +28,7 @@ _MODULES: Final = (
     context,
     pointer,
     scalar,
+    impossible,
     thread,
     region,
     sizes,

@@ -43,7 +43,7 @@ def mend(site: Site, tools: Tools) -> Mended | None:
         if key in tools.tried
         else tools.exits.leave(site, site.slot(site.last), tools.prog_type)
     )
-    if leave is None or not cut(site, join, leave):
+    if leave is None or not cut(site, join, site.last, leave):
         return None
     tools.leaves.append(leave)
     return Mended("thread", Order.GUARD, _WHY, key=key)
