@@ -105,6 +105,7 @@ class Map(Handle):
         value_size: bytes; of a per-CPU map of one CPU's.
         max_entries: how many fit.
         inner: of a map of maps that was made here, what the maps in it are like.
+        user_address: of an arena that was made and mapped here, where it starts; else 0.
     """
 
     def __init__(
@@ -117,6 +118,7 @@ class Map(Handle):
         self.value_size = value_size
         self.max_entries = max_entries
         self.inner: MapInfo | None = None
+        self.user_address = 0
 
     @classmethod
     def create(

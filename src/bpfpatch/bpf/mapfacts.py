@@ -50,7 +50,13 @@ def map_facts(made: Map, btf: Btf | None = None) -> MapFacts:
     info = made.info()
     facts = _from_info(info, btf)
     inner = None if made.inner is None else _from_info(made.inner, btf)
-    return replace(facts, name=made.name, content=_constant(made, info), inner=inner)
+    return replace(
+        facts,
+        name=made.name,
+        content=_constant(made, info),
+        inner=inner,
+        address=made.user_address or (info.extra if info.type is MapType.ARENA else 0),
+    )
 
 
 def _from_info(info: MapInfo, btf: Btf | None) -> MapFacts:

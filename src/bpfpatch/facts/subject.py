@@ -25,6 +25,7 @@ class MapFacts:
         inner: for a map of maps, the kind of map in it.
         btf: what ``value_type`` refers to; None where the map has no types.
         value_type: id of the value's type.
+        address: of an arena, where it starts for user space; 0 where that is not known.
     """
 
     name: str
@@ -37,6 +38,7 @@ class MapFacts:
     inner: MapFacts | None = None
     btf: Btf | None = None
     value_type: int = 0
+    address: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from types import MappingProxyType, TracebackType
 from typing import Final, Self
 
 from bpfpatch.bpf.errors import KernelError
+from bpfpatch.bpf.fixedmap import address_of, write_at
 from bpfpatch.bpf.loaded import LoadedProgram
 from bpfpatch.bpf.loadedbtf import LoadedBtf, load_btf
 from bpfpatch.bpf.map import OF_MAPS, Map, possible_cpus
@@ -228,7 +229,13 @@ class KernelObject:
         return made
 
     def _map_arena(self, made: Map, spec: MapDefinition) -> None:
-        """Give an arena its addresses, which it has once it is mapped, and its first content."""
+        """Give an arena its addresses, and its first content.
+
+        One of map_extra has them from the start, and its content stays when it is mapped no more;
+        another has them once it is mapped.
+
+        Source: libbpf v1.5, src/libbpf.c, bpf_object__create_maps().
+        """
         section = self.obj.raw.find(ARENA_SECTION)
         content = b"" if section is None else bytes(self.obj.raw.contents[section])
         size = spec.max_entries * mmap.PAGESIZE
@@ -236,11 +243,17 @@ class KernelObject:
             raise UnsupportedError(
                 f"section {ARENA_SECTION} has {len(content)} bytes, arena {spec.name!r} {size}"
             )
+        made.user_address = spec.extra
         try:
+            if spec.extra:
+                if content:
+                    write_at(made.fd, spec.extra, size, content)
+                return
             pages = mmap.mmap(made.fd, size)
         except OSError as error:
             raise KernelError(error.errno or 0, f"mapping arena {spec.name!r}") from error
         self._stack.callback(pages.close)
+        made.user_address = address_of(pages)
         if content:
             pages[: len(content)] = content
 

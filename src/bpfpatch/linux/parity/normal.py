@@ -39,6 +39,7 @@ from bpfpatch.bpf.loadedbtf import vmlinux_btf
 from bpfpatch.bpf.xlated import XlatedProgram
 from bpfpatch.btf import Func, Kind, Var
 from bpfpatch.facts import LD_MAP, NONE, ProgType, Subject
+from bpfpatch.facts.kinds import MapType
 from bpfpatch.program import Program
 from bpfpatch.program.types import Slots
 
@@ -51,6 +52,7 @@ _UNKNOWN_CALL: Final = 1 << 24
 # What a load or store that may fault is shown as.
 # Source: linux v6.18, kernel/bpf/syscall.c, bpf_insn_prepare_dump().
 _MODE: Final = 0xE0
+_PAGE: Final = 4096
 _MEM: Final = 0x60
 _PROBE_MEM: Final = 0x20
 _PROBE_MEM32: Final = 0xA0
@@ -121,6 +123,7 @@ def normal_theirs(xlated: XlatedProgram, subject: Subject, map_ids: NDArray[np.i
     maps = np.flatnonzero(xlated.map_ids != NONE)
     indices = np.array([index_of.get(i, NONE) for i in xlated.map_ids[maps].tolist()], np.int32)
     _set_maps(insns, maps, indices, subject, names)
+    _set_arenas(insns, subject, names)
     _keep_odd_calls(insns, xlated)
     dangling = _without_gone(insns, xlated.program.external)
     return Normal(replace(xlated.program, insns=insns, external=dangling), names)
@@ -141,6 +144,30 @@ def _set_maps(
     for slot, index in zip(slots.tolist(), indices.tolist(), strict=True):
         if 0 <= index < len(subject.maps):
             names[slot] = subject.maps[index].name
+
+
+def _set_arenas(insns: NDArray[Any], subject: Subject, names: dict[int, str]) -> None:
+    """Put the index of the arena into each ld_imm64 of an address in one.
+
+    Of a variable in an arena the kernel shows the address that user space has for it.
+
+    Source: linux v6.18, kernel/bpf/arena.c, arena_map_direct_value_addr().
+    """
+    arenas = [
+        (index, one.address, one.address + one.max_entries * _PAGE)
+        for index, one in enumerate(subject.maps)
+        if one.type is MapType.ARENA and one.address
+    ]
+    if not arenas:
+        return
+    for slot in np.flatnonzero(isa.is_ld_imm64(insns) & (isa.src(insns) == 0)).tolist():
+        low, high = (int(half) & 0xFFFF_FFFF for half in insns["imm"][slot : slot + 2])
+        address = high << 32 | low
+        for index, start, end in arenas:
+            if start <= address < end:
+                insns["imm"][slot], insns["imm"][slot + 1] = index, address - start
+                insns["regs"][slot] = insns["regs"][slot] & 0xF | isa.Pseudo.MAP_VALUE << 4
+                names[slot] = subject.maps[index].name
 
 
 def _dump_probes(insns: NDArray[Any]) -> None:
