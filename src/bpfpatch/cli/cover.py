@@ -21,7 +21,7 @@ from bpfpatch.passes.cover.cover import COUNTING
 from bpfpatch.runs import available
 from bpfpatch.text import visible
 
-from .exec_inputs import given_inputs, run_options
+from .exec_inputs import given_inputs, read_btf, run_options
 from .failure import Command, Failure, blame
 from .inputs import check_terminal, read_object
 from .options import cpu_option, dwarf_option
@@ -169,6 +169,7 @@ class _Asked:
     path: str | None
     pcaps: tuple[str, ...]
     ctx_text: str | None
+    btf_path: str | None
     repeat: int
     budget: int
 
@@ -221,9 +222,12 @@ def _run(where: str, counting: ElfObject, asked: _Asked) -> Ran:
         kind = section_kind(counting.link(name).section).type
         kind = kind if asked.type_name is None else ProgType.of(asked.type_name)
     given = given_inputs(asked.hex_text, asked.path, asked.pcaps, asked.ctx_text, kind)
+    types = read_btf(asked.btf_path, asked.mode)
     inputs = [one for one in given.inputs for _ in range(asked.repeat)]
     with blame(where), patience("running"):
-        return run(counting, name, inputs, asked.mode, prog_type=kind, budget=asked.budget)
+        return run(
+            counting, name, inputs, asked.mode, prog_type=kind, budget=asked.budget, btf=types
+        )
 
 
 def _write(path: str, data: bytes) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import click
 
+from bpfpatch.btf import Btf
 from bpfpatch.elf import LinkedProgram
 from bpfpatch.errors import OptionError
 from bpfpatch.facts.kinds import ProgType
@@ -15,7 +16,7 @@ from bpfpatch.passes import Pass, Pipeline, Target
 from bpfpatch.program import Program
 from bpfpatch.runs import Input, Outcome, Runner, available, open_runner
 
-from .exec_inputs import Given, given_inputs, run_options
+from .exec_inputs import Given, given_inputs, read_btf, run_options
 from .exec_show import Shown, Tracer, show_many, show_one, to_json
 from .failure import Command, Failure, blame
 from .inputs import Input as Source
@@ -47,6 +48,7 @@ class Asked:
         mode: where it runs.
         budget: of the interpreter.
         seed: of the interpreter's random numbers.
+        btf: types that the interpreter applies CO-RE with; None for the running kernel's.
     """
 
     source: Source
@@ -55,6 +57,7 @@ class Asked:
     mode: str
     budget: int
     seed: int
+    btf: Btf | None = None
 
 
 @click.command("exec", cls=Command, epilog=EPILOG)
@@ -79,6 +82,7 @@ def command(
     path: str | None,
     pcaps: tuple[str, ...],
     ctx_text: str | None,
+    btf_path: str | None,
     repeat: int,
     maps: bool,
     trace: bool,
@@ -100,6 +104,7 @@ def command(
         asked = Asked(source, program, _type(program, type_name), mode, budget, seed)
     given = given_inputs(hex_text, path, pcaps, ctx_text, asked.prog_type)
     tracer = Tracer(program, to_screen=not as_json) if trace else None
+    asked = replace(asked, btf=read_btf(btf_path, mode))
     shown = _run(asked, given, repeat, tracer, with_maps=maps or as_json)
     if as_json:
         echo_json(to_json(source.shown, mode, shown, tracer))
@@ -181,6 +186,7 @@ def _run(
         options = {"budget": asked.budget, "seed": asked.seed}
         options["byteorder"] = asked.source.byteorder
         options["hook"] = tracer
+        options["btf"] = asked.btf
     with (
         blame(asked.source.shown),
         open_runner(

@@ -9,7 +9,10 @@ from typing import Any, Final
 
 import click
 
+from bpfpatch.btf import Btf
+from bpfpatch.elf import ElfObject
 from bpfpatch.elf.files import read_all
+from bpfpatch.errors import FormatError
 from bpfpatch.facts.kinds import ProgType
 from bpfpatch.interp.contexts import SKB_FIELDS, SKB_SIZE, XDP_FIELDS, XDP_SIZE
 from bpfpatch.runs import MODES, Input
@@ -123,6 +126,27 @@ def parse_hex(text: str, option: str) -> bytes:
         raise click.BadParameter(what, param_hint=option) from error
 
 
+def read_btf(path: str | None, mode: str) -> Btf | None:
+    """The types in a file: BTF itself, or an ELF file with a .BTF section such as vmlinux.
+
+    Raises:
+        UsageError: the kernel is to run the program, and has types of its own.
+        Failure: the file cannot be read, or has no types.
+    """
+    if path is None:
+        return None
+    if mode != "interp":
+        raise click.UsageError("--btf is for --mode interp: the kernel applies its own types")
+    with blame("<stdin>" if path == "-" else path):
+        data = read_all(path)
+        if not data.startswith(b"\x7fELF"):
+            return Btf.parse(data)
+        section = ElfObject.parse(data).btf
+        if section is None:
+            raise FormatError("it has no section .BTF")
+        return section
+
+
 Callback = Callable[..., Any]
 
 _RUN: Final[tuple[Callable[[Callback], Callback], ...]] = (
@@ -151,6 +175,12 @@ _RUN: Final[tuple[Callable[[Callback], Callback], ...]] = (
         "ctx_text",
         metavar="CTX",
         help="The context, beside a packet: hex digits, or fields as in mark=0xbeef,cb[0]=1.",
+    ),
+    click.option(
+        "--btf",
+        "btf_path",
+        metavar="FILE",
+        help="Types to apply CO-RE with (interp).  [default: the running kernel's]",
     ),
     click.option("--repeat", metavar="N", type=click.IntRange(1), default=1, help="Run N times."),
     click.option(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bpfpatch.btf import Btf
 from bpfpatch.elf import ElfObject
 from bpfpatch.facts.kinds import ProgType
 from bpfpatch.passes import Pipeline
@@ -52,6 +53,7 @@ def run(
     *,
     prog_type: ProgType | str | None = None,
     budget: int = 1_000_000,
+    btf: Btf | None = None,
 ) -> Ran:
     """Run a program of an object on inputs, one after the other, and take its counters.
 
@@ -66,6 +68,7 @@ def run(
         mode: one of `bpfpatch.runs.MODES`.
         prog_type: the kind of program, where its section does not tell.
         budget: instructions that the interpreter may take for an input.
+        btf: types that the interpreter applies CO-RE with; the running kernel's by default.
 
     Raises:
         OptionError: an argument makes no sense.
@@ -75,7 +78,7 @@ def run(
     counting = instrumented(obj)
     cover = cover_map(counting)
     with open_runner(
-        counting.link(program), mode, obj=counting, prog_type=prog_type, budget=budget
+        counting.link(program), mode, obj=counting, prog_type=prog_type, budget=budget, btf=btf
     ) as runner:
         outcomes = tuple(runner.run(one, with_maps=False) for one in inputs)
         elements = runner.maps().get(cover.home, {})

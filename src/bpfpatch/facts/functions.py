@@ -13,6 +13,11 @@ from bpfpatch.errors import OptionError
 
 FIRST_FUNCTION: Final = 1 << 16
 
+CORE_POISON: Final = 0xBAD2310
+"""The helper that stands for what CO-RE did not find: it is refused where it is reached.
+
+Source: libbpf v1.5, src/relo_core.c, bpf_core_poison_insn()."""
+
 FUNCTIONS: Final = (
     "__htab_map_lookup_elem",
     "htab_map_update_elem",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 from bpfpatch import isa
 from bpfpatch.errors import BpfPatchError, Where
+from bpfpatch.facts.functions import CORE_POISON
 from bpfpatch.isa import Kind
 from bpfpatch.program import Program
 
@@ -288,6 +289,12 @@ class Image:
     def no_helper(self, slot: int) -> NoReturn:
         """A helper that the machine lacks."""
         name = self._callee_name(slot)
+        if self.code.insns[slot][4] == CORE_POISON:
+            raise HelperError(
+                self.program.where(slot),
+                name,
+                "a CO-RE record asked for what the target's types do not have",
+            )
         raise HelperError(
             self.program.where(slot),
             name,

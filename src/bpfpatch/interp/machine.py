@@ -213,7 +213,8 @@ class Machine:
         Args:
             obj: the object.
             name: which of its programs; None for its only one.
-            **options: as for the machine itself.
+            **options: as for the machine itself; and ``externs``, what variables of the kernel
+                hold by name, and ``adapt``, which makes a linked program's code fit.
 
         Raises:
             LinkError: there is no such program.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from bpfpatch.btf import Kind
 from bpfpatch.elf import ElfObject, LinkedProgram, LinkReloc, TargetKind
 from bpfpatch.errors import LinkError
-from bpfpatch.program import JUMP_TABLE
+from bpfpatch.program import JUMP_TABLE, Program
 
 from .maps import DataMap, OuterMap, ProgMap
 from .memory import code_address
@@ -27,6 +27,14 @@ _READ_ONLY: Final = ".rodata"
 _JUMP_TABLES: Final = ".jumptables"
 
 
+Adapt = Callable[[LinkedProgram], Program]
+"""What makes a linked program fit for the machine: CO-RE, for which it has no types."""
+
+
+def _as_linked(linked: LinkedProgram) -> Program:
+    return linked.program
+
+
 def machine_of_object(cls: type[M], obj: ElfObject, name: str | None, options: dict[str, Any]) -> M:
     """See `Machine.of_object`."""
     if name is None:
@@ -42,9 +50,10 @@ def machine_of_linked(
 ) -> M:
     """See `Machine.of_linked`."""
     externs: Mapping[str, int | bytes] = options.pop("externs", {})
+    adapt: Adapt = options.pop("adapt", _as_linked)
     options.setdefault("byteorder", obj.byteorder)
-    machine = cls(linked.program, **options)
-    loader = _Loader(machine, obj, externs)
+    machine = cls(adapt(linked), **options)
+    loader = _Loader(machine, obj, externs, adapt)
     loader.bind(machine.image, linked)
     loader.fill_maps()
     return machine
@@ -54,9 +63,14 @@ class _Loader:
     """Makes what programs of one object need, once."""
 
     def __init__(
-        self, machine: Machine, obj: ElfObject, externs: Mapping[str, int | bytes]
+        self,
+        machine: Machine,
+        obj: ElfObject,
+        externs: Mapping[str, int | bytes],
+        adapt: Adapt,
     ) -> None:
         self._machine = machine
+        self._adapt = adapt
         self._obj = obj
         self._externs = externs
         self._data: dict[str, int] = {}
@@ -84,7 +98,7 @@ class _Loader:
             for index, name in defined.values:
                 if isinstance(found, ProgMap) and name in programs:
                     linked = self._obj.link(name)
-                    image = self._machine.add_program(linked.program)
+                    image = self._machine.add_program(self._adapt(linked))
                     self.bind(image, linked)
                     found.programs[index] = image.at(0)
                 elif isinstance(found, OuterMap) and name in self._machine.maps:

@@ -19,14 +19,12 @@ from bpfpatch.bpf.loadedbtf import vmlinux_btf
 from bpfpatch.btf import Btf, Kind
 from bpfpatch.elf.space import CORE_RELO
 from bpfpatch.errors import BpfPatchError
+from bpfpatch.facts.functions import CORE_POISON
 from bpfpatch.program import Program
 
 from .corematch import essential_name
 from .corespec import CoreKind, Spec, Types, match_spec, parse_spec
 from .corevalue import CoreResult, relocate
-
-POISON: Final = 0xBAD2310
-"""The helper that a poisoned instruction calls: the verifier refuses it, where it is reached."""
 
 _CLASS: Final = 0x07
 _ALU, _ALU64 = 0x04, 0x07
@@ -190,7 +188,7 @@ def _patch(insns: NDArray[Any], slot: int, result: CoreResult) -> None:
 
 
 def _poison(insns: NDArray[Any], slot: int, count: int) -> None:
-    insns[slot : slot + count] = isa.make(0x85, imm=POISON)
+    insns[slot : slot + count] = isa.make(0x85, imm=CORE_POISON)
 
 
 def _expect(found: int, result: CoreResult) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from bpfpatch.bpf.errors import KernelError
+from bpfpatch.btf import Btf
 from bpfpatch.elf import ElfObject, LinkedProgram
 from bpfpatch.errors import BpfPatchError, OptionError
 from bpfpatch.facts.kinds import ProgType
@@ -13,6 +17,7 @@ from bpfpatch.interp import Context, Machine, Plain, Region, Skb, Xdp
 from bpfpatch.interp import Outcome as Ran
 from bpfpatch.interp.contexts import SKB_FIELDS, XDP_FIELDS, Left
 from bpfpatch.isa import ByteOrder
+from bpfpatch.loader.core import KernelTypes, apply_core, kernel_types
 from bpfpatch.loader.kconfig import kconfig_content, kconfig_layout
 from bpfpatch.loader.mapspec import weak_names
 from bpfpatch.program import Program
@@ -63,11 +68,15 @@ class InterpRunner(Runner):
         options: Mapping[str, Any],
     ) -> None:
         super().__init__("interp", prog_type)
+        options = dict(options)
         if isinstance(program, LinkedProgram):
             assert obj is not None
-            given = {"externs": configuration(obj), **options}
+            types = given_types(obj, options.pop("btf", None))
+            adapt = partial(adapted, btf=obj.btf, types=types)
+            given = {"externs": configuration(obj), "adapt": adapt, **options}
             self.machine = Machine.of_linked(obj, program, **given)
         else:
+            options.pop("btf", None)
             self.machine = Machine(program, **options)
         self._maps = InterpMaps(self.machine, {} if obj is None else data_sections(obj))
 
@@ -112,6 +121,37 @@ class InterpRunner(Runner):
 
     def close(self) -> None:
         """There is nothing to give back."""
+
+
+def given_types(obj: ElfObject, btf: Btf | None) -> KernelTypes | None:
+    """The types that an object's CO-RE records are to be applied with, or None.
+
+    Those that are given; else the running kernel's, if it tells them and has the byte order.
+    """
+    if btf is not None:
+        return KernelTypes(btf)
+    if obj.btf is None or obj.byteorder != sys.byteorder:
+        return None
+    try:
+        return kernel_types()
+    except KernelError:
+        return None
+
+
+def adapted(linked: LinkedProgram, *, btf: Btf | None, types: KernelTypes | None) -> Program:
+    """A linked program with its CO-RE records applied, as far as there are types.
+
+    What the types lack becomes a call that no machine has, as libbpf does it: it is an error
+    where it is reached.
+
+    Raises:
+        CoreRelocationError: a record does not fit its instruction, or is ambiguous.
+    """
+    program = linked.program
+    if btf is None or types is None or not len(linked.core_relo):
+        return program
+    tables = {name: table for name, table in program.tables.items() if name != "core_relo"}
+    return replace(program, insns=apply_core(program, btf, types), tables=tables)
 
 
 def configuration(obj: ElfObject) -> dict[str, bytes]:

@@ -17,6 +17,7 @@ from bpfpatch.program import Program
 from .model import MODES, Input, Maps, Mode, Outcome
 
 if TYPE_CHECKING:
+    from bpfpatch.btf import Btf
     from bpfpatch.interp.machine import Hook
 
 _JIT: Final = Path("/proc/sys/net/core/bpf_jit_enable")
@@ -121,6 +122,7 @@ def open_runner(
     whole_r0: bool = False,
     budget: int = 1_000_000,
     hook: Hook | None = None,
+    btf: Btf | None = None,
     **options: Any,
 ) -> Runner:
     """Make a program ready to run; close the runner, or use it in a ``with`` block.
@@ -137,6 +139,8 @@ def open_runner(
             program gets code for that before each exit.
         budget: instructions that the interpreter may take.
         hook: called by the interpreter with slot and registers before each instruction.
+        btf: the types that the interpreter applies an object's CO-RE records with; by default the
+            running kernel's, where it tells them. The kernel's modes always use the kernel's.
         **options: more for the interpreter's `Machine`.
 
     Raises:
@@ -151,7 +155,9 @@ def open_runner(
     if checked == "interp":
         from .interpreted import InterpRunner  # noqa: PLC0415 - it is a Runner
 
-        return InterpRunner(program, obj, kind, {"budget": budget, "hook": hook, **options})
+        return InterpRunner(
+            program, obj, kind, {"budget": budget, "hook": hook, "btf": btf, **options}
+        )
     from .inkernel import KernelRunner  # noqa: PLC0415 - the same
 
     return KernelRunner(program, obj, kind, checked, whole_r0=whole_r0)

@@ -22,8 +22,8 @@ from bpfpatch.btf import (
     Union,
 )
 from bpfpatch.elf.space import CORE_RELO
+from bpfpatch.facts.functions import CORE_POISON
 from bpfpatch.kernel import CoreRelocationError, KernelTypes, apply_core
-from bpfpatch.loader.core import POISON
 from bpfpatch.loader.corematch import essential_name, types_match
 from bpfpatch.loader.corespec import CoreKind
 from bpfpatch.program import Anchor, AnchoredTable, Program
@@ -145,7 +145,7 @@ def test_an_element_beyond_the_kernels_array_is_poison():
         isa.mov(isa.R1, 12),
         short.build(),
     )
-    assert (out["code"][0], out["imm"][0]) == (0x85, POISON)
+    assert (out["code"][0], out["imm"][0]) == (0x85, CORE_POISON)
 
 
 def test_existence_size_and_sign():
@@ -168,7 +168,7 @@ def test_absent_members_do_not_exist():
     out = relocated(
         local, s, "0:1", CoreKind.FIELD_BYTE_OFFSET, isa.load("u32", isa.R1, isa.R2, 4), kernel
     )
-    assert (out["code"][0], out["imm"][0]) == (0x85, POISON)
+    assert (out["code"][0], out["imm"][0]) == (0x85, CORE_POISON)
 
 
 def test_bitfields_give_shifts():
@@ -189,7 +189,7 @@ def test_a_load_takes_the_kernels_width():
     assert (out["code"][0], out["off"][0]) == (0x79, 8)
     local, s = simple(32, S32)
     out = relocated(local, s, "0:1", CoreKind.FIELD_BYTE_OFFSET, load, kernel)
-    assert out["imm"][0] == POISON
+    assert out["imm"][0] == CORE_POISON
 
 
 def test_constants_go_by_name():
@@ -209,7 +209,7 @@ def test_constants_go_by_name():
     assert imm_of(local, e, "2", CoreKind.ENUMVAL_EXISTS, kernel, 1) == 0
     wide = isa.ld_imm64(1, 3)
     out = relocated(local, e, "2", CoreKind.ENUMVAL_VALUE, wide, kernel)
-    assert out["imm"].tolist() == [POISON, POISON]
+    assert out["imm"].tolist() == [CORE_POISON, CORE_POISON]
 
 
 def test_types_are_asked_for_as_wholes():

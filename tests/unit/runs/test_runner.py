@@ -6,6 +6,7 @@ import pytest
 
 from bpfpatch import runs
 from bpfpatch.asm import assemble
+from bpfpatch.btf import BtfBuilder
 from bpfpatch.elf import ElfObject
 from bpfpatch.errors import OptionError
 from bpfpatch.interp import BudgetError, TrapError
@@ -193,3 +194,38 @@ def test_names_of_actions(kind: str, r0: int, name: str) -> None:
 
     assert runs.action_name(ProgType.of(kind), r0) == name
     assert runs.action_name(None, r0) == ""
+
+
+def test_core_records_are_applied_with_the_types_that_are_given() -> None:
+    """With an object's own types every record holds what it was compiled with."""
+    obj = fixture_object("core_relo.clang-19.v3.el.g.o")
+    assert obj.btf is not None
+    with open_runner(obj.link("relocated"), obj=obj, btf=obj.btf) as runner:
+        (report,) = runner.run(Input(packet=bytes(64))).maps["reports"].values()
+    sizes = [int.from_bytes(report[at : at + 4], "little") for at in range(16, 32, 4)]
+    assert sizes[0] == 48  # struct task_struct as the source has it
+    assert sizes[3] == 41  # __MAX_NR_ZONES as the source has it
+
+
+@pytest.mark.kernel
+def test_core_records_are_applied_with_the_kernels_types() -> None:
+    """Without other types an object is adapted to the running kernel, as the kernel runs it."""
+    if runs.available("jit") is not None:
+        pytest.skip(f"bpf(2) is not allowed here: {runs.available('jit')}")
+    obj = fixture_object("core_relo.clang-19.v3.el.g.o")
+    found = []
+    for mode in ("interp", "jit"):
+        with open_runner(obj.link("relocated"), mode, obj=obj) as runner:
+            (report,) = runner.run(Input(packet=bytes(64))).maps["reports"].values()
+            found.append(report[16:32])  # sizes and numbers; the rest is of the task
+    assert found[0] == found[1]
+    assert found[0][:4] != (48).to_bytes(4, "little")
+
+
+def test_what_the_types_lack_is_an_error_where_it_is_reached() -> None:
+    """A record of a type that is not there becomes a call that fails, and says why."""
+    obj = fixture_object("core_relo.clang-19.v3.el.g.o")
+    nothing = BtfBuilder().build()
+    with open_runner(obj.link("relocated"), obj=obj, btf=nothing) as runner:
+        outcome = runner.run(Input(packet=bytes(64)))
+    assert "CO-RE" in str(outcome.error)
