@@ -243,6 +243,26 @@ TROUBLES = [
         "*(u64 *)(r10 - 8) = 0; r2 = r10; r2 += -8; r2 |= 4; r0 = *(u8 *)(r2 + 0); exit",
         ("or",),
     ),
+    Trouble(
+        "copy-of-32-bits",
+        PACKET + "w2 = w7; r3 = r7; r3 += 14; if r3 > r8 goto l; r0 = *(u8 *)(r2 + 0);"
+        "l: r0 = 1; exit",
+        ("wide",),
+        "xdp",
+    ),
+    Trouble(
+        "address-cut-to-32-bits",
+        PACKET + "r7 <<= 32; r6 = 1; r7 >>= 32; r2 = r7; r2 += 14; if r2 > r8 goto l;"
+        "r0 = *(u8 *)(r7 + 0); l: r0 = 1; exit",
+        ("wide",),
+        "xdp",
+    ),
+    Trouble(
+        "addition-on-32-bits",
+        PACKET + "r2 = r7; w2 += 14; if r2 > r8 goto l; r0 = *(u8 *)(r7 + 0); l: r0 = 1; exit",
+        ("wide",),
+        "xdp",
+    ),
     Trouble("value-returned", "r0 = *(u32 *)(r1 + 0); exit", ("guard-return",), "cgroup_skb"),
     Trouble(
         "two-at-once",

@@ -19,6 +19,7 @@ from . import (
     spill,
     thread,
     unset,
+    wide,
 )
 from .base import Mend, Mended, Tools
 
@@ -26,6 +27,7 @@ _MODULES: Final = (
     unset,
     spill,
     context,
+    wide,
     pointer,
     scalar,
     impossible,

@@ -6,17 +6,14 @@ from typing import Final
 
 from bpfpatch import isa
 from bpfpatch.linux.log.messages import Kind
-from bpfpatch.linux.log.regstate import RegState
 from bpfpatch.patch import Body
 
 from ..report import Order
 from ..site import Fields, Site
-from ..uppers import zero_uppers
 from .base import GUARD_WHY, Mended, Tools, guard
 
 KINDS: Final = (Kind.POINTER_MATH, Kind.POINTER_OP, Kind.NULL_MATH, Kind.OFFSET)
-_ADD_REG, _ADD_IMM, _OR_IMM, _MOV_REG = 0x0F, 0x07, 0x47, 0xBF
-_MOV32_REG, _ADD32_IMM, _SUB32_REG, _ADD32_REG, _SUB32_IMM = 0xBC, 0x04, 0x1C, 0x0C, 0x14
+_ADD_REG, _ADD_IMM, _OR_IMM = 0x0F, 0x07, 0x47
 _FAR: Final = (1 << 29) - 1
 """Source: linux v6.18, include/linux/bpf_verifier.h, BPF_MAX_VAR_OFF."""
 _FP: Final = 10
@@ -32,9 +29,7 @@ def mend(site: Site, tools: Tools) -> Mended | None:
         return _bound(site, tools, fields)
     if site.refusal.kind is Kind.NULL_MATH:
         return _null(site, tools, fields)
-    if fields.code == _OR_IMM:
-        return _or(site, tools, fields)
-    return _narrow(site, tools, fields)
+    return _or(site, tools, fields) if fields.code == _OR_IMM else None
 
 
 def _bound(site: Site, tools: Tools, fields: Fields) -> Mended | None:
@@ -116,33 +111,3 @@ def _or(site: Site, tools: Tools, fields: Fields) -> Mended | None:
     site.patches.replace(node, add)
     why = "to set bits that are 0 is to add them; a check in front sees that they are"
     return Mended("or", Order.GUARD, why, key="or")
-
-
-def _narrow(site: Site, tools: Tools, fields: Fields) -> Mended | None:
-    """Do on 64 bits what is done on the 32 of a packet's address."""
-    wide = {_MOV32_REG: "mov", _ADD32_IMM: "add", _SUB32_IMM: "sub", _SUB32_REG: "sub",
-            _ADD32_REG: "add"}.get(fields.code)  # fmt: skip
-    if wide is None or fields.off or "wide" in tools.tried:
-        return None
-    slot = site.slot(site.last)
-    zero = zero_uppers(site.code, site.code.subprog(slot)).get(slot, 0)
-    operand = isa.Reg(fields.src) if fields.code & 8 else fields.imm
-    if wide == "mov":
-        body = Body(isa.mov(fields.dst, operand))
-        is_sure = bool(zero >> fields.src & 1)
-    else:
-        both = _is_packet(site.state(site.last, f"R{fields.dst}")) and (
-            isinstance(operand, isa.Reg) and _is_packet(site.state(site.last, f"R{fields.src}"))
-        )
-        cut = [isa.mov32(fields.dst, isa.Reg(fields.dst))] if both else []
-        body = Body.of(isa.alu(wide, fields.dst, operand), *cut)
-        is_sure = both
-    if not is_sure:
-        return None
-    site.patches.replace(site.node(site.last), body)
-    why = "the upper 32 bits are 0 on both sides, so 64 bits give what 32 give"
-    return Mended("wide", Order.SAME, why, "dataflow")
-
-
-def _is_packet(state: RegState | None) -> bool:
-    return state is not None and state.kind in ("pkt", "pkt_end", "pkt_meta")
