@@ -12,12 +12,31 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+import bpfpatch as bp
+from bpfpatch import kernel
 from bpfpatch.cli.app import cli
+from bpfpatch.facts.kinds import ProgType
+from bpfpatch.linux.log.judge import judge_linked
+from bpfpatch.loader.guess import Guess
+from bpfpatch.passes import base
 from support.inputs.bpfobjects import fixture_path
 from support.machine.tools import need_bpf
 
 pytestmark = pytest.mark.kernel
 
+PLUGIN = """
+from dataclasses import dataclass
+from bpfpatch.passes import Pass, register
+from bpfpatch.patch import Body
+
+@register
+@dataclass(frozen=True)
+class Bad(Pass):
+    \"\"\"Read a register that is not set.\"\"\"
+    name = "bad"
+    def run(self, patches):
+        patches.prepend(int(patches.program.subprogs.start[-1]), Body.asm("r0 = r9"))
+"""
 REFUSED = "r1 = 0; r0 = *(u8 *)(r1 + 0); exit"
 
 
@@ -103,3 +122,37 @@ def test_type_by_section(tmp_path: Path) -> None:
     data: Any = json.loads(load(flat, "--type", "classifier", "--json"))
     assert data["objects"][0]["programs"][0]["type"] == "sched_cls"
     assert data["loaded"] == 1
+
+
+def test_a_refusal_of_a_rewriting_is_told_in_the_original(tmp_path: Path) -> None:
+    """Of a rewritten object the place is the original's, or the pass is named."""
+    obj = bp.ElfObject.read(fixture_path("xdp_balancer.clang-19.v3.el.g.o"))
+    patches = bp.PatchList(obj.code)
+    start = obj.programs[0].start
+    with patches.as_pass("bad"):
+        patches.prepend(start, bp.Body.asm("r0 = 1; r0 = r9"))
+    done = patches.linearize()
+    rewritten = obj.with_code(done)
+    name = obj.programs[0].name
+    with kernel.open_object(rewritten, []) as opened:
+        verdict = judge_linked(
+            opened, rewritten.link(name), Guess(ProgType.XDP), done.remap, obj.code
+        )
+    assert verdict.refusal is not None
+    assert (verdict.refusal.original, verdict.refusal.inserted_by) == (None, "bad")
+
+
+def test_load_check_mends_what_a_pass_broke(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the kernel refuses of a rewriting is mended before it is written."""
+    monkeypatch.setattr(base, "_REGISTRY", dict(base._REGISTRY))
+    plugin = tmp_path / "bad.py"
+    plugin.write_text(PLUGIN)
+    out = tmp_path / "out.o"
+    source = fixture_path("xdp_balancer.clang-19.v3.el.g.o")
+    args = ["apply", "--plugin", plugin, "-p", "bad", "--load-check", source, "-o", out]
+    result = CliRunner().invoke(cli, [str(arg) for arg in args])
+    assert result.exit_code == 0, result.output
+    assert "unset (nothing changes" in result.output
+    load(out)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -93,6 +93,11 @@ class Rewrite:
     show_default="100000",
     help="Most inputs for each program, with --verify.",
 )
+@click.option(
+    "--load-check",
+    is_flag=True,
+    help="Load each program; mend what the kernel refuses, as `repair` does.",
+)
 @click.option("--report", "with_report", is_flag=True, help="Report on each pass.")
 @click.option("-q", "--quiet", is_flag=True, help="No report and no notices.")
 @format_option
@@ -110,6 +115,7 @@ def command(
     wanted: str,
     endian: ByteOrder,
     with_diff: bool,
+    load_check: bool,
     with_report: bool,
     with_verify: bool,
     verify_seconds: float | None,
@@ -136,6 +142,8 @@ def command(
     with blame(source.shown), patience("rewriting"):
         made = _run(source, pipeline, Target.loadable(cpu=cpu), dwarf, None if no_relax else "auto")
         done = _rewrite(source, *made, with_diff=with_diff)
+    if load_check:
+        done = _load_checked(source, done, dwarf, quiet=quiet)
     verdicts = list(_verified(source, done, bounds)) if with_verify else None
     if output is not None:
         with blame("<stdout>" if output == "-" else output):
@@ -179,6 +187,33 @@ def _rewrite(
         data = result.program.to_bytes(source.byteorder)
     diff = _diff(source, result, changed) if with_diff else None
     return Rewrite(data, notices, result, diff, changed)
+
+
+def _load_checked(source: Input, done: Rewrite, dwarf: Any, *, quiet: bool) -> Rewrite:
+    """The same once all programs load, mended where the kernel refused one.
+
+    Raises:
+        Failure: one does not load, and nothing helps.
+    """
+    from bpfpatch.repair import repair  # noqa: PLC0415 - few ask for it
+
+    if done.changed is None:
+        raise Failure(source.shown, "--load-check takes an object")
+    with blame(source.shown), patience("loading"):
+        repaired = repair(done.changed, name=source.shown, dwarf=dwarf)
+    report = repaired.report
+    if not report.is_whole:
+        reasons = [f"{one.name}: {one.reason}" for one in report.programs if one.reason]
+        raise Failure(source.shown, *reasons, "nothing is written")
+    if not report.mendings:
+        return done
+    for line in () if quiet else report.lines():
+        echo(f"{source.shown}: {line}", err=True)
+    assert repaired.obj is not None
+    code = repaired.code
+    remap = done.result.remap.then(code.remap)
+    result = replace(done.result, program=code.program, remap=remap)
+    return replace(done, data=repaired.obj.to_bytes(), result=result, changed=repaired.obj)
 
 
 def _verified(source: Input, done: Rewrite, bounds: Mapping[str, Any]) -> Iterator[Verdict]:

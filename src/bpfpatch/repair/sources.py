@@ -94,7 +94,7 @@ class ObjectSource:
     def load(self, name: str, code: Linearized) -> tuple[LoadVerdict, Slots]:
         """Load one program of the object with this code."""
         linked = self.with_code(code).link(name)
-        verdict = judge_linked(self._opened, linked, self._guesses[name])
+        verdict = judge_linked(self._opened, linked, self._guesses[name], code.remap, self.program)
         if verdict.loaded is not None:
             verdict.loaded.close()
         return verdict, linked.origin

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from bpfpatch.bpf.errors import KernelError, VerifierError
@@ -15,7 +15,7 @@ from bpfpatch.loader.load import load
 from bpfpatch.loader.object import KernelObject
 from bpfpatch.program import Program
 
-from .refusal import Refusal
+from .refusal import LinkedFrom, Refusal, Rewriting
 from .stats import VerifierStats
 
 _FIGURES: Final = 4
@@ -62,13 +62,21 @@ class LoadVerdict:
         return self.refusal.message if place is None else f"{place}: {self.refusal.message}"
 
 
-def judge_linked(opened: KernelObject, linked: LinkedProgram, guess: Guess) -> LoadVerdict:
+def judge_linked(
+    opened: KernelObject,
+    linked: LinkedProgram,
+    guess: Guess,
+    rewriting: Rewriting | None = None,
+    original: Program | None = None,
+) -> LoadVerdict:
     """Load one program of an open object, which keeps it until it is closed.
 
     Args:
         opened: the object.
         linked: the program, as it is or rewritten.
         guess: how to load it.
+        rewriting: where the object's code comes from, if it was rewritten: its `Remap`.
+        original: the code that it was; places are told in that.
     """
 
     def attempt(**options: Any) -> LoadedProgram:
@@ -78,7 +86,12 @@ def judge_linked(opened: KernelObject, linked: LinkedProgram, guess: Guess) -> L
         )
 
     kind = "" if guess.type is None else guess.type.text
-    return _judge(attempt, linked.program, linked.name, linked.section, kind)
+    came_from = None if rewriting is None else LinkedFrom.of(rewriting, linked.origin)
+    verdict = _judge(attempt, linked.program, linked.name, linked.section, kind)
+    if verdict.refusal is None or came_from is None:
+        return verdict
+    refusal = Refusal.from_log(verdict.refusal.log, linked.program, came_from, original)
+    return replace(verdict, refusal=refusal)
 
 
 def judge_flat(program: Program, guess: Guess, name: str = "") -> LoadVerdict:

@@ -13,13 +13,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from bpfpatch import isa
 from bpfpatch.bpf.errors import VerifierError
 from bpfpatch.bpf.log import EXPLANATION, summarize
 from bpfpatch.errors import Where
-from bpfpatch.program import Program, Remap
+from bpfpatch.program import Program
+from bpfpatch.program.types import INSERTED, Slots
 
 from .blame import Cause, slice_of
 from .failpath import FailPath, Step, read_path
@@ -30,6 +34,45 @@ from .stats import VerifierStats
 _REASON: Final = re.compile(r"^Reason:\n((?:  .*\n)+)", re.MULTILINE)
 _TITLE: Final = re.compile(r"^Verification failed: (.*)$", re.MULTILINE)
 _ARG_REGS: Final = range(1, 6)
+
+
+class Rewriting(Protocol):
+    """Where a rewritten program comes from: a `Remap`, or what of it went into one program."""
+
+    @property
+    def orig(self) -> Slots:
+        """(n,) slot of the original, or INSERTED."""
+
+    @property
+    def origin(self) -> NDArray[np.uint16]:
+        """(n,) index into ``passes`` of the pass that inserted it."""
+
+    @property
+    def passes(self) -> tuple[str, ...]:
+        """Names of passes; the first stands for the input."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LinkedFrom:
+    """Where the slots of a program come from that was linked from a rewritten object.
+
+    Attributes:
+        orig: see `Rewriting`.
+        origin: the same.
+        passes: the same.
+    """
+
+    orig: Slots
+    origin: NDArray[np.uint16]
+    passes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, remap: Rewriting, slots: Slots) -> Self:
+        """That of a program whose slots are these of the rewritten object, or INSERTED."""
+        known = np.maximum(slots, 0)
+        orig = np.where(slots >= 0, remap.orig[known], INSERTED).astype(np.int32)
+        origin = np.where(slots >= 0, remap.origin[known], 0).astype(np.uint16)
+        return cls(orig, origin, remap.passes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +150,7 @@ class Refusal:
         cls,
         error: VerifierError,
         program: Program,
-        remap: Remap | None = None,
+        remap: Rewriting | None = None,
         original: Program | None = None,
     ) -> Self:
         """Read what the verifier said of a program.
@@ -125,7 +168,7 @@ class Refusal:
         cls,
         log: str,
         program: Program,
-        remap: Remap | None = None,
+        remap: Rewriting | None = None,
         original: Program | None = None,
     ) -> Self:
         """Read a log of level 1; of level 2 it shows what came before the failing path, too."""
@@ -219,7 +262,7 @@ class _Names:
     """Places in the program that was submitted, and in the original."""
 
     program: Program
-    remap: Remap | None
+    remap: Rewriting | None
     source: Program | None
 
     def original(self, slot: int) -> Where | None:
