@@ -19,7 +19,6 @@ from bpfpatch.passes import Pipeline, Result, Target
 from bpfpatch.passes.cover import Cover
 from bpfpatch.passes.cover.cover import COUNTING
 from bpfpatch.runs import available
-from bpfpatch.text import visible
 
 from .exec_inputs import given_inputs, read_btf, run_options
 from .failure import Command, Failure, blame
@@ -130,7 +129,7 @@ def instrument(
     with blame("<stdout>" if output == "-" else output):
         write_all(output, data)
     if not quiet:
-        for line in (*made.notices, *result.notices, *_left_out(made), _summary(made, result)):
+        for line in (*made.notices, *result.notices, _summary(made, result)):
             echo(f"{where}: {line}", err=True)
 
 
@@ -142,20 +141,6 @@ def _summary(made: ElfObject, result: Result) -> str:
         f"{cover.n_counters} counters in {cover.home} for {n_blocks} blocks of "
         f"{len(cover.functions)} functions; {report.n_before} -> {report.n_after} instructions"
     )
-
-
-def _left_out(made: ElfObject) -> list[str]:
-    """A line for each function of which something is not counted, and one for all."""
-    functions = [(one, one.left_out()) for one in cover_map(made).functions if one.why]
-    if not functions:
-        return []
-    total = sum(len(left) for _, left in functions)
-    out = [
-        f"{visible(one.name)}: {len(left)} of {len(one.blocks)} blocks are not counted: "
-        f"{visible(one.why)}"
-        for one, left in functions
-    ]
-    return [*out, f"{total} blocks are not counted, and are shown with ? for how often they ran"]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bpfpatch.errors import OptionError
+from bpfpatch.errors import OptionError, UnsupportedError
 from bpfpatch.patch import PatchList
 
 from .addresses import ADDRESS
@@ -29,8 +29,10 @@ class Blind(Pass):
 
     Attributes:
         seed: of the random numbers; the same seed gives the same program.
-        spill: whether a register may be made free by saving it on the stack,
-            where none is.
+        spill: whether a register may be made free by saving it on the stack, or
+            by making its value again, where none is.
+        strict: whether it is an error that a constant has no register; else it
+            alone stays as it is.
 
     Source: linux v6.18, kernel/bpf/core.c, bpf_jit_blind_constants(); the
     loadable form is our own.
@@ -40,6 +42,7 @@ class Blind(Pass):
     uses = (ADDRESS,)
     seed: int = 0
     spill: bool = True
+    strict: bool = False
 
     def __post_init__(self) -> None:
         if self.seed < 0:
@@ -49,11 +52,15 @@ class Blind(Pass):
         """Blind all constants.
 
         Raises:
-            UnsupportedError: no register is free for one, nor can be made so.
+            UnsupportedError: no register is free for one, nor can be made so, and
+                ``strict`` is set.
         """
         target = setting.target
         masks = Masks(self.seed)
         if target.is_loadable:
-            blind_loadable(patches, masks, spills=self.spill)
+            left = blind_loadable(patches, masks, spills=self.spill)
+            if left and self.strict:
+                raise UnsupportedError(left[0])
+            setting.notices.extend(left)
         else:
             blind_internal(patches, masks, extends=target.arch.needs_zext)

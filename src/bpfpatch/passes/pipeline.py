@@ -90,7 +90,7 @@ class Result:
         program: the new one.
         remap: where the old one's instructions went.
         report: what each pass did.
-        notices: what was done unasked, as sentences for the user.
+        notices: what was done unasked, or left out, as sentences for the user.
     """
 
     program: Program
@@ -195,8 +195,8 @@ class Pipeline:
         _check_result(program, done, target)
         spent = 1000 * (time.perf_counter() - began)
         report = _report(tuple(reports), program, done, spent)
-        notices = () if done.relaxed is None else (str(done.relaxed),)
-        return Result(done.program, done.remap, report, notices)
+        relaxed = () if done.relaxed is None else (str(done.relaxed),)
+        return Result(done.program, done.remap, report, (*setting.notices, *relaxed))
 
     def run_object(
         self,

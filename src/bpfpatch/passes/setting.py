@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
@@ -62,8 +62,10 @@ class Setting:
         target: who is to run the result.
         subject: what a loader knows of the program; None where it is not known.
         edit: the object that the code is of; None for code that is of none.
+        notices: what passes left out, as sentences for the user; each adds its own.
     """
 
     target: Target
     subject: Subject | None = None
     edit: ObjectEdit | None = None
+    notices: list[str] = field(default_factory=list)

@@ -10,6 +10,8 @@ from bpfpatch.patch import CodeView, PatchList
 from bpfpatch.program import JUMP_TABLE, LOST, Anchor, Program
 from bpfpatch.program.types import Mask, Slots
 
+from .scratch import Place
+
 
 def opaque_slots(patches: PatchList, view: CodeView) -> Mask:
     """(n,) slots that a loader fills in or checks: relocations, CO-RE records and the like.
@@ -46,6 +48,24 @@ def copyable_slots(patches: PatchList, view: CodeView) -> Mask:
     node = np.where(view.node < view.n_original, view.node, -1)
     out &= ~taken[node] & (known[node] | (isa.src(view.insns) != 0))
     return out & ~np.isin(view.node, patches.attached())
+
+
+def copy_references(patches: PatchList, view: CodeView, place: Place, end: int) -> None:
+    """Give what is remade at the end of a body the relocations of what it is a copy of.
+
+    Args:
+        patches: the list.
+        view: its code when the place was found.
+        place: which.
+        end: the node after the last one that makes something again.
+    """
+    if place.remakes is None or not place.loads:
+        return
+    table = patches.program.tables["reloc"]
+    for at, slot in place.loads:
+        node = int(view.node[slot])
+        for row in np.flatnonzero(table.insn == node).tolist():
+            patches.attach("reloc", end - len(place.remakes) + at, table.rows[row])
 
 
 def indirect_targets(program: Program, view: CodeView) -> Slots:

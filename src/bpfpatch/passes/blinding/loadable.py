@@ -8,22 +8,21 @@ import numpy as np
 
 from bpfpatch import isa
 from bpfpatch.dataflow.blocks import Blocks
-from bpfpatch.dataflow.initialized import initialized
-from bpfpatch.dataflow.liveness import Liveness
 from bpfpatch.patch import Body, CodeView, PatchList
 from bpfpatch.program.types import Mask, Slots, gather
 
-from ..sites import indirect_targets, opaque_slots
+from ..scratch import Scratch
+from ..sites import copyable_slots, indirect_targets, opaque_slots
 from .forms import Form, Forms, by_register, forms_of, halves, is_narrow, slots_where, with_register
 from .masks import Imms, Masks
-from .spills import Crowded, blind_with_spill
+from .spills import Crowded, blind_crowded
 
 _XOR: Final = 0xA0
 _OP: Final = 0xF0
 _JEQ, _JNE = 0x15, 0x55
 
 
-def blind_loadable(patches: PatchList, masks: Masks, *, spills: bool) -> None:
+def blind_loadable(patches: PatchList, masks: Masks, *, spills: bool) -> list[str]:
     """Blind all constants with registers that hold nothing anybody reads.
 
     Left alone is what a loader fills in or checks, zeros in moves and in
@@ -31,20 +30,23 @@ def blind_loadable(patches: PatchList, masks: Masks, *, spills: bool) -> None:
     latter for checks against NULL only in this form), and what `forms_of`
     says has none.
 
-    Raises:
-        UnsupportedError: no register is free, nor can be made so.
+    Returns:
+        What has to stay as it is, for no register is free, nor can be made so: a sentence
+        for each, and one for all.
     """
     view = patches.view()
     forms = forms_of(view)
     forms[opaque_slots(patches, view) | _keeps(view, forms)] = Form.NONE
     in_place = _in_place(view, forms)
     through = (forms != Form.NONE) & (forms != Form.LD_IMM64) & ~in_place
+    left: list[str] = []
     if through.any():
-        _through_register(patches, view, forms, slots_where(through), masks, spills=spills)
+        left = _through_register(patches, view, forms, slots_where(through), masks, spills=spills)
     for is_32 in (False, True):
         slots = slots_where(in_place & (is_narrow(forms) == is_32))
         _twice(patches, view, slots, masks, width=32 if is_32 else 64)
     _wide(patches, view, slots_where(forms == Form.LD_IMM64), masks)
+    return left
 
 
 def _keeps(view: CodeView, forms: Forms) -> Mask:
@@ -107,14 +109,16 @@ def _through_register(
     masks: Masks,
     *,
     spills: bool,
-) -> None:
-    """In front the constant in a free register, then the same instruction on that register."""
+) -> list[str]:
+    """First the constant in a free register, then the same instruction on that register."""
     blocks = Blocks.of(view, indirect_targets(patches.program, view))
-    liveness = Liveness.of(view, blocks)
-    is_set = initialized(view, blocks, liveness)
-    if isa.is_subprog_call(view.insns).any():
-        liveness = Liveness.of(view, blocks, args=is_set)
-    free = liveness.free()[slots]
+    scratch = Scratch(
+        view,
+        blocks,
+        opaque=opaque_slots(patches, view),
+        copyable=copyable_slots(patches, view),
+    )
+    free = scratch.liveness.free()[slots]
     lowest = free & -free.astype(np.int32)
     left, right = masks.pair(view.insns["imm"][slots])
     narrow = is_narrow(forms[slots])
@@ -128,9 +132,10 @@ def _through_register(
             )
             patches.modify(view.node[slots[rows]], code=code[rows], src=register, imm=0)
     rows = np.flatnonzero(lowest == 0)
-    if rows.size:
-        crowded = Crowded(view, blocks, slots[rows], left[rows], right[rows], narrow[rows])
-        blind_with_spill(patches, crowded, liveness, is_set, spills=spills)
+    if not rows.size:
+        return []
+    crowded = Crowded(view, scratch, slots[rows], left[rows], right[rows], narrow[rows])
+    return blind_crowded(patches, crowded, spills=spills)
 
 
 def _pair_in_front(

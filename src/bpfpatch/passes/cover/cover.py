@@ -14,6 +14,7 @@ from bpfpatch.errors import OptionError, UnsupportedError
 from bpfpatch.patch import CodeView, PatchList
 from bpfpatch.program import LINE_INFO, LOST, Program
 from bpfpatch.program.types import Mask, Slots
+from bpfpatch.text import visible
 
 from ..base import Pass, register
 from ..scratch import Scratch
@@ -88,6 +89,7 @@ class Cover(Pass):
         plans = [planner.plan(flow) for flow in functions]
         if self.strict:
             _refuse([function for function, _ in plans])
+        setting.notices.extend(_notices([function for function, _ in plans]))
         cover = CoverMap(
             counting=self.count,
             byteorder=edit.obj.byteorder,
@@ -109,6 +111,19 @@ class Cover(Pass):
                 }
             )
         inserter.put([work for _, works in plans for work in works])
+
+
+def _notices(functions: list[FunctionMap]) -> Iterator[str]:
+    """A line for each function of which something is not counted, and one for all."""
+    total = 0
+    for one in functions:
+        left = len(one.left_out()) if one.why else 0
+        total += left
+        if one.why:
+            what = f"{left} of {len(one.blocks)} blocks" if left else "some edges"
+            yield visible(f"{one.name}: {what} are not counted: {one.why}")
+    if total:
+        yield f"{total} blocks are not counted, and have ? for how often they ran"
 
 
 def _refuse(functions: list[FunctionMap]) -> None:

@@ -15,6 +15,7 @@ from bpfpatch.program.types import Mask
 
 from ..scratch import Place
 from ..setting import ObjectEdit
+from ..sites import copy_references
 from .counters import WORD, direct, lookup, percpu
 from .flow import Flow
 from .mapping import DATA_SECTION, CoverMap
@@ -95,7 +96,7 @@ class Inserter:
             firsts = np.asarray(edit(nodes, Body(insns), {at: numbers}))
         for first, slot in zip(firsts.tolist(), slots, strict=True):
             self._relocate(first, insns, slot, _n_remade(place))
-            self._copy_references(first + len(insns), place)
+            copy_references(self._patches, self._code.view, place, first + len(insns))
 
     def put_lookups(self, flows: dict[int, tuple[Flow, int]]) -> None:
         """At each function's start, find this processor's counters.
@@ -128,7 +129,7 @@ class Inserter:
             body = Body(np.concatenate([insns, isa.ja(0)]), labels={len(insns): goals[jump]})
             starts.append(patches.insert_after(int(view.node[how.behind]), body))
             self._relocate(starts[-1], insns, how.place.slot, _n_remade(how.place))
-            self._copy_references(starts[-1] + len(insns), how.place)
+            copy_references(patches, view, how.place, starts[-1] + len(insns))
         for work, jump, start in zip(works, jumps, starts, strict=True):
             insn = view.insns[work.how.jump : work.how.jump + 1]
             patches.replace(jump, Body(insn, labels={0: start}))
@@ -146,16 +147,6 @@ class Inserter:
     def _byte_off(self, counter: int) -> int:
         """Where a counter is in its entry."""
         return WORD * (counter % self._cover.n_in_entry)
-
-    def _copy_references(self, end: int, place: Place) -> None:
-        """Give what is remade at a body's end the relocations of what it is a copy of."""
-        if place.remakes is None:
-            return
-        table = self._code.program.tables["reloc"]
-        for at, slot in place.loads:
-            node = int(self._code.view.node[slot])
-            for row in np.flatnonzero(table.insn == node).tolist():
-                self._patches.attach("reloc", end - len(place.remakes) + at, table.rows[row])
 
     def _relocate(self, node: int, insns: isa.Insns, slot: int, n_remade: int = 0) -> None:
         """Give the counter's ld_imm64 in a body, if it has one, its relocation."""
