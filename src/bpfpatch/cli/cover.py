@@ -20,7 +20,7 @@ from bpfpatch.passes.cover import Cover
 from bpfpatch.passes.cover.cover import COUNTING
 from bpfpatch.runs import available
 
-from .exec_inputs import given_inputs, read_btf, run_options
+from .exec_inputs import given_inputs, read_btf, run_options, tell_limits
 from .failure import Command, Failure, blame
 from .inputs import check_terminal, read_object
 from .options import cpu_option, dwarf_option
@@ -199,6 +199,7 @@ def run_command(*, obj: str, output: str, keep: str | None, quiet: bool, **optio
         told = f"{len(ran.outcomes)} runs; {called} of {len(functions)} functions were called"
         for line in (*ran.coverage.notices, told):
             echo(f"{where}: {line}", err=True)
+        tell_limits(where, ran.outcomes)
 
 
 def _run(where: str, counting: ElfObject, asked: _Asked) -> Ran:

@@ -16,7 +16,7 @@ from bpfpatch.passes import Pass, Pipeline, Target
 from bpfpatch.program import Program
 from bpfpatch.runs import Input, Outcome, Runner, available, open_runner
 
-from .exec_inputs import Given, given_inputs, read_btf, run_options
+from .exec_inputs import Given, given_inputs, read_btf, run_options, tell_limits
 from .exec_show import Shown, Tracer, show_many, show_one, to_json
 from .failure import Command, Failure, blame
 from .inputs import Input as Source
@@ -112,6 +112,7 @@ def command(
         show_one(shown, with_maps=maps, with_helpers=trace)
     else:
         show_many(shown, with_maps=maps)
+    tell_limits(source.shown, [outcome for _, outcome in shown.runs])
     return _status(source.shown, shown)
 
 

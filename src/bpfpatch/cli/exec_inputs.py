@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,11 +15,13 @@ from bpfpatch.elf.files import read_all
 from bpfpatch.errors import FormatError
 from bpfpatch.facts.kinds import ProgType
 from bpfpatch.interp.contexts import SKB_FIELDS, SKB_SIZE, XDP_FIELDS, XDP_SIZE
-from bpfpatch.runs import MODES, Input
+from bpfpatch.interp.limits import limits_met
+from bpfpatch.runs import MODES, Input, Outcome
 from bpfpatch.runs.skb import SKB_TYPES
 
 from .captures import read_packets
 from .failure import blame
+from .screen import echo
 
 _SEPARATORS: Final = re.compile(r"[\s:,]+|0x|\\x")
 _NO_PACKET: Final = 64
@@ -145,6 +147,13 @@ def read_btf(path: str | None, mode: str) -> Btf | None:
         if section is None:
             raise FormatError("it has no section .BTF")
         return section
+
+
+def tell_limits(where: str, outcomes: Iterable[Outcome]) -> None:
+    """Say on stderr what the interpreter could not do of what programs asked for."""
+    names = dict.fromkeys(call.name for one in outcomes for call in one.helpers or ())
+    for note in limits_met(names):
+        echo(f"{where}: note: {note}", err=True)
 
 
 Callback = Callable[..., Any]

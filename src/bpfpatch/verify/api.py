@@ -11,6 +11,7 @@ from bpfpatch import kernel
 from bpfpatch.elf import ElfObject, LinkedProgram
 from bpfpatch.errors import BpfPatchError, OptionError
 from bpfpatch.interp import MapSpec
+from bpfpatch.interp.limits import limits_met
 from bpfpatch.runs import MODES
 
 from .case import Case
@@ -287,6 +288,7 @@ def _notes(search: Search) -> Iterator[str]:
     if 0 < search.n_errors < search.n_runs - search.n_inconclusive:
         text = next(iter(search.errors.values()))
         yield f"{search.n_errors} inputs ended in the same error in both, such as: {text}"
+    yield from limits_met(sorted(search.before.machine.called | search.after.machine.called))
     lacking = search.before.machine.stand_ins | search.after.machine.stand_ins
     if lacking:
         yield f"the interpreter lacks {', '.join(sorted(lacking))}, which gave 0 instead"

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from .case import POINTER_MARK, Case, field_size
+from .checksums import TRANSPORT, repaired
 from .kinds import PACKET_SHAPES, Shape
 from .packets import templates
 
@@ -40,7 +41,7 @@ def first_cases(shape: Shape, rng: random.Random) -> Iterator[Case]:
         names = XDP_SETTABLE if shape is Shape.XDP else SKB_SETTABLE
         fields = tuple((name, 1 if name.endswith("ifindex") else 0) for name in names)
         for packet in templates():
-            yield Case(packet=packet, fields=fields)
+            yield Case(packet=repaired(packet, TRANSPORT), fields=fields)
         return
     if shape is Shape.MEM:
         for size in _MEM_SIZES:

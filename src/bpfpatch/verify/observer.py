@@ -76,6 +76,7 @@ class Observer(Machine):
         perturbed: (name, which call of it, result) of calls that `PERTURBED` names.
         reaches: bytes of the packet that calls and loads in vain asked for: how many from its
             start.
+        called: names of all helpers and kfuncs that any run called.
         stand_ins: helpers and kfuncs that the interpreter lacks, and that gave 0 instead.
         registers: gives R0 to R11 before the instruction that runs now, where a hook notes them.
     """
@@ -89,6 +90,7 @@ class Observer(Machine):
         self.registers: Callable[[], tuple[int, ...]] = tuple
         self._given: dict[tuple[str, int], int] = {}
         self._n_calls: dict[str, int] = {}
+        self.called: set[str] = set()
         self._recorders: dict[str, Callable[..., int]] = {}
         super().__init__(program, **options)
 
@@ -130,6 +132,7 @@ class Observer(Machine):
         is_load = name in _LOADS
 
         def noted(machine: Machine, *args: int) -> int:
+            self.called.add(name)
             if len(self.calls) < _MOST_CALLS:
                 self.calls.append(describe(machine, name, args))
             given = self._next(name) if is_perturbed else None

@@ -52,7 +52,7 @@ def ip6(proto: int, payload: bytes) -> bytes:
 
 
 def tcp(sport: int = 40000, dport: int = 80, flags: int = 0x02, options: bytes = b"") -> bytes:
-    """A TCP segment, its checksum left out."""
+    """A TCP segment, its checksum left out: it depends on the addresses."""
     n_words = 5 + len(options) // 4
     fixed = (sport, dport, 1, 0, n_words << 12 | flags, 8192, 0, 0)
     return struct.pack(">HHIIHHHH", *fixed) + options + _DATA

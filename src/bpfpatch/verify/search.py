@@ -18,6 +18,7 @@ from typing import Final
 from bpfpatch.interp.contexts import ETH_HEADER
 
 from .case import Case
+from .checksums import repaired, right_sums, spoiled
 from .compare import Difference, differences, is_inconclusive
 from .coverage import Compare, Edge
 from .entries import filled, hits, with_initial
@@ -143,6 +144,7 @@ class Search:
     _tipped: set[tuple[int, int]] = field(default_factory=set)
     _attempts: dict[tuple[int, int], int] = field(default_factory=dict)
     _out_of_reach: set[tuple[int, int]] = field(default_factory=set)
+    _minds_sums: bool = False
     _last_new: int = 0
     _deadline: float = 0.0
     _rng: random.Random = field(default_factory=random.Random)
@@ -189,7 +191,7 @@ class Search:
                 for _ in range(100):
                     kept = self._rng.choice(self.kept)
                     case = kept.case if self._rng.random() < 0.5 else self._spelled_out(kept)
-                    self.try_case(mutator.mutate(case))
+                    self._try_with_sums(mutator.mutate(case), case)
             elif self._gives_up():
                 return
             else:
@@ -275,7 +277,31 @@ class Search:
 
     # Making use of an input.
 
+    def _repaired(self, case: Case, like: Case) -> Case:
+        """The input with those checksums right that are right in another one, if programs look."""
+        if not self._minds_sums or case.packet is None or like.packet is None:
+            return case
+        return case.with_buffer(0, repaired(case.packet, right_sums(like.packet)))
+
+    def _try_with_sums(self, case: Case, like: Case) -> None:
+        """Try an input as it is, and with its checksums right where that is another one."""
+        self.try_case(case)
+        other = self._repaired(case, like)
+        if other != case:
+            self.try_case(other)
+
+    def _look_at_sums(self, kept: Kept) -> None:
+        """Find out whether the programs take another path for wrong checksums."""
+        packet = kept.case.packet
+        if self._minds_sums or packet is None or not right_sums(packet):
+            return
+        self.try_case(kept.case)
+        as_it_is = set(self.before.recorder.edges)
+        self.try_case(kept.case.with_buffer(0, spoiled(packet)))
+        self._minds_sums = as_it_is != set(self.before.recorder.edges)
+
     def _explore(self, kept: Kept) -> None:
+        self._look_at_sums(kept)
         for case in hits(kept.case, kept.lookups, self.before.state, self._rng):
             self.try_case(case)
         for name, number, value in kept.perturbed:
@@ -373,7 +399,7 @@ class Search:
         case = self._spelled_out(kept)
         for changed in solutions(case, target.compare, branch, places, effort, is_left=is_left):
             self._attempts[number, slot] = self._attempts.get((number, slot), 0) + 1
-            self.try_case(changed)
+            self._try_with_sums(changed, kept.case)
             if effort is Effort.OPEN and not self._is_open(side, slot):
                 return
 
@@ -446,7 +472,7 @@ class Search:
         content = bytearray(case.buffers()[buffer])
         for at in range(start, end):
             content[at] ^= change
-        self.try_case(case.with_buffer(buffer, bytes(content)))
+        self.try_case(self._repaired(case.with_buffer(buffer, bytes(content)), case))
         now = _by_occurrence(side.compares)
         out = []
         for target in targets:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from bpfpatch import runs
+from bpfpatch.elf import ElfObject
 from support.inputs import capture, packets
 from support.inputs.bpfobjects import fixture_path
 
@@ -356,6 +357,44 @@ def test_an_option_given_twice(run: Run, command: str, option: str, value: str) 
     """An option that takes one value is not silently the last of two."""
     out = run(command, BALANCER, option, value, option, value, status=2).output
     assert "is given 2 times; it takes one value" in out
+
+
+@pytest.mark.parametrize(
+    ("code", "what"),
+    [
+        ("r1 = 0; call bpf_ktime_get_ns; exit", ""),
+        (
+            "*(u64 *)(r10 - 8) = 0; *(u64 *)(r10 - 16) = 0; r1 = r10; r1 += -16; r2 = 5; r3 = 0; "
+            "call bpf_timer_start; r0 = 0; exit",
+            "timers never fire (bpf_timer_start())",
+        ),
+        (
+            "r6 = r1; *(u64 *)(r10 - 8) = 0; *(u64 *)(r10 - 16) = 0; r2 = r10; r2 += -16; r3 = 12; "
+            "r4 = -1; r5 = 0; call bpf_sk_lookup_udp; r0 = 0; exit",
+            "there are no sockets (bpf_sk_lookup_udp())",
+        ),
+    ],
+)
+def test_what_cannot_happen_is_said(run: Run, source: Source, code: str, what: str) -> None:
+    """A helper that would tell of something that the interpreter has not is named on stderr."""
+    result = run("exec", source(code), "--type", "sched_cls")
+    assert (what in result.stderr) if what else ("note" not in result.stderr)
+
+
+@pytest.mark.parametrize("suffix", ["o", "btf"])
+def test_types_for_co_re(run: Run, tmp_path: Path, suffix: str) -> None:
+    """--btf takes BTF, or an object that has it; for the kernel's modes it is refused."""
+    path = fixture_path("core_relo.clang-19.v3.el.g.o")
+    types = tmp_path / f"types.{suffix}"
+    obj = ElfObject.read(path)
+    assert obj.btf is not None
+    types.write_bytes(path.read_bytes() if suffix == "o" else obj.btf.to_bytes())
+    found = run_json(run, path, "--btf", types)
+    (report,) = found["maps"]["reports"]
+    assert report["value"][32:40] == "30000000"
+    assert (
+        "for --mode interp" in run("exec", path, "--btf", types, "--mode", "jit", status=2).output
+    )
 
 
 HOSTILE = {
