@@ -289,14 +289,14 @@ class Interpreter:
 
     def may_reach(self, state: State, at: Value) -> bool:
         """Whether a value that is no pointer may be one to a stack, as joined states leave it."""
-        if not state.lost & LOST_STACK or type(at) is int or is_pointer(at):
+        if not state.lost & LOST_STACK or isinstance(at, int) or is_pointer(at):
             return False
         self._is_stack_lost = True
         return True
 
     def may_call(self, state: State, at: Value) -> bool:
         """Whether a value may be any function, all of which count as called then."""
-        if not state.lost & LOST_FUNC or type(at) is int or is_pointer(at):
+        if not state.lost & LOST_FUNC or isinstance(at, int) or is_pointer(at):
             return False
         if not self._is_func_lost:
             self._is_func_lost = True

@@ -14,9 +14,9 @@ from bpfpatch.facts.kinds import ProgFlag
 
 from . import scalars
 from .kptrs import kernel_pointers
-from .scalars import LOADED, LOADED_SIGNED, UNKNOWN, Value
+from .scalars import LOADED, LOADED_SIGNED, UNKNOWN, Pointer, Value
 from .state import FRAME_POINTER, State, frame_pointer, read_stack, write_stack
-from .values import LEGACY, TRUSTED, Pointer, is_pointer, pointer
+from .values import LEGACY, TRUSTED, is_pointer, pointer
 
 if TYPE_CHECKING:
     from .absint import Interpreter
@@ -136,7 +136,7 @@ class Accesses:
         if register == FRAME_POINTER:
             return frame_pointer(state)
         value = state.regs[register]
-        if type(value) is tuple and (size == 8 or (size == 4 and scalars.is_scalar(value))):
+        if isinstance(value, tuple) and (size == 8 or (size == 4 and scalars.is_scalar(value))):
             return self._owner.arithmetic.linked(value, register, state)
         return value
 

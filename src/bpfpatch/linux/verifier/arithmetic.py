@@ -13,7 +13,7 @@ from bpfpatch.isa.semantics import ALU64, AND, CLASS_MASK, END, MOV, OP_MASK, OR
 
 from . import scalarops, scalars
 from .refine import link_of, pointer_alu
-from .scalars import LOADED, SCALAR, UNKNOWN, Value
+from .scalars import LOADED, SCALAR, UNKNOWN, Number, Scalar, Value
 from .state import FRAME_POINTER, State, frame_pointer
 from .values import as_scalar, is_pointer, lost, pointer
 
@@ -49,7 +49,7 @@ class Arithmetic:
             regs[dst] = self._move(slot, operand, src, state, is_64=code & CLASS_MASK == ALU64)
             return
         left = regs[dst]
-        if type(left) is int and type(operand) is int:
+        if isinstance(left, int) and isinstance(operand, int):
             regs[dst] = scalarops.arithmetic(code, left, operand)
             return
         if is_pointer(left) or is_pointer(operand) or left is None or operand is None:
@@ -57,22 +57,23 @@ class Arithmetic:
             if result is None:
                 state.lost |= lost(left) | lost(operand)
             return
-        if type(operand) is int and type(left) is tuple and operation in (AND, OR):
+        if isinstance(operand, int) and isinstance(left, tuple) and operation in (AND, OR):
             left = self._fork(slot, dst, left, state)
         result = scalarops.arithmetic(code, scalars.without_id(left), scalars.without_id(operand))
-        if type(left) is tuple and left[1] and not left[2] and type(result) is tuple:
+        if isinstance(left, tuple) and left[1] and not left[2] and isinstance(result, tuple):
             link = link_of(code, left, operand)
             if link and not (code & SRC_X and dst == src):
                 result = (SCALAR, left[1], link, *result[3:])
         regs[dst] = result
 
-    def _fork(self, slot: int, dst: int, value: Value, state: State) -> Value:
+    def _fork(self, slot: int, dst: int, value: Scalar, state: State) -> Number:
         """A mask of all ones or none, which is combined with a constant, goes two ways.
 
         Source: linux v6.18.44, kernel/bpf/verifier.c, maybe_fork_scalars().
         """
         if value[7:9] == (-1, 0):
-            ones, zero = U64, 0
+            ones: Number = U64
+            zero: Number = 0
         elif value[11:13] == (-1, 0):
             known = scalars.parts(value)
             ones, zero = (scalars.with_low_half(known, low) for low in (U32, 0))
@@ -89,7 +90,7 @@ class Arithmetic:
 
     def _move(self, slot: int, operand: Value, src: int, state: State, *, is_64: bool) -> Value:  # noqa: PLR0911 - one way out for each kind
         bits = self._code.off[slot]
-        if type(operand) is int:
+        if isinstance(operand, int):
             if bits in (8, 16, 32):
                 return scalars.sign_extended(operand, bits // 8, is_64)
             if bits:
@@ -111,7 +112,7 @@ class Arithmetic:
 
     def linked(self, value: Value, register: int, state: State) -> Value:
         """A copy of a register's value; a number and its copies are one."""
-        if type(value) is not tuple or value[0] != SCALAR or (value[1] and not value[2]):
+        if not isinstance(value, tuple) or value[0] != SCALAR or (value[1] and not value[2]):
             return value
         value = (SCALAR, self._owner.fresh(), 0, *value[3:])
         state.regs[register] = value

@@ -11,7 +11,7 @@ from typing import Final
 
 from bpfpatch.isa.semantics import JMP, U32, U64
 
-from .scalars import FULL32, FULL64, Parts, Value, parts, sync
+from .scalars import FULL32, FULL64, Number, Parts, parts, sync
 
 JEQ, JGT, JGE, JSET, JNE = 0x10, 0x20, 0x30, 0x40, 0x50
 JSGT, JSGE, JLT, JLE, JSLT, JSLE = 0x60, 0x70, 0xA0, 0xB0, 0xC0, 0xD0
@@ -27,7 +27,7 @@ _ANY_RANGE: Final = (*FULL64, *FULL32)
 
 
 @lru_cache(_CACHE)
-def decided(code: int, left: Value, right: Value) -> bool | None:
+def decided(code: int, left: Number, right: Number) -> bool | None:
     """Whether a conditional jump is taken, or None where that depends.
 
     Args:
@@ -79,7 +79,7 @@ def _any_common(a: Parts, b: Parts, mask: int) -> bool | None:
 
 
 @lru_cache(_CACHE)
-def refined(code: int, left: Value, right: Value, is_taken: bool) -> tuple[Value, Value]:
+def refined(code: int, left: Number, right: Number, is_taken: bool) -> tuple[Number, Number]:
     """Both scalars, in the branch in which the jump is taken, or is not.
 
     Args:

@@ -17,16 +17,18 @@ from . import helperfacts as facts
 from . import scalars
 from .globalargs import argument_sizes, is_global
 from .kernelcalls import KernelCalls
-from .scalars import UNKNOWN, Value
+from .scalars import UNKNOWN, Pointer, Value
 from .state import MOST_FRAMES, State, spilled_constant
-from .values import FUNC, PACKET_END, TRUSTED, Pointer, is_pointer, pointer
+from .values import FUNC, PACKET_END, TRUSTED, is_pointer, pointer
 
 if TYPE_CHECKING:
     from .absint import Interpreter
 
 _KEY_BYTES: Final = 4
 _HELPER, _SUBPROG, _KFUNC = map(int, isa.PseudoCall)
-_STACK: Final = int(MemType.STACK)
+_STACK, _MAP_PTR, _MAP_VALUE, _BTF_ID, _ALLOC = map(
+    int, (MemType.STACK, MemType.MAP_PTR, MemType.MAP_VALUE, MemType.BTF_ID, MemType.ALLOC)
+)
 _MOST_CHAINS: Final = 4000
 _ARRAYS: Final = (MapType.ARRAY, MapType.PERCPU_ARRAY)
 _PACKET: Final = (MemType.PACKET, MemType.PACKET_META, PACKET_END)
@@ -142,7 +144,7 @@ class Calls:
             after[0] = result
         state.stacks.pop()
         frames = len(state.stacks)
-        gone = [v for v in after if is_pointer(v) and v[0] == MemType.STACK and v[1] >= frames]
+        gone = [v for v in after if is_pointer(v) and v[0] == _STACK and v[1] >= frames]
         if gone:
             after = [None if v in gone else v for v in after]
         outer = self._owner.outer_chain(state.chain)
@@ -185,21 +187,22 @@ class Calls:
         """Write down which map a helper gets, and what depends on constants."""
         regs = state.regs
         at = regs[facts.MAP_REG.get(helper, 1)]
-        index = at[1] if is_pointer(at) and at[0] == MemType.MAP_PTR else None
+        index = at[1] if is_pointer(at) and at[0] == _MAP_PTR else None
         if helper in facts.KEEPS_MAP:
             self._findings.use_map(slot, index)
         if helper == facts.TAIL_CALL:
             key = regs[3]
             maps = self._owner.subject.maps
-            is_known = type(key) is int and index is not None and index < len(maps)
-            is_known = is_known and key < maps[index or 0].max_entries
-            self._findings.use_key(slot, key if is_known else None)
+            is_known = index is not None and index < len(maps)
+            is_key = isinstance(key, int) and is_known and key < maps[index or 0].max_entries
+            self._findings.use_key(slot, key if isinstance(key, int) and is_key else None)
         elif helper == facts.LOOP:
-            fits = is_pointer(regs[2]) and regs[2][0] == FUNC
-            fits = fits and type(regs[4]) is int and regs[4] == 0
-            self._findings.loop(slot, regs[2][1] if fits else None)
-        if index is None and is_pointer(regs[1]) and regs[1][0] == MemType.MAP_VALUE:
-            index = regs[1][1]  # a timer or a lock in it
+            func = regs[2]
+            is_plain = is_pointer(func) and func[0] == FUNC and regs[4] == 0
+            self._findings.loop(slot, func[1] if is_pointer(func) and is_plain else None)
+        first = regs[1]
+        if index is None and is_pointer(first) and first[0] == _MAP_VALUE:
+            index = first[1]  # a timer or a lock in it
         return index
 
     def _memory(self, helper: int, state: State, map_index: int | None) -> None:
@@ -219,7 +222,7 @@ class Calls:
 
     def touch(self, state: State, at: Value) -> bool:
         """A helper accesses bytes from here on; whether they are on a stack."""
-        if type(at) is not tuple or at[0] != _STACK:
+        if not isinstance(at, tuple) or at[0] != _STACK:
             self._owner.may_reach(state, at)
             return False
         self._owner.reach(state, at[1], at[2])
@@ -227,13 +230,12 @@ class Calls:
 
     def overwrite(self, state: State, at: Value, size: Value) -> None:
         """A helper writes this many bytes from here on; None for a number that is not known."""
-        if not self.touch(state, at):
+        if not self.touch(state, at) or not is_pointer(at):
             if self._owner.may_reach(state, at):
                 state.forget_frames()
             return
         low, high = at[2], at[3]
-        is_known = size is not None and not is_pointer(size)
-        end = min(high + scalars.parts(size)[3], 0) if is_known else 0
+        end = min(high + scalars.parts(size)[3], 0) if scalars.is_scalar(size) else 0
         if low < end:
             state.forget(at[1], max(low, -512), end)
 
@@ -262,7 +264,7 @@ class Calls:
             return self._pointer(facts.RETURNS[helper], source)
         if helper in facts.PER_CPU:
             at = regs[1]
-            if not is_pointer(at) or at[0] != MemType.BTF_ID:
+            if not is_pointer(at) or at[0] != _BTF_ID:
                 return None
             is_struct = owner.types.is_struct(at[1])
             kind = MemType.BTF_ID if is_struct else MemType.MEM
@@ -271,11 +273,8 @@ class Calls:
         if helper == facts.KPTR_XCHG:
             return self._exchanged(regs[2])
         if helper in facts.SIZED:
-            most = (
-                scalars.parts(regs[facts.SIZED[helper]])[3]
-                if scalars.is_scalar(regs[facts.SIZED[helper]])
-                else scalars.S32_MAX
-            )
+            size = regs[facts.SIZED[helper]]
+            most = scalars.parts(size)[3] if scalars.is_scalar(size) else scalars.S32_MAX
             return scalars.in_signed_range(-facts.MAX_ERRNO, min(most, scalars.S32_MAX))
         if helper == facts.CPU_NUMBER and owner.subject.n_cpus is not None:
             return scalars.in_signed_range(0, owner.subject.n_cpus - 1)
@@ -294,10 +293,10 @@ class Calls:
 
     def _exchanged(self, given: Value) -> Value:
         owner = self._owner
-        if is_pointer(given) and given[0] in (MemType.BTF_ID, MemType.ALLOC):
-            kind, ref = given[0], given[1]
+        if is_pointer(given) and given[0] in (_BTF_ID, _ALLOC):
+            kind, ref = int(given[0]), given[1]
         else:
-            kind, ref = MemType.BTF_ID, 0
+            kind, ref = _BTF_ID, 0
         return pointer(kind, ref, 0, owner.fresh(), is_maybe_null=True, obj=owner.fresh())
 
     def _map_value(self, helper: int, state: State, index: int | None) -> Value:
@@ -324,7 +323,7 @@ class Calls:
         Source: linux v6.18, kernel/bpf/verifier.c, get_constant_map_key().
         """
         at = state.regs[2]
-        if not is_pointer(at) or at[0] != MemType.STACK or at[2] != at[3]:
+        if not is_pointer(at) or at[0] != _STACK or at[2] != at[3]:
             return False
         key = spilled_constant(state.stacks[at[1]], at[2], _KEY_BYTES)
         return key is not None and key < n_entries

@@ -13,7 +13,7 @@ from bpfpatch.isa.semantics import CLASS_MASK, JMP, OP_MASK, SRC_X
 from . import branches, scalars
 from .packets import is_packet_test, packet_marks, packet_verdict
 from .refine import decide_null, set_number, share_nullness
-from .scalars import UNKNOWN, Value
+from .scalars import UNKNOWN, Pointer, Value
 from .state import FRAME_POINTER, State, frame_pointer
 from .values import is_never_null, is_pointer
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .absint import Interpreter
 
 _MAY_GOTO: Final = 0xE0
+_PACKET: Final = int(MemType.PACKET)
 
 
 class Jumps:
@@ -76,16 +77,18 @@ class Jumps:
     ) -> None:
         operation = code & OP_MASK
         is_equality = code & CLASS_MASK == JMP and operation in (branches.JEQ, branches.JNE)
-        at = left if is_pointer(left) else right
-        against = right if at is left else left
-        if is_pointer(against) and code & CLASS_MASK == JMP and is_packet_test(left, right):
-            self._packet_branch(slot, operation, target, state, left, right)
-            return
-        if not is_equality or type(against) is not int or against != 0:
+        if is_pointer(left) and is_pointer(right):
+            if code & CLASS_MASK == JMP and is_packet_test(left, right):
+                self._packet_branch(slot, operation, target, state, left, right)
+                return
             other = state.copy()
-            if is_equality and is_pointer(left) and is_pointer(right):
+            if is_equality:
                 share_nullness(other if operation == branches.JEQ else state, left, right)
             self._both(slot, target, state, other)
+            return
+        at, against = (left, right) if is_pointer(left) else (right, left)
+        if not is_equality or not is_pointer(at) or against != 0:
+            self._both(slot, target, state, state.copy())
             return
         if is_never_null(at):
             self._owner.push(target if operation == branches.JNE else slot + 1, state)
@@ -98,13 +101,13 @@ class Jumps:
         self._both(slot, target, state, other)
 
     def _packet_branch(
-        self, slot: int, operation: int, target: int, state: State, left: Value, right: Value
+        self, slot: int, operation: int, target: int, state: State, left: Pointer, right: Pointer
     ) -> None:
         verdict = packet_verdict(operation, left, right)
         if verdict is not None:
             self._owner.push(target if verdict else slot + 1, state)
             return
-        register = self._code.dst[slot] if left[0] == MemType.PACKET else self._code.src[slot]
+        register = self._code.dst[slot] if left[0] == _PACKET else self._code.src[slot]
         other = state.copy()
         falls, jumps = packet_marks(operation, left, right)
         state.regs[register], other.regs[register] = falls, jumps

@@ -125,7 +125,7 @@ class KernelCalls:
             return pointer(MemType.BTF_ID, owner.kernel_context(), trust=TRUSTED)
         if name == "bpf_rdonly_cast":
             wanted = state.regs[2]
-            ref = wanted if type(wanted) is int else 0
+            ref = wanted if isinstance(wanted, int) else 0
             kind = MemType.BTF_ID if types.is_struct(ref) else MemType.MEM
             return pointer(kind, ref, trust=UNTRUSTED)
         if name.startswith("bpf_arena_"):

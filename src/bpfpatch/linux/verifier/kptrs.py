@@ -14,7 +14,8 @@ from bpfpatch.facts.columns import MemType
 from bpfpatch.facts.subject import MapFacts
 
 from .kerneltypes import KernelTypes
-from .values import LEGACY, RCU, UNTRUSTED, Pointer, pointer
+from .scalars import Pointer
+from .values import LEGACY, RCU, UNTRUSTED, pointer
 
 _TAGS: Final = {
     "kptr_untrusted": UNTRUSTED,

@@ -14,7 +14,7 @@ from typing import Final
 from bpfpatch.facts.columns import MemType
 
 from .branches import JGE, JGT, JLE, JLT
-from .scalars import Value
+from .scalars import Pointer
 from .values import PACKET_END
 
 _AT, _BEYOND = 4, 5
@@ -24,12 +24,12 @@ _FLIPPED: Final = {JGT: JLT, JLT: JGT, JGE: JLE, JLE: JGE}
 _MARKS: Final = {JGT: (0, _BEYOND), JLE: (_BEYOND, 0), JLT: (_AT, 0), JGE: (0, _AT)}
 
 
-def is_packet_test(left: Value, right: Value) -> bool:
+def is_packet_test(left: Pointer, right: Pointer) -> bool:
     """Whether one side is a packet pointer, and the other the packet's end."""
     return {left[0], right[0]} == {int(MemType.PACKET), PACKET_END}
 
 
-def packet_verdict(operation: int, left: Value, right: Value) -> bool | None:
+def packet_verdict(operation: int, left: Pointer, right: Pointer) -> bool | None:
     """Whether the jump is taken, or None where that is not known."""
     if left[0] == PACKET_END:
         operation, left = _FLIPPED.get(operation, operation), right
@@ -41,7 +41,7 @@ def packet_verdict(operation: int, left: Value, right: Value) -> bool | None:
     return None
 
 
-def packet_marks(operation: int, left: Value, right: Value) -> tuple[Value, Value]:
+def packet_marks(operation: int, left: Pointer, right: Pointer) -> tuple[Pointer, Pointer]:
     """The packet pointer where the jump is not taken, and where it is."""
     if left[0] == PACKET_END:
         operation, left = _FLIPPED.get(operation, operation), right

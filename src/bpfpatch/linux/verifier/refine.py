@@ -13,18 +13,19 @@ from bpfpatch.facts.columns import MemType
 from bpfpatch.isa.semantics import ADD, ALU, ALU64, CLASS_MASK, OP_MASK, SUB, U64, signed
 
 from . import scalarops, scalars
-from .scalars import LOADED, SCALAR, UNKNOWN, Value
+from .scalars import LOADED, SCALAR, UNKNOWN, Number, Pointer, Scalar, Value
 from .state import State
 from .values import PARTIAL, UNTRUSTED, as_scalar, is_pointer, moved
 
 # How a scalar's delta is told: the lowest two bits say in which width it was added.
 _ADDED_64, _ADDED_32 = 1, 2
 _WIDTH: Final = 3
+_BTF_ID: Final = int(MemType.BTF_ID)
 
 
-def share_nullness(state: State, left: Value, right: Value) -> None:
+def share_nullness(state: State, left: Pointer, right: Pointer) -> None:
     """Where a pointer equals one that is not null, it is not null either."""
-    if MemType.BTF_ID in (left[0], right[0]) or left[5] == right[5]:
+    if _BTF_ID in (left[0], right[0]) or left[5] == right[5]:
         return
     if UNTRUSTED in (left[7], right[7]):  # of which no one knows whether it is null
         return
@@ -35,7 +36,7 @@ def decide_null(state: State, ident: int, *, is_null: bool) -> None:
     """All copies of a pointer that was checked are null, or are not."""
     state.own_callers()
 
-    def change(value: Value) -> Value:
+    def change(value: Pointer) -> Value:
         if not value[5]:
             return value
         return 0 if is_null else (*value[:5], False, *value[6:])
@@ -44,21 +45,21 @@ def decide_null(state: State, ident: int, *, is_null: bool) -> None:
         state.replace(ident, 4, change)
 
 
-def set_number(state: State, register: int, old: Value, new: Value) -> None:
+def set_number(state: State, register: int, old: Number, new: Number) -> None:
     """A register's number is known better, and so are those linked to it."""
-    if type(old) is int:
+    if isinstance(old, int):
         return
     if not old[1]:
         state.regs[register] = new
         return
     ident, link = old[1], old[2]
-    made: dict[int, Value] = {}
+    made: dict[int, Number] = {}
 
-    def better(value: Value) -> Value:
+    def better(value: Scalar) -> Number:
         delta = value[2]
         if delta not in made:
             found = _linked_number(new, link, value)
-            made[delta] = found if type(found) is int else (SCALAR, ident, delta, *found[3:])
+            made[delta] = found if isinstance(found, int) else (SCALAR, ident, delta, *found[3:])
         return made[delta]
 
     _set_linked(state.regs, ident, better)
@@ -67,29 +68,31 @@ def set_number(state: State, register: int, old: Value, new: Value) -> None:
         for _, regs, _ in state.callers:
             _set_linked(regs, ident, better)
     for frame in state.stacks:
-        for slot, value in frame.items():
-            if type(value) is not tuple:
+        for slot, stored in frame.items():
+            if not isinstance(stored, tuple):
                 continue
-            if value[0] == SCALAR and value[1] == ident:
-                frame[slot] = better(value)
-            elif value[0] == PARTIAL and type(value[1]) is tuple and value[1][1] == ident:
-                frame[slot] = (PARTIAL, better(value[1]), *value[2:])
+            if stored[0] == SCALAR and stored[1] == ident:
+                frame[slot] = better(stored)
+            elif stored[0] == PARTIAL and isinstance(stored[1], tuple):
+                part = stored[1]
+                if part[0] == SCALAR and part[1] == ident:
+                    frame[slot] = (PARTIAL, better(part), *stored[2:])
 
 
-def _set_linked(regs: list[Value], ident: int, better: Callable[[Value], Value]) -> None:
+def _set_linked(regs: list[Value], ident: int, better: Callable[[Scalar], Number]) -> None:
     for register, value in enumerate(regs):
-        if type(value) is tuple and value[1] == ident and value[0] == SCALAR:
+        if isinstance(value, tuple) and value[0] == SCALAR and value[1] == ident:
             regs[register] = better(value)
 
 
-def link_of(code: int, left: Value, operand: Value) -> int:
+def link_of(code: int, left: Number, operand: Number) -> int:
     """How a number that a constant is added to is linked to the one that it was; 0 for not.
 
     Source: linux v6.18.44, kernel/bpf/verifier.c, adjust_reg_min_max_vals().
     """
     operation = code & OP_MASK
     is_64 = code & CLASS_MASK == ALU64
-    if operation not in (ADD, SUB) or type(operand) is not int:
+    if operation not in (ADD, SUB) or not isinstance(operand, int):
         return 0
     delta = signed(operand, 64 if is_64 else 32)
     if not scalars.S32_MIN <= delta <= scalars.S32_MAX or not (is_64 or scalars.fits_u32(left)):
@@ -101,7 +104,7 @@ def link_of(code: int, left: Value, operand: Value) -> int:
     return delta << 2 | (_ADDED_64 if is_64 else _ADDED_32)
 
 
-def _linked_number(known: Value, link: int, value: Value) -> Value:
+def _linked_number(known: Number, link: int, value: Scalar) -> Number:
     """What a number is, of which one that it is linked to is known better.
 
     Source: linux v6.18.44, kernel/bpf/verifier.c, sync_linked_regs().

@@ -42,8 +42,8 @@ from .scalars import (
     S64_MAX,
     S64_MIN,
     UNKNOWN,
+    Number,
     Parts,
-    Value,
     as_s32,
     as_s64,
     parts,
@@ -59,7 +59,7 @@ _SHIFTS: Final = frozenset({LSH, RSH, ARSH})
 
 
 @lru_cache(_CACHE)
-def arithmetic(code: int, left: Value, right: Value) -> Value:  # noqa: PLR0911 - one way out for each kind
+def arithmetic(code: int, left: Number, right: Number) -> Number:  # noqa: PLR0911 - one way out for each kind
     """What an ALU or ALU64 instruction computes of two scalars without ids.
 
     Args:
@@ -74,16 +74,16 @@ def arithmetic(code: int, left: Value, right: Value) -> Value:  # noqa: PLR0911 
     # That the upper half is zero behind a 32-bit operation is not known of these either.
     if operation in _NOT_FOLLOWED:
         return UNKNOWN
-    if operation in _SHIFTS and (type(right) is not int or right >= (64 if is_64 else 32)):
+    if operation in _SHIFTS and (not isinstance(right, int) or right >= (64 if is_64 else 32)):
         return UNKNOWN
     if operation == NEG:
         left, right, operation = 0, left, SUB
-    if type(left) is int and type(right) is int:
+    if isinstance(left, int) and isinstance(right, int):
         result = compute((code & ~OP_MASK) | operation, 0, left, right, 0)
         return UNKNOWN if result is None else result
     a, b = parts(left), parts(right)
     if operation in _SHIFTS:
-        assert type(right) is int
+        assert isinstance(right, int)
         out = _SHIFT[operation](a, right, is_64)
     elif operation in _TABLE:
         out = _TABLE[operation](a, b)
@@ -96,9 +96,9 @@ def arithmetic(code: int, left: Value, right: Value) -> Value:  # noqa: PLR0911 
     return sync((t & U32, m & U32, ul, uh, smin, smax, ul, uh, sl, sh))
 
 
-def _swapped(value: Value, bits: int, *, is_swap: bool) -> Value:
+def _swapped(value: Number, bits: Number, *, is_swap: bool) -> Number:
     """A byte swap, or the conversion to little-endian: on a little-endian machine, a cut."""
-    if bits not in (16, 32, 64):
+    if not isinstance(bits, int) or bits not in (16, 32, 64):
         return UNKNOWN
     known = [part & ((1 << bits) - 1) for part in parts(value)[:2]]
     if is_swap:

@@ -20,19 +20,35 @@ reg_bounds_sync(); kernel/bpf/tnum.c.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from bpfpatch.isa.semantics import U32, U64, signed
 
-Value = Any
-"""An int, a tuple (a scalar's or a pointer's), or None for what is not known at all."""
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
+Scalar: TypeAlias = tuple[Literal[0], int, int, int, int, int, int, int, int, int, int, int, int]
+"""A number that is known in part, see above."""
+Number: TypeAlias = int | Scalar
+PointerKind: TypeAlias = Literal[
+    1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 100, 101
+]
+"""`bpfpatch.facts.columns.MemType`, `values.FUNC` or `values.PACKET_END`."""
+Pointer: TypeAlias = tuple[PointerKind, int, int, int, int, bool, int, int]
+"""A pointer, see `values`."""
+Partial: TypeAlias = tuple[Literal[102], Number | None, int, int]
+"""A stack slot that holds less than 8 bytes of a value, see `state`."""
+Value: TypeAlias = int | Scalar | Pointer | None
+"""What a register holds; None for what is not known at all."""
+Stored: TypeAlias = Value | Partial
+"""What a stack slot holds."""
 
 SCALAR: Final = 0
 S64_MIN, S64_MAX, S32_MIN, S32_MAX = -(1 << 63), (1 << 63) - 1, -(1 << 31), (1 << 31) - 1
 _HIGH: Final = U64 ^ U32
 FULL64: Final = (0, U64, S64_MIN, S64_MAX)
 FULL32: Final = (0, U32, S32_MIN, S32_MAX)
-UNKNOWN: Final = (SCALAR, 0, 0, 0, U64, *FULL64, *FULL32)
+UNKNOWN: Final[Scalar] = (SCALAR, 0, 0, 0, U64, *FULL64, *FULL32)
 _CACHE: Final = 1 << 15
 
 Parts = tuple[int, int, int, int, int, int, int, int, int, int]
@@ -50,11 +66,10 @@ def as_s32(value: int) -> int:
     return value - (1 << 32) if value > S32_MAX else value
 
 
-def parts(value: Value) -> Parts:
+def parts(value: Number) -> Parts:
     """A scalar from its bits on, for a constant as well."""
-    if type(value) is not int:
-        found: Parts = value[3:]
-        return found
+    if not isinstance(value, int):
+        return value[3:]
     low, sval = value & U32, as_s64(value)
     slow = as_s32(low)
     return value, 0, value, value, sval, sval, low, low, slow, slow
@@ -143,7 +158,7 @@ def _meet(t: int, m: int, t2: int, m2: int) -> tuple[int, int]:
     return (t | t2) & ~both, both
 
 
-def sync(known: Parts) -> Value:
+def sync(known: Parts) -> Number:
     """A scalar of which all parts say what each of them knows.
 
     Contradictory parts, which code that never runs can have, know nothing.
@@ -166,12 +181,12 @@ def sync(known: Parts) -> Value:
     return (SCALAR, 0, 0, *known)
 
 
-def in_range(umin: int, umax: int) -> Value:
+def in_range(umin: int, umax: int) -> Number:
     """A scalar of which its unsigned range is known."""
     return sync((0, U64, umin, umax, S64_MIN, S64_MAX, *FULL32))
 
 
-def in_signed_range(smin: int, smax: int) -> Value:
+def in_signed_range(smin: int, smax: int) -> Number:
     """A scalar of which its signed range is known."""
     return sync((0, U64, 0, U64, smin, smax, *FULL32))
 
@@ -184,34 +199,34 @@ LOADED_SIGNED: Final = {
 """What a sign-extending load of so many bytes gives."""
 
 
-def is_scalar(value: Value) -> bool:
+def is_scalar(value: Stored) -> TypeIs[Number]:
     """Whether it is a number, constant or not."""
-    return type(value) is int or (value is not None and value[0] == SCALAR)
+    return isinstance(value, int) or (value is not None and value[0] == SCALAR)
 
 
-def without_id(value: Value) -> Value:
+def without_id(value: Number) -> Number:
     """The same number, linked to no other."""
-    if type(value) is int or not value[1]:
+    if isinstance(value, int) or not value[1]:
         return value
     return (SCALAR, 0, 0, *value[3:])
 
 
-def fits_u32(value: Value) -> bool:
+def fits_u32(value: Number) -> bool:
     """Whether its upper half is zero."""
-    return bool(value <= U32 if type(value) is int else value[6] <= U32)
+    return bool(value <= U32 if isinstance(value, int) else value[6] <= U32)
 
 
 @lru_cache(_CACHE)
-def low_half(value: Value) -> Value:
+def low_half(value: Number) -> Number:
     """The zero-extended lower half."""
-    if type(value) is int:
+    if isinstance(value, int):
         return value & U32
     t, m, _, _, _, _, ul, uh, sl, sh = parts(value)
     smin, smax = (sl, sh) if sl >= 0 else (0, U32)
     return sync((t & U32, m & U32, ul, uh, smin, smax, ul, uh, sl, sh))
 
 
-def with_low_half(known: Parts, low: int) -> Value:
+def with_low_half(known: Parts, low: int) -> Number:
     """A number of which the lower half is a constant."""
     t, m, umin, umax, smin, smax, *_ = known
     slow = as_s32(low)
@@ -219,9 +234,9 @@ def with_low_half(known: Parts, low: int) -> Value:
 
 
 @lru_cache(_CACHE)
-def truncated(value: Value, size: int) -> Value:
+def truncated(value: Number, size: int) -> Number:
     """The zero-extended lower ``size`` bytes."""
-    if type(value) is int:
+    if isinstance(value, int):
         return value & ((1 << 8 * size) - 1)
     if size == 4:
         return low_half(value)
@@ -234,10 +249,10 @@ def truncated(value: Value, size: int) -> Value:
 
 
 @lru_cache(_CACHE)
-def sign_extended(value: Value, size: int, is_64: bool) -> Value:
+def sign_extended(value: Number, size: int, is_64: bool) -> Number:
     """The lower ``size`` bytes, sign-extended to 64 bits, or to 32 and then zero-extended."""
     bits = 8 * size
-    if type(value) is int:
+    if isinstance(value, int):
         return signed(value, bits) & (U64 if is_64 else U32)
     _, _, _, _, smin, smax, _, _, sl, sh = parts(value)
     low, high = (smin, smax) if is_64 else (sl, sh)
@@ -252,7 +267,7 @@ def sign_extended(value: Value, size: int, is_64: bool) -> Value:
 
 
 @lru_cache(_CACHE)
-def union(left: Value, right: Value) -> Value:
+def union(left: Number, right: Number) -> Number:
     """The least scalar that both are of; without id."""
     a, b = parts(left), parts(right)
     m = a[1] | b[1] | (a[0] ^ b[0])
@@ -266,25 +281,23 @@ _STEPS: Final = (0xFF, 0xFFFF, S32_MAX, U32, S64_MAX)
 
 
 @lru_cache(_CACHE)
-def widened(value: Value) -> Value:
+def widened(value: Number) -> Number:
     """A scalar of a few that there are: what grows in a loop ends soon."""
-    umax = value if type(value) is int else value[6]
+    umax = value if isinstance(value, int) else value[6]
     for step in _STEPS:
         if umax <= step:
             return in_range(0, step)
     return UNKNOWN
 
 
-def covers(wide: Value, narrow: Value) -> bool:
+def covers(wide: Number, narrow: Number) -> bool:
     """Whether each number of the second is one of the first, whatever they are linked to."""
-    if type(wide) is int:
-        return bool(type(narrow) is int and wide == narrow)
-    if type(narrow) is int:
-        if not wide[5] <= narrow <= wide[6]:  # what differs most often
-            return False
-        narrow = (SCALAR, 0, 0, *parts(narrow))
+    if isinstance(wide, int):
+        return bool(isinstance(narrow, int) and wide == narrow)
+    if isinstance(narrow, int) and not wide[5] <= narrow <= wide[6]:  # what differs most often
+        return False
     _, _, _, bits, unknown, umin, umax, smin, smax, ul, uh, sl, sh = wide
-    _, _, _, t, m, a, b, c, d, e, f, g, h = narrow
+    t, m, a, b, c, d, e, f, g, h = parts(narrow)
     return bool(
         umin <= a and umax >= b and smin <= c and smax >= d
         and ul <= e and uh >= f and sl <= g and sh >= h

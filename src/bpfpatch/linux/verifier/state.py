@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from bpfpatch.facts.columns import MemType
 
-from .scalars import LOADED, SCALAR, Value, fits_u32, is_scalar, truncated, without_id
+from .scalars import (
+    LOADED,
+    Number,
+    Pointer,
+    Stored,
+    Value,
+    fits_u32,
+    is_scalar,
+    truncated,
+    without_id,
+)
 from .values import PARTIAL, Ids, covers, is_pointer, join, lost, pointer
 
-Frame = dict[int, Value]
+Frame = dict[int, Stored]
 """The 8-byte slots of a stack frame, by byte_off // 8, below 0.
 
 A slot is a value of 8 bytes, or ``(PARTIAL, value, size, zeros)``: a value in its
@@ -67,17 +78,17 @@ class State:
             return False
         regs = new.regs
         if self._constants is None:
-            self._constants = [(i, reg) for i, reg in enumerate(self.regs) if type(reg) is int]
+            self._constants = [(i, reg) for i, reg in enumerate(self.regs) if isinstance(reg, int)]
         for register, value in self._constants:  # what differs most often, and is found at once
             if regs[register] != value:
                 return False
         ids = Ids()
         for old_reg, reg in zip(self.regs, regs, strict=True):
-            if type(old_reg) is tuple and not covers(old_reg, reg, ids):
+            if isinstance(old_reg, tuple) and not covers(old_reg, reg, ids):
                 return False
         for old_frame, frame in zip(self.stacks, new.stacks, strict=True):
-            for slot, value in old_frame.items():
-                if not covers(value, frame.get(slot), ids):
+            for slot, stored in old_frame.items():
+                if not covers(stored, frame.get(slot), ids):
                     return False
         # Also registers that are the same ones have ids, which those above share.
         for (_, old_regs, _), (_, regs, _) in zip(self.callers, new.callers, strict=True):
@@ -91,7 +102,7 @@ class State:
         regs = [join(a, b, ids, widen=widen) for a, b in zip(self.regs, new.regs, strict=True)]
         stacks = []
         for mine, other in zip(self.stacks, new.stacks, strict=True):
-            frame = {}
+            frame: Frame = {}
             for slot, value in mine.items():
                 both = join(value, other.get(slot), ids, widen=widen)
                 if both is not None:
@@ -121,7 +132,7 @@ class State:
                 self.lost |= lost(value)
             frame.clear()
 
-    def replace(self, wanted: object, index: int, new: dict[int, Value] | Value) -> None:
+    def replace(self, wanted: object, index: int, new: Callable[[Pointer], Value] | Value) -> None:
         """Put a value in place of all pointers of which one field is this, everywhere.
 
         Args:
@@ -129,15 +140,18 @@ class State:
             index: which field of a pointer.
             new: None, 0, or a function of the pointer's tuple.
         """
-        change = new if callable(new) else lambda _: new
+
+        def change(value: Pointer) -> Value:
+            return new(value) if callable(new) else new
+
         for values in (self.regs, *(regs for _, regs, _ in self.callers)):
             for register, value in enumerate(values):
                 if is_pointer(value) and value[index] == wanted:
                     values[register] = change(value)
         for frame in self.stacks:
-            for slot, value in frame.items():
-                if is_pointer(value) and value[0] != PARTIAL and value[index] == wanted:
-                    frame[slot] = change(value)
+            for slot, stored in frame.items():
+                if is_pointer(stored) and stored[index] == wanted:
+                    frame[slot] = change(stored)
 
     def own_callers(self) -> None:
         """Make the callers' registers this state's own, before they are changed."""
@@ -163,22 +177,22 @@ def write_stack(frame: Frame, byte_off: int, size: int, value: Value, *, is_imm:
         frame[slot] = value
         return
     old = frame.get(slot)
-    zeros = old[3] if type(old) is tuple and old[0] == PARTIAL else 0
+    zeros = old[3] if isinstance(old, tuple) and old[0] == PARTIAL else 0
     touched = ((1 << size) - 1) << byte
     zeros &= ~touched
     if byte == 0 and value is not None and is_scalar(value):
-        if not is_imm and type(value) is tuple and not (size == 4 and fits_u32(value)):
+        if not is_imm and isinstance(value, tuple) and not (size == 4 and fits_u32(value)):
             value = without_id(value)
         frame[slot] = (PARTIAL, truncated_keeping_id(value, size), size, zeros)
         return
-    if type(value) is int and value & ((1 << 8 * size) - 1) == 0:
+    if isinstance(value, int) and value & ((1 << 8 * size) - 1) == 0:
         zeros |= touched
     frame[slot] = (PARTIAL, None, 0, zeros)
 
 
-def truncated_keeping_id(value: Value, size: int) -> Value:
+def truncated_keeping_id(value: Number, size: int) -> Number:
     """The lower bytes; a number that they hold whole stays linked to its copies."""
-    if type(value) is tuple and value[1]:
+    if isinstance(value, tuple) and value[1]:
         if size == 4 and fits_u32(value):
             return value
         value = without_id(value)
@@ -194,17 +208,17 @@ def read_stack(frame: Frame, byte_off: int, size: int) -> Value:  # noqa: PLR091
     found = frame.get(slot)
     if found is None:
         return LOADED[size]
-    if type(found) is tuple and found[0] == PARTIAL:
+    if isinstance(found, tuple) and found[0] == PARTIAL:
         _, value, n_bytes, zeros = found
         if byte == 0 and size <= n_bytes and value is not None:
             return value if size == n_bytes else truncated(without_id(value), size)
         wanted = ((1 << size) - 1) << byte
-        if type(value) is int and value == 0 and byte + size <= n_bytes:
+        if isinstance(value, int) and value == 0 and byte + size <= n_bytes:
             return 0
         return 0 if zeros & wanted == wanted else LOADED[size]
     if size == 8 and byte == 0:
         return found
-    if type(found) is tuple and found[0] != SCALAR:
+    if not is_scalar(found):
         return LOADED[size]
     if byte == 0:
         return truncated(without_id(found), size)
@@ -220,17 +234,18 @@ def spilled_constant(frame: Frame, byte_off: int, size: int) -> int | None:
     """
     slot, byte = byte_off >> 3, byte_off & 7
     found = frame.get(slot)
-    if type(found) is tuple and found[0] == PARTIAL:
+    value: Stored
+    if isinstance(found, tuple) and found[0] == PARTIAL:
         _, value, n_bytes, zeros = found
         wanted = ((1 << size) - 1) << byte
         if byte + size <= 8 and zeros & wanted == wanted:
             return 0
     else:
         value, n_bytes = found, 8
-    return value if type(value) is int and n_bytes - byte == size else None
+    return value if isinstance(value, int) and n_bytes - byte == size else None
 
 
-def forget_stack(frame: Frame, low: int, high: int) -> list[Value]:
+def forget_stack(frame: Frame, low: int, high: int) -> list[Stored]:
     """Bytes from low up to high, without it, may be anything now; what is gone as a whole."""
     first, last = low >> 3, (high - 1) >> 3
     if last - first > len(frame):
@@ -242,7 +257,7 @@ def forget_stack(frame: Frame, low: int, high: int) -> list[Value]:
         start = slot << 3
         found = frame.pop(slot)
         gone.append(found)
-        if type(found) is not tuple or found[0] != PARTIAL:
+        if not isinstance(found, tuple) or found[0] != PARTIAL:
             continue
         touched = 0
         for byte in range(8):

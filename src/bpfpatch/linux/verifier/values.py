@@ -16,12 +16,15 @@ among them.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final, overload
 
 from bpfpatch.facts.columns import MemType
 
 from . import scalars
-from .scalars import SCALAR, UNKNOWN, Value
+from .scalars import SCALAR, UNKNOWN, Number, Partial, Pointer, Scalar, Stored, Value
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
 
 FUNC: Final = 100
 """The address of a subprog; ``ref`` is its slot."""
@@ -47,12 +50,13 @@ _NEVER_NULL: Final = frozenset(
 )
 _UNBOUNDED: Final = 1 << 40
 _PACKETS: Final = frozenset({int(MemType.PACKET), int(MemType.PACKET_META), PACKET_END})
-_STACK: Final = int(MemType.STACK)
+_STACK, _PACKET = int(MemType.STACK), int(MemType.PACKET)
+_BTF_ID, _ALLOC = int(MemType.BTF_ID), int(MemType.ALLOC)
 
 LOST_STACK, LOST_FUNC = 1, 2
 """What a value that is no longer followed may still point to: a frame, a function."""
 
-Pointer = tuple[int, int, int, int, int, bool, int, int]
+_Tuple = Scalar | Pointer | Partial
 
 
 def pointer(
@@ -66,24 +70,27 @@ def pointer(
     trust: int = LEGACY,
 ) -> Pointer:
     """A pointer to one place."""
-    return int(kind), ref, byte_off, byte_off, ident, is_maybe_null, obj, trust
+    made: Pointer = (  # of the numbers only those of PointerKind are kinds
+        int(kind), ref, byte_off, byte_off, ident, is_maybe_null, obj, trust  # type: ignore[assignment]
+    )  # fmt: skip
+    return made
 
 
-def is_pointer(value: Value) -> bool:
+def is_pointer(value: Stored) -> TypeIs[Pointer]:
     """Whether it is certainly a pointer, null or not."""
-    return type(value) is tuple and value[0] != SCALAR
+    return isinstance(value, tuple) and value[0] != SCALAR and value[0] != PARTIAL
 
 
-def as_scalar(value: Value) -> Value:
+def as_scalar(value: Value) -> Number:
     """The number; of a pointer, or of what is not known, any number."""
-    if type(value) is int:
+    if isinstance(value, int):
         return value
     if value is None or value[0] != SCALAR:
         return UNKNOWN
     return scalars.without_id(value)
 
 
-def moved(at: Pointer, by: Value, sign: int) -> Value:
+def moved(at: Pointer, by: Number, sign: int) -> Pointer | None:
     """A pointer plus or minus a scalar.
 
     The verifier moves no pointer that may be null. One that is null on some of the paths
@@ -95,22 +102,22 @@ def moved(at: Pointer, by: Value, sign: int) -> Value:
     if sign < 0:
         low, high = -high, -low
     # What is beyond the packet's end is not any more, some bytes before.
-    is_marked = at[0] != MemType.PACKET or (type(by) is int and low >= 0)
+    is_marked = at[0] != _PACKET or (isinstance(by, int) and low >= 0)
     low, high = at[2] + low, at[3] + high
     if low < -_UNBOUNDED or high > _UNBOUNDED:
         low, high = -_UNBOUNDED, _UNBOUNDED
     return at[0], at[1], low, high, at[4], at[5], at[6], at[7] if is_marked else LEGACY
 
 
-def lost(value: Value) -> int:
+def lost(value: Stored) -> int:
     """What is lost with a value that is given up: `LOST_STACK`, `LOST_FUNC`, or 0."""
-    if type(value) is not tuple:
+    if not isinstance(value, tuple):
         return 0
     return LOST_STACK if value[0] == _STACK else LOST_FUNC if value[0] == FUNC else 0
 
 
-def _signed_range(value: Value) -> tuple[int, int]:
-    if type(value) is int:
+def _signed_range(value: Number) -> tuple[int, int]:
+    if isinstance(value, int):
         number = value - (1 << 64) if value >> 63 else value
         return number, number
     return value[7], value[8]
@@ -121,8 +128,8 @@ def is_never_null(at: Pointer) -> bool:
     kind, _, _, _, _, is_maybe_null, obj, trust = at
     if is_maybe_null:
         return False
-    if kind in (MemType.BTF_ID, MemType.ALLOC):
-        return bool(obj) or trust in (TRUSTED, RCU) or kind == MemType.ALLOC
+    if kind in (_BTF_ID, _ALLOC):
+        return bool(obj) or trust in (TRUSTED, RCU) or kind == _ALLOC
     return kind in _NEVER_NULL and trust != UNTRUSTED
 
 
@@ -137,7 +144,7 @@ class Ids:
     __slots__ = ("_n_alone", "_pairs", "lost", "n_fresh")
 
     def __init__(self, n_fresh: int = 0) -> None:
-        self._pairs: dict[Any, int] = {}
+        self._pairs: dict[object, int] = {}
         self._n_alone = _SET
         self.n_fresh = n_fresh
         self.lost = 0
@@ -177,36 +184,44 @@ class Ids:
         return self._pairs[key]
 
 
-def covers(old: Value, new: Value, ids: Ids) -> bool:  # noqa: PLR0911 - one way out for each kind
+def covers(old: Stored, new: Stored, ids: Ids) -> bool:  # noqa: PLR0911 - one way out for each kind
     """Whether all that can follow from the new value can follow from the old one."""
     if old is None or old == new:
         # Equal tuples may have an id that means something else for another register.
-        return old is None or type(old) is int or _ids_match(old, new, ids)
-    if new is None or type(old) is int:
+        return old is None or isinstance(old, int) or _ids_match(old, old, ids)
+    if new is None or isinstance(old, int):
         return False
     if old[0] == SCALAR:
-        if type(new) is not int and new[0] != SCALAR:
+        if not isinstance(new, int) and new[0] != SCALAR:
             return False
-        if old[1] and (type(new) is int or not _ids_match(old, new, ids)):
+        if old[1] and (isinstance(new, int) or not _ids_match(old, new, ids)):
             return False
         return scalars.covers(old, new)
-    if type(new) is int:
+    if isinstance(new, int):
         return old[0] != PARTIAL and old[5] and new == 0 and _is_null_alike(old, new, ids)
-    if old[0] != new[0]:
-        return False
     if old[0] == PARTIAL:
-        return old[2] == new[2] and not old[3] & ~new[3] and covers(old[1], new[1], ids)
+        return (
+            new[0] == PARTIAL
+            and old[2] == new[2]
+            and not old[3] & ~new[3]
+            and covers(old[1], new[1], ids)
+        )
+    if new[0] == SCALAR or new[0] == PARTIAL or old[0] != new[0]:
+        return False
     return (
         old[1] == new[1] and old[2] <= new[2] and old[3] >= new[3] and old[5] >= new[5]
         and old[7] == new[7] and bool(old[6]) == bool(new[6]) and _ids_match(old, new, ids)
     )  # fmt: skip
 
 
-def _ids_match(old: Value, new: Value, ids: Ids) -> bool:
+def _ids_match(old: _Tuple, new: _Tuple, ids: Ids) -> bool:
+    """Whether the ids of two values of a kind match; equal ones, where a part is in them."""
     if old[0] == SCALAR:
-        return not old[1] or (old[2] == new[2] and ids.matches(old[1], new[1]))
+        return not old[1] or (new[0] == SCALAR and old[2] == new[2] and ids.matches(old[1], new[1]))
     if old[0] == PARTIAL:
-        return type(old[1]) is not tuple or _ids_match(old[1], new[1], ids)
+        return not isinstance(old[1], tuple) or _ids_match(old[1], old[1], ids)
+    if new[0] == SCALAR or new[0] == PARTIAL:
+        return False
     if old[6] and not ids.matches(old[6], new[6]):
         return False
     return _is_null_alike(old, new, ids)
@@ -216,20 +231,27 @@ _NULL, _SET = -1, -2
 """In place of an id: what is null, and what is not."""
 
 
-def _nullness(value: Value) -> int:
+def _nullness(value: int | Pointer) -> int:
     """What a pointer, or 0, is null together with: an id, `_NULL` or `_SET`; 0 for nothing."""
-    if type(value) is int:
+    if isinstance(value, int):
         return _NULL
-    ident: int = value[4]
-    return ident if value[5] else _SET
+    return value[4] if value[5] else _SET
 
 
-def _is_null_alike(old: Value, new: Value, ids: Ids) -> bool:
+def _is_null_alike(old: Pointer, new: int | Pointer, ids: Ids) -> bool:
     """Whether what has the old pointer's id was null together with the new one, too."""
     return not old[5] or not old[4] or ids.matches(old[4], _nullness(new))
 
 
-def join(left: Value, right: Value, ids: Ids, *, widen: bool = False) -> Value:
+@overload
+def join(
+    left: Number | None, right: Number | None, ids: Ids, *, widen: bool = False
+) -> Number | None: ...
+@overload
+def join(left: Value, right: Value, ids: Ids, *, widen: bool = False) -> Value: ...
+@overload
+def join(left: Stored, right: Stored, ids: Ids, *, widen: bool = False) -> Stored: ...
+def join(left: Stored, right: Stored, ids: Ids, *, widen: bool = False) -> Stored:
     """What either value may be."""
     if left == right:
         return left
@@ -239,25 +261,36 @@ def join(left: Value, right: Value, ids: Ids, *, widen: bool = False) -> Value:
     return both
 
 
-def _joined(left: Value, right: Value, ids: Ids, *, widen: bool) -> Value:  # noqa: PLR0911 - one way out for each kind
+def _joined(left: Stored, right: Stored, ids: Ids, *, widen: bool) -> Stored:  # noqa: PLR0911 - one way out for each kind
     if left is None or right is None:
         return None
     if scalars.is_scalar(left) and scalars.is_scalar(right):
         return _join_scalars(left, right, ids, widen=widen)
-    if type(left) is int or type(right) is int:
-        at = right if type(left) is int else left
-        # A packet's pointers are compared with its end, which null must not be.
-        if at[0] == PARTIAL or at[0] in _PACKETS or (left != 0 and right != 0):
-            return None
-        return (*at[:4], ids.or_null(_nullness(left), _nullness(right)), True, *at[6:])
-    if left[0] != right[0]:
-        return None
+    if isinstance(left, int):
+        return _join_null(left, right, ids, is_left=True)
+    if isinstance(right, int):
+        return _join_null(right, left, ids, is_left=False)
     if left[0] == PARTIAL:
-        return _join_partial(left, right, ids, widen=widen)
-    return _join_pointers(left, right, ids, widen=widen) if left[1] == right[1] else None
+        return _join_partial(left, right, ids, widen=widen) if right[0] == PARTIAL else None
+    if left[0] == SCALAR or right[0] == SCALAR or right[0] == PARTIAL:
+        return None
+    if left[0] != right[0] or left[1] != right[1]:
+        return None
+    return _join_pointers(left, right, ids, widen=widen)
 
 
-def _join_partial(left: Value, right: Value, ids: Ids, *, widen: bool) -> Value:
+def _join_null(number: int, at: int | _Tuple, ids: Ids, *, is_left: bool) -> Value:
+    """A number, on the left or on the right, and what the other side is: a pointer or null."""
+    # A packet's pointers are compared with its end, which null must not be.
+    if number != 0 or isinstance(at, int) or at[0] == SCALAR or at[0] == PARTIAL:
+        return None
+    if at[0] in _PACKETS:
+        return None
+    first, second = (_NULL, _nullness(at)) if is_left else (_nullness(at), _NULL)
+    return (*at[:4], ids.or_null(first, second), True, *at[6:])
+
+
+def _join_partial(left: Partial, right: Partial, ids: Ids, *, widen: bool) -> Partial | None:
     zeros = left[3] & right[3]
     if left[2] == right[2]:
         return PARTIAL, join(left[1], right[1], ids, widen=widen), left[2], zeros
@@ -278,13 +311,15 @@ def _join_pointers(left: Pointer, right: Pointer, ids: Ids, *, widen: bool) -> P
     return left[0], left[1], low, high, ident, is_maybe_null, obj, trust
 
 
-def _join_scalars(left: Value, right: Value, ids: Ids, *, widen: bool) -> Value:
+def _join_scalars(left: Number, right: Number, ids: Ids, *, widen: bool) -> Number:
     if scalars.covers(left, right):
         both = scalars.without_id(left)
     else:
         both = scalars.union(scalars.without_id(left), scalars.without_id(right))
         if widen:
             both = scalars.widened(both)
-    if type(left) is int or type(right) is int or type(both) is int or left[2] != right[2]:
+    if isinstance(left, int) or isinstance(right, int) or isinstance(both, int):
+        return both
+    if left[2] != right[2]:
         return both
     return SCALAR, ids.joined(left[1], right[1]), left[2], *both[3:]
