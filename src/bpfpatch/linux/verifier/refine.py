@@ -69,7 +69,7 @@ def set_number(state: State, register: int, old: Number, new: Number) -> None:
             _set_linked(regs, ident, better)
     for frame in state.stacks:
         for slot, stored in frame.items():
-            if not isinstance(stored, tuple):
+            if type(stored) is not tuple:
                 continue
             if stored[0] == SCALAR and stored[1] == ident:
                 frame[slot] = better(stored)
@@ -81,7 +81,7 @@ def set_number(state: State, register: int, old: Number, new: Number) -> None:
 
 def _set_linked(regs: list[Value], ident: int, better: Callable[[Scalar], Number]) -> None:
     for register, value in enumerate(regs):
-        if isinstance(value, tuple) and value[0] == SCALAR and value[1] == ident:
+        if type(value) is tuple and value[1] == ident and value[0] == SCALAR:
             regs[register] = better(value)
 
 

@@ -36,7 +36,7 @@ PointerKind: TypeAlias = Literal[
 """`bpfpatch.facts.columns.MemType`, `values.FUNC` or `values.PACKET_END`."""
 Pointer: TypeAlias = tuple[PointerKind, int, int, int, int, bool, int, int]
 """A pointer, see `values`."""
-Partial: TypeAlias = tuple[Literal[102], Number | None, int, int]
+Partial: TypeAlias = tuple[Literal[-1], Number | None, int, int]
 """A stack slot that holds less than 8 bytes of a value, see `state`."""
 Value: TypeAlias = int | Scalar | Pointer | None
 """What a register holds; None for what is not known at all."""
@@ -201,7 +201,7 @@ LOADED_SIGNED: Final = {
 
 def is_scalar(value: Stored) -> TypeIs[Number]:
     """Whether it is a number, constant or not."""
-    return isinstance(value, int) or (value is not None and value[0] == SCALAR)
+    return type(value) is int or (type(value) is tuple and value[0] == SCALAR)
 
 
 def without_id(value: Number) -> Number:
@@ -294,10 +294,13 @@ def covers(wide: Number, narrow: Number) -> bool:
     """Whether each number of the second is one of the first, whatever they are linked to."""
     if isinstance(wide, int):
         return bool(isinstance(narrow, int) and wide == narrow)
-    if isinstance(narrow, int) and not wide[5] <= narrow <= wide[6]:  # what differs most often
-        return False
+    if isinstance(narrow, int):
+        if not wide[5] <= narrow <= wide[6]:  # what differs most often
+            return False
+        t, m, a, b, c, d, e, f, g, h = parts(narrow)
+    else:
+        _, _, _, t, m, a, b, c, d, e, f, g, h = narrow
     _, _, _, bits, unknown, umin, umax, smin, smax, ul, uh, sl, sh = wide
-    t, m, a, b, c, d, e, f, g, h = parts(narrow)
     return bool(
         umin <= a and umax >= b and smin <= c and smax >= d
         and ul <= e and uh >= f and sl <= g and sh >= h

@@ -78,13 +78,13 @@ class State:
             return False
         regs = new.regs
         if self._constants is None:
-            self._constants = [(i, reg) for i, reg in enumerate(self.regs) if isinstance(reg, int)]
+            self._constants = [(i, reg) for i, reg in enumerate(self.regs) if type(reg) is int]
         for register, value in self._constants:  # what differs most often, and is found at once
             if regs[register] != value:
                 return False
         ids = Ids()
         for old_reg, reg in zip(self.regs, regs, strict=True):
-            if isinstance(old_reg, tuple) and not covers(old_reg, reg, ids):
+            if type(old_reg) is tuple and not covers(old_reg, reg, ids):
                 return False
         for old_frame, frame in zip(self.stacks, new.stacks, strict=True):
             for slot, stored in old_frame.items():

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 FUNC: Final = 100
 """The address of a subprog; ``ref`` is its slot."""
 PACKET_END: Final = 101
-PARTIAL: Final = 102
+PARTIAL: Final = -1
 """No pointer: a stack slot that holds less than 8 bytes of a value, see `state`."""
 
 LEGACY, TRUSTED, RCU, UNTRUSTED = range(4)
@@ -78,7 +78,7 @@ def pointer(
 
 def is_pointer(value: Stored) -> TypeIs[Pointer]:
     """Whether it is certainly a pointer, null or not."""
-    return isinstance(value, tuple) and value[0] != SCALAR and value[0] != PARTIAL
+    return type(value) is tuple and value[0] > SCALAR  # a part's kind is below
 
 
 def as_scalar(value: Value) -> Number:
@@ -188,7 +188,7 @@ def covers(old: Stored, new: Stored, ids: Ids) -> bool:  # noqa: PLR0911 - one w
     """Whether all that can follow from the new value can follow from the old one."""
     if old is None or old == new:
         # Equal tuples may have an id that means something else for another register.
-        return old is None or isinstance(old, int) or _ids_match(old, old, ids)
+        return type(old) is not tuple or _ids_match(old, old, ids)
     if new is None or isinstance(old, int):
         return False
     if old[0] == SCALAR:
