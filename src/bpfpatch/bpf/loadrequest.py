@@ -79,6 +79,11 @@ class Attempt:
         """Whether the kernel took it."""
         return self.verdict.handle is not None
 
+    def close(self) -> None:
+        """Unload it, unless it is the answer."""
+        if self.verdict.handle is not None:
+            self.verdict.handle.close()
+
 
 class LoadRequest:
     """A process's BPF_PROG_LOAD that waits to be answered.

@@ -73,6 +73,8 @@ class _Command(Command):
 @click.option("--profile", is_flag=True, help="Say where instructions were spent.")
 @click.option("--trace", "places", metavar="PLACE", multiple=True, help="Tell each time there.")
 @click.option("--regs", metavar="REGS", default="", help="With --trace: such as r1,r6; or all.")
+@click.option("--repair", is_flag=True, help="Repair what the verifier refuses.")
+@click.option("--why", is_flag=True, help="Say why the verifier refuses something.")
 @click.option("--capture", "folder", metavar="DIR", help="Write each program as an object.")
 @click.option("--prog", "names", metavar="GLOB", multiple=True, help="Only programs so named.")
 @click.option("--type", "types", metavar="TYPE", multiple=True, help="Only programs of this type.")
@@ -106,7 +108,7 @@ def command(
     except OptionError as error:
         raise click.UsageError(str(error)) from error
     log = _open(log_path, has_loads=verbose or wanted.is_nothing)
-    session = Session(wanted, log.once, lambda record: log.say(str(record)))
+    session = Session(wanted, log.once, log.say)
     reports = Reports(session, log, report, has_profile=profile)
     try:
         status = supervise(argv, *_functions(session, log, wanted), reports.on_signal, log.say)
@@ -133,6 +135,8 @@ def _wanted(
     count: str,
     places: tuple[str, ...],
     regs: str,
+    repair: bool,
+    why: bool,
     folder: str | None,
     names: tuple[str, ...],
     types: tuple[str, ...],
@@ -155,6 +159,8 @@ def _wanted(
         Cover(edges=edges, count=count) if has_cover else None,
         tuple(Trace(at, chosen, to="ring") for at in places),
         None if folder is None else _folder(folder),
+        why,
+        repair,
         Target.loadable(cpu=cpu),
     )
 

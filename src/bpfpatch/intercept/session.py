@@ -7,21 +7,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bpfpatch.bpf.intercept import Outcome
-from bpfpatch.bpf.loadrequest import LoadRequest
+from bpfpatch.bpf.intercept import Answer, Outcome
+from bpfpatch.bpf.loadrequest import Attempt, LoadRequest
 from bpfpatch.bpf.proginfo import prog_info
 from bpfpatch.coverage import cover_map
 from bpfpatch.errors import BpfPatchError, OptionError
 from bpfpatch.passes import Pass, Pipeline, Target, Trace
 from bpfpatch.passes.cover import Cover, CoverMap
-from bpfpatch.passes.trace import MAP_NAME, TraceRecord, trace_map
+from bpfpatch.passes.trace import MAP_NAME, trace_map
 from bpfpatch.passes.trace.places import find_spots
-from bpfpatch.program import Program
 
 from .captured import captured
 from .choice import Choice
 from .counters import Counters
 from .records import Records
+from .refused import refusal_of, repaired
 from .rewrite import Rewriter, Rewritten
 
 
@@ -35,6 +35,8 @@ class Wanted:
         cover: the pass that counts what runs; None without.
         traces: passes that send records, each run on the programs that have its place.
         folder: where each load is written to as an object; None for nowhere.
+        has_why: whether to say why the verifier refuses a load.
+        has_repair: whether to mend what it refuses.
         target: for whom passes rewrite.
     """
 
@@ -43,12 +45,15 @@ class Wanted:
     cover: Cover | None = None
     traces: tuple[Trace, ...] = ()
     folder: Path | None = None
+    has_why: bool = False
+    has_repair: bool = False
     target: Target = field(default_factory=Target)
 
     @property
     def is_nothing(self) -> bool:
         """Whether loads are only looked at."""
-        return not (self.passes or self.cover or self.traces or self.folder)
+        does = (self.passes, self.cover, self.traces, self.folder, self.has_why, self.has_repair)
+        return not any(does)
 
 
 class Session:
@@ -56,32 +61,41 @@ class Session:
 
     Args:
         wanted: what to do.
-        say: tells the user something, once.
-        told: gets each record of a trace.
+        say: tells the user something that needs to be said once.
+        tell: tells the user something each time.
 
     Attributes:
         counters: what programs that were loaded count.
     """
 
     def __init__(
-        self, wanted: Wanted, say: Callable[[str], None], told: Callable[[TraceRecord], None]
+        self, wanted: Wanted, say: Callable[[str], None], tell: Callable[[str], None]
     ) -> None:
         self._wanted = wanted
         self._say = say
+        self._tell = tell
         self._rewriter = Rewriter(wanted.target)
         self._lock = threading.Lock()
         self._pending: dict[LoadRequest, Rewritten] = {}
         self._unfound = {trace.at for trace in wanted.traces}
         self._names: set[str] = set()
-        self._records = Records(told)
+        self._records = Records(lambda record: tell(str(record)))
         self.counters = Counters()
 
-    def on_load(self, request: LoadRequest) -> Program | None:
+    def on_load(self, request: LoadRequest) -> Answer:
         """The program to load instead of one; None for the original."""
-        if request not in self._wanted.choice:
+        wanted = self._wanted
+        if request not in wanted.choice:
             return None
-        if self._wanted.folder is not None:
-            self._capture(request, self._wanted.folder)
+        if wanted.folder is not None:
+            self._capture(request, wanted.folder)
+        if (wanted.has_why or wanted.has_repair) and not request.is_probe:
+            tried = request.attempt()
+            if not tried.is_loaded:
+                return self._refused(request, tried)
+            if not (wanted.passes or wanted.traces or wanted.cover):
+                return tried
+            tried.close()
         passes = self._passes(request)
         if not passes:
             return None
@@ -89,6 +103,26 @@ class Session:
         with self._lock:
             self._pending[request] = done
         return done.program
+
+    def _refused(self, request: LoadRequest, tried: Attempt) -> Answer:
+        """Say why, and mend it; what cannot be mended is refused as it was."""
+        name = request.name or "a program without a name"
+        refusal = refusal_of(request)
+        if refusal is None:
+            return tried
+        if self._wanted.has_why:
+            for line in refusal.lines():
+                self._tell(f"{name}: {line}")
+        if not self._wanted.has_repair:
+            return tried
+        program, report = repaired(request)
+        if program is None:
+            why = next((one.reason for one in report.programs if one.reason), refusal.message)
+            self._tell(f"{name} is refused, and cannot be repaired: {why}")
+            return tried
+        for mending in report.mendings:
+            self._tell(f"{name} is repaired: {mending}")
+        return program
 
     def on_done(self, outcome: Outcome) -> None:
         """Take what a rewritten program counts and sends, once it is loaded."""

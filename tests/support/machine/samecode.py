@@ -21,3 +21,20 @@ def without_maps(xlated: isa.Insns) -> bytes:
     out["imm"][wide] = 0
     out["imm"][wide + 1] = 0
     return out.tobytes()
+
+
+def functions_of(xlated: isa.Insns) -> tuple[bytes, ...]:
+    """The same, function by function, in an order that does not depend on the loader's.
+
+    A call is known by its opcode alone: loaders put functions in different orders.
+    """
+    calls = np.flatnonzero(isa.is_subprog_call(xlated))
+    funcs = np.flatnonzero(isa.is_pseudo(xlated, isa.Pseudo.FUNC))
+    starts = {0, *(calls + 1 + xlated["off"][calls]).tolist()}
+    starts |= set((funcs + 1 + xlated["imm"][funcs]).tolist())
+    out = np.frombuffer(without_maps(xlated), isa.INSN).copy()
+    out["off"][calls] = 0
+    out["imm"][calls] = 0
+    out["imm"][funcs] = 0
+    out["imm"][funcs + 1] = 0
+    return tuple(sorted(part.tobytes() for part in np.split(out, sorted(starts - {0}))))
