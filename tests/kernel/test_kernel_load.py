@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import socket
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from bpfpatch import asm, isa, kernel
+from bpfpatch.bpf import submit
 from bpfpatch.bpf.syscall import Cmd, bpf
 from bpfpatch.elf import ElfObject
 from bpfpatch.errors import OptionError
@@ -101,6 +103,32 @@ def test_the_log_grows_as_needed() -> None:
     assert len(caught.value.log) > 1 << 20
     assert caught.value.log.startswith("func#0 @0\n")
     assert "\n0: (b7) r0 = 0" in caught.value.log
+
+
+def test_program_that_takes_too_many_steps_is_refused_without_a_list_of_them() -> None:
+    """Where no single instruction is to blame, the complaint is enough, and takes no time."""
+    program = asm.assemble("""
+        r6 = 0
+    again:
+        r6 += 1
+        if r6 < 2000000 goto again
+        r0 = 0
+        exit
+    """)
+    with pytest.raises(kernel.VerifierError, match="too large. Processed 1000001 insn") as caught:
+        kernel.load(program)
+    assert len(caught.value.log) < 1 << 12
+
+
+def test_end_of_a_long_log_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a log that has no room the complaint is there, and the kernel's own error number."""
+    monkeypatch.setattr(submit, "_LOG_TAIL", 1 << 12)
+    lines = ["r0 += 1"] * 2000
+    program = asm.assemble("\n".join(["r0 = 0", *lines, "r0 = *(u64 *)(r9 + 0)", "exit"]))
+    with pytest.raises(kernel.VerifierError, match="R9 !read_ok") as caught:
+        kernel.load(program)
+    assert (caught.value.slot, caught.value.errno) == (2001, errno.EACCES)
+    assert len(caught.value.log) < 1 << 12
 
 
 def test_a_log_can_be_kept() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
-from contextlib import nullcontext
-from dataclasses import dataclass
+import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -22,9 +24,13 @@ from .syscall import Cmd, bpf, object_name, refused
 Mode = Literal["jit", "jit+harden"]
 MODES: Final[tuple[Mode, ...]] = ("jit", "jit+harden")
 
-_LOG_START: Final = 1 << 20
-_LOG_MAX: Final = 1 << 29
-_LOG_GROWTH: Final = 8
+_LOG_MAX: Final = 0x3FFF_FFFF
+"""The most that the kernel takes: UINT_MAX >> 2 (kernel/bpf/log.c, v6.18)."""
+_LOG_TAIL: Final = 1 << 24
+_LOG_LEAST: Final = 1 << 20
+_LOG_SHRINK: Final = 8
+_NO_RESERVE: Final = 0x4000
+_STATISTICS: Final = 4
 _UNREPRESENTABLE: Final = 524
 """ENOTSUPP, the kernel's own number: a JIT that gave up."""
 
@@ -81,14 +87,18 @@ def submit(program: Program, options: LoadOptions) -> tuple[int, str]:
     fields = _fields(program, options)
     with harden(2) if options.mode == "jit+harden" else nullcontext():
         if options.keep_log:
-            return _with_log(program, options, fields)
+            return _with_log(program, options, fields, _LOG_MAX)
         try:
             return bpf(Cmd.PROG_LOAD, **fields)[0], ""
         except OSError as error:
             if not options.log_level:
                 raise _refused(error, options) from error
+            first = error
+        if first.errno == errno.E2BIG:
+            # A million steps were too few: no single one is to blame, and no list of them helps.
+            options = replace(options, log_level=_STATISTICS)
         # Whether it fails the same way again is for the second go to say.
-        fd, _ = _with_log(program, options, fields)
+        fd, _ = _with_log(program, options, fields, _LOG_TAIL, first)
         return fd, ""
 
 
@@ -116,28 +126,71 @@ def _fields(program: Program, options: LoadOptions) -> dict[str, Any]:
     return fields
 
 
-def _with_log(program: Program, options: LoadOptions, fields: dict[str, Any]) -> tuple[int, str]:
-    """The same with room for the log, more and more of it."""
-    size = _LOG_START
-    while True:
-        log = np.zeros(size, "u1")
+def _with_log(
+    program: Program,
+    options: LoadOptions,
+    fields: dict[str, Any],
+    size: int,
+    first: OSError | None = None,
+) -> tuple[int, str]:
+    """The same with room for a log.
+
+    How long it will be is known only afterwards, and each load is another verification. So there
+    is room for all of it, in memory that is taken up as the kernel writes to it.
+
+    Args:
+        program: see `submit`.
+        options: the same.
+        fields: of the call.
+        size: bytes of room. Of a log that is longer the kernel keeps the end, from Linux 6.4 on.
+        first: how the program was refused without a log.
+    """
+    with _room(size) as room:
+        log = np.frombuffer(room, "u1")
         ask: dict[str, Any] = {
             "log_level": options.log_level or 1,
-            "log_size": size,
+            "log_size": log.size,
             "log_buf": log,
         }
         try:
             fd, _ = bpf(Cmd.PROG_LOAD, **fields, **ask)
-            return fd, _text(log)
+            return fd, _text(room)
         except OSError as error:
-            if error.errno != errno.ENOSPC or size >= _LOG_MAX:
-                raise _explained(error, _text(log), program, options) from error
-        size *= _LOG_GROWTH
+            is_cut = error.errno == errno.ENOSPC
+            keeps_end = bool(error.attr["log_true_size"])  # type: ignore[attr-defined]  # `bpf`
+            text = _text(room)
+            failed = first if is_cut and keeps_end and first is not None else error
+        finally:
+            ask.clear()
+            del log
+    if is_cut and not keeps_end and size < _LOG_MAX:
+        return _with_log(program, options, fields, _LOG_MAX, first)
+    raise _explained(failed, text.partition("\n")[2] if is_cut else text, program, options)
 
 
-def _text(log: np.ndarray[Any, Any]) -> str:
-    end = int(np.argmin(log)) if not log[-1] else log.size
-    return log[:end].tobytes().decode("utf-8", "replace")
+@contextmanager
+def _room(size: int) -> Iterator[mmap.mmap]:
+    """So many bytes of memory, or as many as there can be, which cost nothing until written."""
+    while True:
+        try:
+            room = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE)
+            break
+        except OSError:
+            if size <= _LOG_LEAST:
+                raise
+            size //= _LOG_SHRINK
+    try:
+        yield room
+    finally:
+        with suppress(BufferError):  # an exception's traceback may still hold a view
+            room.close()
+
+
+def _text(room: mmap.mmap) -> str:
+    """What is in there up to the first 0; what comes after it is not even looked at."""
+    end = room.find(b"\0")
+    with memoryview(room) as view:
+        return str(view[: end if end >= 0 else len(room)], "utf-8", "replace")
 
 
 def _explained(error: OSError, log: str, program: Program, options: LoadOptions) -> KernelError:

@@ -161,6 +161,9 @@ def _compare_program(
 ) -> Iterator[Row]:
     needs_log = "kernel" in sources
     try:
+        if needs_log:
+            # Whoever is refused need not write down all states first, which takes long.
+            opened.load(program, mode="jit+harden" if harden else "jit").close()
         loaded = opened.load(
             program,
             log_level=LOG_LEVEL if needs_log else 0,
