@@ -115,7 +115,7 @@ def test_program_that_takes_too_many_steps_is_refused_without_a_list_of_them() -
         r0 = 0
         exit
     """)
-    with pytest.raises(kernel.VerifierError, match="too large. Processed 1000001 insn") as caught:
+    with pytest.raises(kernel.VerifierError, match=r"too large\. Processed 1000001 insn") as caught:
         kernel.load(program)
     assert len(caught.value.log) < 1 << 12
 
