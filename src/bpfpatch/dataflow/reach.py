@@ -31,7 +31,11 @@ class Reach:
 
 
 def reachable(
-    view: CodeView, blocks: Blocks, roots: Slots, constants: Constants | None = None
+    view: CodeView,
+    blocks: Blocks,
+    roots: Slots,
+    constants: Constants | None = None,
+    pads: Slots | None = None,
 ) -> Reach:
     """Follow jumps, fall-through, calls and taken function addresses from entry points.
 
@@ -49,12 +53,15 @@ def reachable(
         blocks: its blocks.
         roots: indices into ``view.starts`` that are entered from outside.
         constants: what decides branches; None for nothing.
+        pads: slots, starts of blocks, to which control may come from anywhere in their subprog.
 
     Source: conditional constant propagation as in Wegman and Zadeck, "Constant
     Propagation with Conditional Branches", TOPLAS 13(2), 1991.
     """
     search = _Search(view, blocks, constants)
     search.run(roots)
+    if pads is not None:
+        search.land(pads)
     block = np.array([known is not None for known in search.known], bool)
     return Reach(
         block,
@@ -79,11 +86,32 @@ class _Search:
         self.todo: list[int] = []
 
     def run(self, roots: Slots) -> None:
-        blocks, constants = self.blocks, self.constants
+        blocks = self.blocks
         falls, jump = blocks.falls.tolist(), blocks.jump.tolist()
         owner, is_indirect = blocks.subprog.tolist(), blocks.is_indirect.tolist()
         for root in roots.tolist():
             self._enter(self.entry_block[root], {})
+        self._follow(falls, jump, owner, is_indirect)
+
+    def land(self, pads: Slots) -> None:
+        """Go on at landing pads of subprogs that were reached, until there are no more."""
+        blocks = self.blocks
+        falls, jump = blocks.falls.tolist(), blocks.jump.tolist()
+        owner, is_indirect = blocks.subprog.tolist(), blocks.is_indirect.tolist()
+        todo = set(np.searchsorted(blocks.start, pads).tolist())
+        while todo:
+            now = {pad for pad in todo if self.known[self.entry_block[owner[pad]]] is not None}
+            if not now:
+                return
+            todo -= now
+            for pad in now:
+                self._enter(pad, {})
+            self._follow(falls, jump, owner, is_indirect)
+
+    def _follow(
+        self, falls: list[bool], jump: list[int], owner: list[int], is_indirect: list[bool]
+    ) -> None:
+        blocks, constants = self.blocks, self.constants
         while self.todo:
             block = self.todo.pop()
             known: Known = {}

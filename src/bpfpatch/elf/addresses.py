@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from bpfpatch.errors import FormatError
 from bpfpatch.program import Anchor, AnchoredTable, Program
 
+from .cleanup import CLEANUP_SECTION
 from .fields import CodeRelocs
 from .parts import Parts
 from .raw import RawElf
@@ -34,12 +35,50 @@ _ABSOLUTE_TYPES: Final = (11, 12)
 """Types with which binutils up to 2.40 puts the whole address of a named symbol in place, and
 what is added to it; with all others the field is what is added, and no more."""
 
-_DEBUG_PREFIXES: Final = (".debug_", ".zdebug_", ".eh_frame", ".gnu.debuglto_")
+_DEBUG_PREFIXES: Final = (".eh_frame", ".gnu.debuglto_")
+_DWARF: Final = frozenset(
+    {
+        "abbrev", "addr", "aranges", "cu_index", "frame", "funcnames", "gdb_scripts",
+        "gnu_pubnames", "gnu_pubtypes", "info", "line", "line_str", "loc", "loclists", "macinfo",
+        "macro", "names", "pubnames", "pubtypes", "ranges", "rnglists", "str", "str_offsets",
+        "sup", "tu_index", "typenames", "types", "varnames", "weaknames",
+    }
+)  # fmt: skip
+"""What follows ``.debug_`` in names of DWARF. Source: DWARF 5, section 7; llvm 19, Dwarf.def."""
+_EXCEPTIONS: Final = ".gcc_except_table"
+_NONE: Final = 0
+_ALLOCATED: Final = 2
 
 
 def is_debug_name(name: str) -> bool:
-    """Whether a section of this name holds DWARF."""
+    """Whether a section of this name holds DWARF; others may start with ``.debug_`` as well."""
+    for prefix in (".debug_", ".zdebug_"):
+        if name.startswith(prefix):
+            return name.removeprefix(prefix).removesuffix(".dwo") in _DWARF
     return name.startswith(_DEBUG_PREFIXES)
+
+
+def opaque_sections(parts: Parts) -> tuple[str, ...]:
+    """Names of sections that say something of code that is not understood.
+
+    Those are tables of exceptions, which count bytes within functions, and what only tools read,
+    if it refers to code. Data of programs is understood: it holds addresses, and no more.
+    """
+    names = parts.raw.names
+    out = [
+        name
+        for section, name in enumerate(names)
+        if name.startswith(_EXCEPTIONS) and parts.raw.contents[section]
+    ]
+    for rel in parts.rels:
+        name = names[rel.target]
+        is_tool = not int(parts.raw.shdrs["flags"][rel.target]) & _ALLOCATED
+        if not is_tool or not _holds_addresses(parts, rel) or name == JUMP_TABLES_SECTION:
+            continue
+        sym = rel.rows["sym"][rel.rows["type"] != _NONE]
+        if (parts.code_of_symbol[sym] >= 0).any():
+            out.append(name)
+    return tuple(out)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,7 +155,8 @@ def _pointed_at(parts: Parts) -> Slots64:
 
 def _holds_addresses(parts: Parts, rel: RelSection) -> bool:
     name = parts.raw.names[rel.target]
-    is_own = int(parts.space.code_index[rel.target]) >= 0 or name in (".BTF", ".BTF.ext")
+    is_own = int(parts.space.code_index[rel.target]) >= 0
+    is_own |= name in (".BTF", ".BTF.ext", CLEANUP_SECTION)
     return not is_own and not is_debug_name(name) and len(parts.symbols) > 0
 
 
@@ -126,7 +166,8 @@ def _relocated(parts: Parts, rel: RelSection) -> tuple[Slots64, NDArray[Any]]:
     A pointer to a function symbol with no addend needs no row: it moves with
     the symbol.
     """
-    picked = rel.rows[parts.code_of_symbol[rel.rows["sym"]] >= 0]
+    # A relocation of type 0 only names its symbol, as in .llvm.call-graph-profile.
+    picked = rel.rows[(parts.code_of_symbol[rel.rows["sym"]] >= 0) & (rel.rows["type"] != _NONE)]
     if not picked.size:
         return np.zeros(0, np.int64), np.zeros(0, ADDRESS)
     width = _widths(parts, rel, picked)

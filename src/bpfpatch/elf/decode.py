@@ -17,7 +17,8 @@ from bpfpatch.errors import FormatError
 from bpfpatch.program import Anchor, AnchoredTable, OnReplace, Program, Subprogs
 from bpfpatch.program.refs import References, read_references
 
-from .addresses import read_addresses, write_addresses
+from .addresses import opaque_sections, read_addresses, write_addresses
+from .cleanup import CLEANUP_SECTION, read_cleanup
 from .extrecords import read_tables
 from .fields import (
     CALLX,
@@ -60,6 +61,7 @@ class Code:
         is_stripped: whether calls are ``external`` since the symbols and relocations that
             would say where they go were stripped off.
         has_old_calls: whether the file has the register of each callx in imm.
+        opaque: names of sections that say something of the code that is not understood.
     """
 
     program: Program
@@ -71,6 +73,7 @@ class Code:
     loose: Slots64
     is_stripped: bool
     has_old_calls: bool = False
+    opaque: tuple[str, ...] = ()
     _rel_of: dict[int, int] = field(default_factory=dict, init=False, repr=False)
 
     def rel_section(self, target: int) -> int | None:
@@ -105,6 +108,8 @@ def read_code(raw: RawElf, btf: Btf | None, ext: BtfExt | None) -> Code:
     starts = _starts(parts, relocs, insns, sites, labels)
     addresses = read_addresses(parts, relocs)
     tables = _reloc_table(relocs) | labels.tables(relocs, starts) | addresses.tables(starts)
+    cleanup = read_cleanup(parts)
+    tables |= cleanup or {}
     if ext is not None:
         with located(raw, ".BTF.ext"):
             tables |= read_tables(ext, space, parts.second)
@@ -133,6 +138,7 @@ def read_code(raw: RawElf, btf: Btf | None, ext: BtfExt | None) -> Code:
         addresses.loose,
         is_stripped,
         has_old_calls,
+        opaque_sections(parts) + (() if cleanup is not None else (CLEANUP_SECTION,)),
     )
 
 

@@ -16,11 +16,12 @@ from bpfpatch.errors import (
     StaleDebugError,
     UnsupportedError,
 )
-from bpfpatch.program import Program, Remap
+from bpfpatch.program import LANDING_PAD, Program, Remap
 from bpfpatch.program.anchors import lost_row
 from bpfpatch.program.types import REPLACED
 
 from .addresses import is_debug_name, write_addresses
+from .cleanup import CLEANUP, write_cleanup
 from .decode import Code
 from .extrecords import KINDS, write_relocations, write_tables
 from .fields import CALLX, entry_sites, restore_fields
@@ -88,6 +89,7 @@ def rewrite(
     _check_shared(code, program, remap)
     value = symbols.rows["value"]
     changed: dict[int, Buffer] = dict(write_addresses(raw, program, space, value))
+    changed |= write_cleanup(raw, program, space, value)
     changed |= _code(raw, code, program, space, value)
     rows = {rel.section: rel.rows for rel in code.rels} | _relocations(code, program, space)
     records, record_rows = _records(raw, code, program, space)
@@ -140,6 +142,11 @@ def _check_movable(raw: RawElf, code: Code) -> None:
             "the object has .BTF.ext but no .BTF, without which its records cannot be moved; strip "
             "both or none"
         )
+    if code.opaque:
+        raise UnsupportedError(
+            f"section {code.opaque[0]} says something of the code that is not understood, so no "
+            f"code can be moved; remove it (llvm-objcopy --remove-section={code.opaque[0]})"
+        )
     if code.is_stripped:
         raise UnsupportedError(
             "the object was stripped of symbols and relocations, and where its calls go was in "
@@ -149,7 +156,9 @@ def _check_movable(raw: RawElf, code: Code) -> None:
 
 def _check_addresses(code: Code, program: Program, remap: Remap) -> None:
     """Raise if an address in data stands for an instruction that is gone."""
-    for name in (ADDRESS_TABLE, JUMP_TABLE):
+    for name in (ADDRESS_TABLE, JUMP_TABLE, CLEANUP, LANDING_PAD):
+        if name not in code.program.tables:
+            continue
         old = code.program.tables[name]
         if len(program.tables[name]) == len(old):
             continue

@@ -46,6 +46,8 @@ class Pass:
 
     Attributes:
         name: what a pipeline calls it.
+        knows_landing_pads: whether it is right for code that is entered without a jump, when
+            the program is unwound; others are refused for programs that have some.
         is_internal: whether its result has what only the kernel itself may
             make, and bpf(2) would refuse.
         needs: names of the columns and tables that must be there, as far as the program has
@@ -55,6 +57,7 @@ class Pass:
 
     name: ClassVar[str]
     is_internal: ClassVar[bool] = False
+    knows_landing_pads: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ()
     uses: ClassVar[tuple[str, ...]] = ()
 

@@ -17,7 +17,7 @@ from bpfpatch.program.types import Mask, Slots
 
 from .base import Pass, register
 from .deadcode import remove_unseen
-from .sites import indirect_targets, opaque_slots
+from .sites import indirect_targets, landing_pads, opaque_slots
 from .target import Target
 
 
@@ -48,6 +48,7 @@ class Dce(Pass):
     """
 
     name = "dce"
+    knows_landing_pads = True
     branches: bool = True
     functions: bool = True
     aux: bool = False
@@ -69,9 +70,11 @@ class Dce(Pass):
             remove_unseen(patches)
             return
         view = patches.view()
-        blocks = Blocks.of(view, indirect_targets(patches.program, view))
+        pads = landing_pads(patches.program, view)
+        # A pad starts a block as what follows a call that does not return does.
+        blocks = Blocks.of(view, indirect_targets(patches.program, view), pads - 1)
         constants = Constants(view, blocks, opaque_slots(patches, view)) if self.branches else None
-        reach = reachable(view, blocks, self._roots(patches.program, view), constants)
+        reach = reachable(view, blocks, self._roots(patches.program, view), constants, pads)
         patches.modify(view.node[reach.taken], code=isa.JA, dst=0, src=0, imm=0)
         gone = np.repeat(~reach.block, np.diff(blocks.start, append=len(view)))
         gone[reach.never] = True

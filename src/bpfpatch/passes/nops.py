@@ -36,6 +36,7 @@ class Nops(Pass):
     """
 
     name = "nops"
+    knows_landing_pads = True
     once: bool = False
 
     def run(self, patches: PatchList) -> None:

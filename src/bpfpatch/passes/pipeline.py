@@ -19,7 +19,7 @@ from bpfpatch.facts import AUX_COLUMNS, STACK_DEPTH, ProgFlag, Subject
 from bpfpatch.linux.verifier.auxdata import aux_data
 from bpfpatch.linux.versions import check_modelled, parse_version
 from bpfpatch.patch import How, Linearized, PatchList
-from bpfpatch.program import Program, Remap, validate, violations
+from bpfpatch.program import LANDING_PAD, Program, Remap, validate, violations
 
 from .base import Pass, registered
 from .setting import ObjectEdit, Setting
@@ -229,7 +229,13 @@ class Pipeline:
         takes a flat program: in an object's code, the functions of several programs stand side by
         side.
         """
+        pads = program.tables.get(LANDING_PAD)
         for one in self.passes:
+            if pads is not None and len(pads) and not one.knows_landing_pads:
+                raise UnsupportedError(
+                    f"{program.where(int(pads.insn[0]))} is a landing pad, which control comes to "
+                    f"without a jump; pass {one.name} would not know what is needed there"
+                )
             if one.is_internal and setting.target.is_loadable:
                 raise OptionError(
                     f"pass {one.name} makes the kernel's own form, which bpf(2) refuses; "

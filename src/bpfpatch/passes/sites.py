@@ -7,7 +7,7 @@ import numpy as np
 from bpfpatch import isa
 from bpfpatch.errors import Where
 from bpfpatch.patch import CodeView, PatchList
-from bpfpatch.program import JUMP_TABLE, LOST, Anchor, Program
+from bpfpatch.program import JUMP_TABLE, LANDING_PAD, LOST, Anchor, Program
 from bpfpatch.program.types import Mask, Slots
 
 from .scratch import Place
@@ -70,7 +70,16 @@ def copy_references(patches: PatchList, view: CodeView, place: Place, end: int) 
 
 def indirect_targets(program: Program, view: CodeView) -> Slots:
     """Slots that jump tables name: where a gotox may go."""
-    table = program.tables.get(JUMP_TABLE)
+    return _named(program, view, JUMP_TABLE)
+
+
+def landing_pads(program: Program, view: CodeView) -> Slots:
+    """Slots to which control comes without a jump, when the program is unwound."""
+    return _named(program, view, LANDING_PAD)
+
+
+def _named(program: Program, view: CodeView, name: str) -> Slots:
+    table = program.tables.get(name)
     if table is None:
         return np.zeros(0, np.int32)
     landing: Slots = view.land[table.insn]

@@ -28,6 +28,7 @@ class Sprinkle(Pass):
     """
 
     name = "sprinkle"
+    knows_landing_pads = True
     every: int = 1
     seed: int | None = None
 

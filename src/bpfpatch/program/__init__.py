@@ -2,7 +2,16 @@
 
 from .anchors import Anchor, AnchoredTable, OnReplace
 from .columns import Column
-from .program import FUNC_INFO, JUMP_TABLE, LINE, LINE_INFO, Program, SourceLine, Subprogs
+from .program import (
+    FUNC_INFO,
+    JUMP_TABLE,
+    LANDING_PAD,
+    LINE,
+    LINE_INFO,
+    Program,
+    SourceLine,
+    Subprogs,
+)
 from .refs import FIELD_LIMITS, References
 from .remap import Remap
 from .types import DELETED, INSERTED, LOST, REPLACED
@@ -14,6 +23,7 @@ __all__ = [
     "FUNC_INFO",
     "INSERTED",
     "JUMP_TABLE",
+    "LANDING_PAD",
     "LINE",
     "LINE_INFO",
     "LOST",

@@ -23,6 +23,7 @@ LINE = np.dtype([("file_name_off", "<u4"), ("line_off", "<u4"), ("line_col", "<u
 LINE_INFO = "line_info"
 FUNC_INFO = "func_info"
 JUMP_TABLE = "jump_table"
+LANDING_PAD = "landing_pad"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
