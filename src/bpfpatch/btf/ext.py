@@ -142,7 +142,7 @@ class BtfExt:
         if not new:
             return self
         known = _HEADER_LEN_CORE if len(self.header) >= _HEADER_LEN_CORE else _HEADER_LEN
-        if any(self.header[known:]):
+        if any(self.header[known:]) and not _names_nothing(self.header[known:]):
             raise UnsupportedError(
                 f"the .BTF.ext header has {len(self.header)} bytes, of which those from {known} "
                 "on are not known here and not zero: they may name records that an edit would "
@@ -195,6 +195,14 @@ def _with_extra(dtype: np.dtype[Any], size: int) -> np.dtype[Any]:
     if size == dtype.itemsize:
         return dtype
     return np.dtype([*dtype.descr, ("extra", f"V{size - dtype.itemsize}")])
+
+
+def _names_nothing(rest: bytes) -> bool:
+    """Whether a header ends in the place and size of a further part, of which the size is 0.
+
+    Clang 9 has one for externs, which was never used: its header has 40 bytes.
+    """
+    return len(rest) == 8 and not any(rest[4:])
 
 
 def _check_part(name: str, dtype: np.dtype[Any], sections: tuple[ExtSection, ...]) -> None:

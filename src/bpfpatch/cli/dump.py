@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import click
@@ -70,7 +71,9 @@ def command(
         program, names = _flat(source, link)
     span = _span(source.shown, program, section, prog)
     if as_json:
-        echo_json(_json(source, program, names, span, syntax))
+        given = source.obj.file_insns if source.obj is not None and link is None else program.insns
+        order = source.obj.byteorder if source.obj is not None else endian
+        echo_json(_json(source, program, names, span, syntax, _Bytes(given, order)))
     elif syntax == "llvm":
         text = format_program(program, raw=raw, sources=lines)
         echo_lines(_only(text, span, names, to_end=span[1] == len(program)))
@@ -157,8 +160,26 @@ def _hex(program: Program, slot: int) -> str:
     return isa.to_bytes(program.insns[slot : slot + n_slots]).hex(" ")
 
 
+@dataclass(frozen=True, slots=True)
+class _Bytes:
+    """Instructions as the file has them: what a relocation fills in is not what the code means."""
+
+    insns: isa.Insns
+    order: ByteOrder
+
+    def hex(self, program: Program, slot: int) -> str:
+        """Both slots of an ld_imm64, one of any other."""
+        n_slots = 2 if slot + 1 < len(program) and program.second_slots[slot + 1] else 1
+        return isa.to_bytes(self.insns[slot : slot + n_slots], self.order).hex()
+
+
 def _json(
-    source: Input, program: Program, names: Mapping[int, str], span: Span, syntax: str
+    source: Input,
+    program: Program,
+    names: Mapping[int, str],
+    span: Span,
+    syntax: str,
+    given: _Bytes,
 ) -> dict[str, Any]:
     insns = program.insns
     texts = format_insns(insns, Syntax.ASM) if syntax == "llvm" else format_xlated(insns)
@@ -179,7 +200,7 @@ def _json(
                 "insns": [
                     {
                         "slot": slot,
-                        "bytes": _hex(program, slot).replace(" ", ""),
+                        "bytes": given.hex(program, slot),
                         "text": texts[slot],
                         "target": targets.get(slot),
                         "symbol": names.get(slot),

@@ -9,6 +9,7 @@ import numpy as np
 
 from bpfpatch import isa
 from bpfpatch.elf import ElfObject
+from bpfpatch.elf.addresses import is_debug_name
 from bpfpatch.program import Program, violations
 from bpfpatch.report.keys import function_name
 
@@ -109,7 +110,7 @@ def info_json(shown: str, obj: ElfObject) -> dict[str, Any]:
 
 def _is_debug(name: str) -> bool:
     base = name.removeprefix(".rela").removeprefix(".rel")
-    return base.startswith((".debug", ".zdebug", ".eh_frame"))
+    return is_debug_name(base)
 
 
 def _cpu(code: Program) -> str | None:

@@ -34,17 +34,19 @@ _TYPES: Final = (3, 4, 10)
 
 
 def read_cleanup(parts: Parts) -> dict[str, AnchoredTable] | None:
-    """The tables of landing pads and ranges, which are mostly empty; None if one is not understood.
+    """The tables of landing pads and ranges, if there are any; None if one is not understood.
 
     A landing pad follows where a jump to it arrives; a range covers what is put into it.
     """
-    found = [(np.zeros((0, 3), np.int64), np.zeros(0, RANGE))]
+    found = []
     for section, name in enumerate(parts.raw.names):
         if name == CLEANUP_SECTION and parts.raw.contents[section]:
             one = _read(parts, section)
             if one is None:
                 return None
             found.append(one)
+    if not found:
+        return {}
     slots = np.concatenate([slots for slots, _ in found]).astype(np.int32)
     rows = np.concatenate([rows for _, rows in found])
     return {

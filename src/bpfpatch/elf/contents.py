@@ -9,11 +9,10 @@ import numpy as np
 
 from bpfpatch.facts.sections import section_kind
 
-from .decode import Code
+from .decode import Code, is_text_name
 from .raw import SHT_NOBITS, RawElf
 from .symtab import (
     STB_LOCAL,
-    STT_FUNC,
     STT_NOTYPE,
     STT_OBJECT,
     STV_HIDDEN,
@@ -22,7 +21,6 @@ from .symtab import (
     read_symbols,
 )
 
-TEXT: Final = ".text"
 LEGACY_MAPS: Final = "maps"
 BTF_MAPS: Final = ".maps"
 
@@ -176,7 +174,7 @@ def programs(code: Code) -> tuple[ProgramInfo, ...]:
     out = []
     for index, slot, symbol in _functions(code):
         section = code.program.sections[int(subprogs.section[index])]
-        if section == TEXT:
+        if is_text_name(section):
             continue
         name = code.symbols.name(symbol)
         out.append(ProgramInfo(name, section, slot, int(ends[index]), program_type(section)))
@@ -202,7 +200,7 @@ def _functions(code: Code) -> list[tuple[int, int, int]]:
     table = code.program.tables["symbol"]
     sym = table.rows["sym"].astype(np.int64)
     symbols = code.symbols
-    is_mine = (symbols.type[sym] == STT_FUNC) & (symbols.bind[sym] != STB_LOCAL)
+    is_mine = symbols.is_function[sym] & (symbols.bind[sym] != STB_LOCAL)
     slots, found = table.insn[is_mine], sym[is_mine]
     by_slot = np.argsort(slots, kind="stable")
     slots, found = slots[by_slot], found[by_slot]

@@ -43,7 +43,7 @@ from .space import (
     CodeSpace,
     Slots64,
 )
-from .symtab import STB_LOCAL, STT_FILE, STT_FUNC, STT_SECTION, RelSection, SymbolTable
+from .symtab import STB_LOCAL, STT_FILE, STT_SECTION, RelSection, SymbolTable
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,7 +120,7 @@ def read_code(raw: RawElf, btf: Btf | None, ext: BtfExt | None) -> Code:
             starts.astype(np.int32),
             labels.names(starts),
             space.of_slot(starts).astype(np.int32),
-            _roots(parts, starts, entered, btf),
+            _roots(parts, labels, starts, entered, btf),
         ),
         sections=tuple(raw.names[section] for section in space.sections.tolist()),
         tables=tables,
@@ -179,17 +179,20 @@ def _join(parts: Parts, relocs: CodeRelocs, insns: NDArray[Any]) -> None:
     insns["imm"][sites] = space.slot(code, local) - sites - 1
 
 
-def _roots(parts: Parts, starts: Slots64, entered: Slots64, btf: Btf | None) -> NDArray[np.bool_]:
+def _roots(
+    parts: Parts, labels: _SymbolSites, starts: Slots64, entered: Slots64, btf: Btf | None
+) -> NDArray[np.bool_]:
     """(m,) subprogs that are entered from outside of the code.
 
-    They are programs, which are all functions outside of .text, those that
-    data points at, and exception callbacks, which only .BTF names.
+    They are programs, which are all global functions outside of .text, those that
+    data points at, and exception callbacks, which only .BTF names. What no symbol
+    names may be anything, and so a program as well.
 
     Source: libbpf v1.5, src/libbpf.c, bpf_object__add_programs() and
     bpf_prog_collect_exception_cb().
     """
     sections = [parts.raw.names[index] for index in parts.space.sections.tolist()]
-    is_program = np.array([name != ".text" for name in sections], np.bool_)
+    is_program = np.array([not is_text_name(name) for name in sections], np.bool_)
     with located(parts.raw, ".BTF"):
         names = set() if btf is None else set(exception_callbacks(btf).values())
     called_back = np.zeros(0, np.int64)
@@ -199,7 +202,25 @@ def _roots(parts: Parts, starts: Slots64, entered: Slots64, btf: Btf | None) -> 
         value = parts.symbols.rows["value"][sym].astype(np.int64)
         called_back = parts.space.slot(parts.code_of_symbol[sym], value)
     is_entered = np.isin(starts, np.concatenate([entered, called_back]))
-    return np.asarray(is_program[parts.space.of_slot(starts)] | is_entered, np.bool_)
+    in_program = is_program[parts.space.of_slot(starts)] & ~_are_helpers(labels, starts)
+    return np.asarray(in_program | is_entered, np.bool_)
+
+
+def _are_helpers(labels: _SymbolSites, starts: Slots64) -> NDArray[np.bool_]:
+    """(m,) functions with local symbols alone, which no loader finds by themselves."""
+    is_local = labels.symbols.bind[labels.sym] == STB_LOCAL
+    with_local = labels.slot[labels.is_func & is_local]
+    return np.asarray(
+        np.isin(starts, with_local) & ~np.isin(starts, labels.slot[~is_local]), np.bool_
+    )
+
+
+def is_text_name(section: str) -> bool:
+    """Whether a section of this name holds functions that are no programs by themselves.
+
+    Compilers make ``.text.NAME`` with -ffunction-sections.
+    """
+    return section == ".text" or section.startswith(".text.")
 
 
 @contextmanager
@@ -297,7 +318,7 @@ class _SymbolSites:
     @property
     def is_func(self) -> NDArray[np.bool_]:
         """(k,) whether the symbol is a function."""
-        return np.asarray(self.symbols.type[self.sym] == STT_FUNC, np.bool_)
+        return np.asarray(self.symbols.is_function[self.sym], np.bool_)
 
     def tables(self, relocs: CodeRelocs, starts: Slots64) -> dict[str, AnchoredTable]:
         """Symbols that can be called follow calls, others, as basic blocks' labels, jumps."""

@@ -28,7 +28,7 @@ from .decode import Code
 from .raw import RawElf
 from .rewrite import Rewritten
 from .space import CORE_RELO, FORM_EXTERNAL, INSN_SIZE, JUMP_TABLE, RELOC_TABLE
-from .symtab import STT_SECTION, is_defined
+from .symtab import SHN_COMMON, STT_SECTION, is_defined
 
 _CALL: Final = 0x85
 
@@ -323,6 +323,11 @@ def _target(
     symbols = code.symbols
     row = symbols.rows[sym]
     name = symbols.name(sym)
+    if int(row["shndx"]) == SHN_COMMON:
+        raise LinkError(
+            f"{name} is a common symbol: a variable without a place, of which a loader makes "
+            "none; give it a value, or compile with -fno-common"
+        )
     if not bool(is_defined(row)):
         kind = TargetKind.KCONFIG if name in kconfig else TargetKind.KSYM
         return LinkTarget(TargetKind.KFUNC if is_call else kind, name, ""), 0

@@ -19,7 +19,7 @@ from .decode import Code
 from .fields import LD_IMM64, entry_sites, is_entry, mark
 from .raw import RawElf
 from .space import FORM_EXTERNAL, FORM_RELATIVE, RELOC, RELOC_TABLE, SYMBOL_TABLE, CodeSpace
-from .symtab import STB_LOCAL, STT_FUNC, STT_SECTION
+from .symtab import STB_LOCAL, STT_SECTION
 
 R_BPF_64_64: Final = 1
 R_BPF_64_32: Final = 10
@@ -122,7 +122,7 @@ def _symbol_for(code: Code, program: Program, space: CodeSpace, reference: tuple
     home = int(code.space.sections[int(space.of_slot(target))])
     symbols, table = code.symbols, program.tables[SYMBOL_TABLE]
     at_target = table.rows["sym"][table.insn == target].astype(np.int64)
-    is_global = (symbols.type[at_target] == STT_FUNC) & (symbols.bind[at_target] != STB_LOCAL)
+    is_global = symbols.is_function[at_target] & (symbols.bind[at_target] != STB_LOCAL)
     of_section = (symbols.rows["shndx"] == home) & (symbols.type == STT_SECTION)
     for found in (at_target[is_global], np.flatnonzero(of_section), at_target):
         if found.size:

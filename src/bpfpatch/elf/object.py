@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from numpy.typing import NDArray
 
@@ -27,8 +27,11 @@ from .files import Source, Target, read_all, write_all
 from .link import LinkedProgram, link
 from .newdata import MakeType, MapDef, add_global, add_map, add_rel_sections, add_section
 from .newrelocs import relocation_row
-from .raw import ByteOrder, RawElf, parse_raw
+from .raw import EM_BPF, ByteOrder, RawElf, parse_raw
 from .rewrite import Dwarf, Rewritten, rewrite
+from .space import read_insns
+
+_NO_MACHINE: Final = "its e_machine is 0, as old compilers leave it; it is read as BPF"
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +43,8 @@ class ElfObject:
 
     Attributes:
         raw: the container.
-        notices: what `with_code` had to take away, as sentences for the user.
+        notices: what was odd about it, and what `with_code` had to take away, as sentences for
+            the user.
     """
 
     raw: RawElf
@@ -53,7 +57,8 @@ class ElfObject:
         Raises:
             FormatError: this is no ELF64 relocatable BPF object, or it is broken.
         """
-        return cls(parse_raw(bytes(data)))
+        raw = parse_raw(bytes(data))
+        return cls(raw, () if int(raw.header["machine"][0]) == EM_BPF else (_NO_MACHINE,))
 
     @classmethod
     def read(cls, source: Source) -> ElfObject:
@@ -249,6 +254,17 @@ class ElfObject:
             FormatError: see `code`.
         """
         return programs(self._code)
+
+    @property
+    def file_insns(self) -> NDArray[Any]:
+        """(n,) `isa.INSN` of `code` with the fields that the file has, each slot's own.
+
+        Raises:
+            FormatError: see `code`.
+        """
+        space = self._code.space
+        words = read_insns(self.raw, space)
+        return words if space.padding is None else words[~space.padding.is_padding]
 
     @cached_property
     def functions(self) -> tuple[ProgramInfo, ...]:

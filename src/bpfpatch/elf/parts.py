@@ -17,7 +17,6 @@ from .raw import RawElf
 from .space import INSN_SIZE, CodeSpace, Slots64, read_insns, read_space
 from .symtab import (
     STT_FILE,
-    STT_FUNC,
     STT_SECTION,
     RelSection,
     SymbolTable,
@@ -63,7 +62,7 @@ class Parts:
     def functions(self) -> tuple[Slots64, Slots64]:
         """Slots at which function symbols start and end, by start; those out of range left out."""
         rows, code = self.symbols.rows, self.code_of_symbol
-        mine = np.flatnonzero((self.symbols.type == STT_FUNC) & (code >= 0))
+        mine = np.flatnonzero(self.symbols.is_function & (code >= 0))
         n_bytes = self.space.n_bytes(code[mine]).astype(np.uint64)
         mine = mine[rows["value"][mine] < n_bytes]
         start = self.space.slot(code[mine], rows["value"][mine].astype(np.int64))

@@ -26,6 +26,7 @@ from .strings import StringTable
 ByteOrder = isa.ByteOrder
 Buffer = bytes | memoryview
 
+EM_NONE: Final = 0
 EM_BPF: Final = 247
 ET_REL: Final = 1
 SHN_UNDEF: Final = 0
@@ -237,9 +238,10 @@ def _check_ident(data: bytes) -> ByteOrder:
 
 def _check_header(header: NDArray[Any], n_bytes: int) -> None:
     head = {name: int(header[name][0]) for name in (header.dtype.names or ())[1:]}
-    if head["machine"] != EM_BPF:
-        hint = " (EM_NONE: old compilers left it empty)" if head["machine"] == 0 else ""
-        raise FormatError(f"e_machine is {head['machine']}{hint}, not {EM_BPF}, which is BPF", 18)
+    # Compilers of before EM_BPF was assigned left it empty, and loaders take that.
+    # Source: libbpf v1.5, src/libbpf.c, bpf_object__elf_init().
+    if head["machine"] not in (EM_BPF, EM_NONE):
+        raise FormatError(f"e_machine is {head['machine']}, not {EM_BPF}, which is BPF", 18)
     if head["type"] != ET_REL:
         raise FormatError(
             f"e_type is {head['type']}, not {ET_REL}: only relocatable objects hold BPF", 16

@@ -22,7 +22,7 @@ from bpfpatch.program.types import REPLACED
 
 from .addresses import is_debug_name, write_addresses
 from .cleanup import CLEANUP, write_cleanup
-from .decode import Code
+from .decode import Code, is_text_name
 from .extrecords import KINDS, write_relocations, write_tables
 from .fields import CALLX, entry_sites, restore_fields
 from .newrelocs import add_relocations
@@ -37,7 +37,7 @@ from .space import (
     SYMBOL_TABLE,
     CodeSpace,
 )
-from .symtab import STB_LOCAL, STT_FILE, STT_FUNC, STT_SECTION, SymbolTable, is_defined
+from .symtab import STB_LOCAL, STT_FILE, STT_SECTION, SymbolTable, is_defined
 
 Dwarf = Literal["drop", "refuse"]
 
@@ -187,8 +187,8 @@ def _check_shared(code: Code, program: Program, remap: Remap) -> None:
         return
     symbols = program.tables[SYMBOL_TABLE]
     sym = symbols.rows["sym"].astype(np.int64)
-    is_program = (code.symbols.type[sym] == STT_FUNC) & (code.symbols.bind[sym] != STB_LOCAL)
-    is_text = np.array([name == ".text" for name in program.sections], bool)
+    is_program = code.symbols.is_function[sym] & (code.symbols.bind[sym] != STB_LOCAL)
+    is_text = np.array([is_text_name(name) for name in program.sections], bool)
     owner = program.subprogs.of(symbols.insn)
     is_program &= ~is_text[program.subprogs.section[owner]]
     number, count = np.unique(owner[is_program], return_counts=True)

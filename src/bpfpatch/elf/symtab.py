@@ -13,8 +13,10 @@ from bpfpatch.errors import FormatError
 from .raw import (
     REL,
     SHDR_SIZE,
+    SHF_EXECINSTR,
     SHN_LORESERVE,
     SHN_UNDEF,
+    SHT_PROGBITS,
     SHT_REL,
     SHT_RELA,
     SHT_STRTAB,
@@ -37,6 +39,7 @@ STT_FILE: Final = 4
 STV_INTERNAL: Final = 1
 STV_HIDDEN: Final = 2
 
+SHN_COMMON: Final = 0xFFF2
 _SHN_XINDEX: Final = 0xFFFF
 
 Indices = NDArray[np.int64]
@@ -51,12 +54,14 @@ class SymbolTable:
         rows: (n,) `SYM`, little-endian.
         strings: their names.
         section_names: names of the object's sections, which section symbols go by.
+        code_sections: the numbers of those with code.
     """
 
     section: int
     rows: NDArray[Any]
     strings: StringTable
     section_names: tuple[str, ...]
+    code_sections: frozenset[int] = frozenset()
     _indices: dict[str, int] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
@@ -78,6 +83,18 @@ class SymbolTable:
     def bind(self) -> NDArray[np.uint8]:
         """(n,) STB_* of each symbol."""
         return np.asarray(self.rows["info"] >> 4, np.uint8)
+
+    @property
+    def is_function(self) -> NDArray[np.bool_]:
+        """(n,) which symbols are functions.
+
+        Old compilers gave them no type: in an object without any, what is global in code is one.
+        """
+        typed = self.type == STT_FUNC
+        if typed.any() or not self.code_sections:
+            return np.asarray(typed, np.bool_)
+        in_code = np.isin(self.rows["shndx"], list(self.code_sections))
+        return np.asarray(in_code & (self.type == STT_NOTYPE) & (self.bind != STB_LOCAL), np.bool_)
 
     def name(self, symbol: int) -> str:
         """A symbol's name; a section symbol has its section's.
@@ -141,7 +158,9 @@ def read_symbols(raw: RawElf) -> SymbolTable:
     strings = StringTable(raw.contents[strtab], raw.byte_off(strtab))
     rows = decode(raw.contents[section], SYM, raw.byteorder)
     _check_symbols(raw, section, rows)
-    return SymbolTable(section, rows, strings, raw.names)
+    is_code = (raw.shdrs["type"] == SHT_PROGBITS) & (raw.shdrs["flags"] & SHF_EXECINSTR != 0)
+    code = frozenset(np.flatnonzero(is_code).tolist())
+    return SymbolTable(section, rows, strings, raw.names, code)
 
 
 def _check_symbols(raw: RawElf, section: int, rows: NDArray[Any]) -> None:

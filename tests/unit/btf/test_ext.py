@@ -153,7 +153,7 @@ def test_longer_header(little):
     found = BtfExt.parse(data, little)
     assert found.to_bytes() == data
     assert found.with_sections(core_relo=()).to_bytes()[:8] == data[:8]
-    odd = BtfExt.parse(full(hdr_len=40, extra=b"\1"), little)
+    odd = BtfExt.parse(full(hdr_len=40, extra=b"\1\0\0\0\1"), little)
     with pytest.raises(UnsupportedError, match="not known"):
         odd.with_sections(core_relo=())
 
@@ -278,3 +278,9 @@ class TestGivenRecords:
         records = np.zeros(1, FUNC_INFO)
         with pytest.raises(OptionError, match="name_off -1"):
             BtfExt.parse(full(), little).with_sections([ExtSection("xdp", -1, records)])
+
+
+def test_header_of_clang_9(little):
+    """Clang 9 names the place of one more part, for externs, which has nothing in it."""
+    found = BtfExt.parse(full(hdr_len=40, extra=words(8, 0)), little)
+    assert found.with_sections(core_relo=()).to_bytes()[32:40] == words(8, 0)

@@ -71,10 +71,10 @@ def test_xlated_syntax_has_opcodes(run: Any, demo: Path) -> None:
 def test_json_has_every_instruction(run_json: Any, demo: Path) -> None:
     """The JSON dump has all instructions, with bytes, text and source."""
     value = run_json("dump", demo)
-    code = ElfObject.read(demo).code
+    code = ElfObject.read(demo).file_insns
     insns = [insn for function in value["functions"] for insn in function["insns"]]
     joined = b"".join(bytes.fromhex(insn["bytes"]) for insn in insns)
-    assert joined == code.insns.tobytes()
+    assert joined == code.tobytes()
     assert any(insn["symbol"] == "flows" for insn in insns)
     assert any((insn["source"] or {}).get("file", "").endswith(".c") for insn in insns)
 

@@ -66,7 +66,6 @@ def test_sections_say_what_the_headers_say(build):
         (4, b"\1", 4, "64-bit"),
         (5, b"\3", 5, "encoding"),
         (16, b"\2\0", 16, "relocatable"),
-        (18, b"\0\0", 18, "EM_NONE"),
         (18, b"\x3e\0", 18, "not 247"),
         (40, b"\xff" * 8, 40, "do not fit"),
         (56, b"\1\0", 56, "program headers"),
