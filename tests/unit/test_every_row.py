@@ -249,7 +249,7 @@ def test_dataflow_knows_a_helper(proto: HelperProto) -> None:
     use = StackUse.of(view, Blocks.of(view, np.zeros(0, np.int32)))
     on_stack = {ArgKind.KEY, ArgKind.VALUE, ArgKind.MEM, ArgKind.STACK, ArgKind.DYNPTR}
     reaches = any(arg.kinds[0] in on_stack for arg in proto.args)
-    assert bool(use.is_known[0]) == (not reaches or proto.callback is None)
+    assert bool(use.is_known[0])
     assert int(use.deepest[0]) == (64 if reaches else 0)
 
 
