@@ -95,11 +95,21 @@ PRINTING = "printing.clang-19.v3.el.g.o"
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_beside_prints_of_fewer_values(options: str) -> None:
-    """What bpf_trace_printk() is not given is not saved, at any place of code that prints."""
+    """What bpf_trace_printk() is not given is not saved, at a place of code that prints."""
     obj = an_object(PRINTING)
-    for slot in np.flatnonzero(~obj.code.second_slots).tolist():
+    # Each way takes every third place, so that together they take all.
+    places = np.flatnonzero(~obj.code.second_slots)[OPTIONS.index(options) :: len(OPTIONS)]
+    for slot in places.tolist():
         with suppress(UnsupportedError):
             kernel.open_object(traced(obj, f"trace{{at=#{slot},{options}}}")).close()
+
+
+@pytest.mark.parametrize("count", ["plain", "atomic", "percpu"])
+def test_what_prints_can_be_counted(count: str) -> None:
+    """Code that prints, takes a lock and is called back counts each of its blocks, and loads."""
+    new = traced(an_object(PRINTING), f"cover{{edges=true,count={count},strict=true}}")
+    kernel.open_object(new).close()
+    kernel.open_object(traced(new, "trace{at=third,regs=all}")).close()
 
 
 @pytest.mark.parametrize("name", ["announce", "third", "plain", "each", "watch"])

@@ -204,7 +204,7 @@ def test_percpu_keeps_arguments() -> None:
 
 
 def test_percpu_looks_up_nothing_under_a_lock() -> None:
-    """In a program with locks, a function that it calls might be called with one held.
+    """A function that is called with a lock held cannot look up its counters.
 
     It alone is left out.
     """
@@ -216,6 +216,17 @@ def test_percpu_looks_up_nothing_under_a_lock() -> None:
         counting(object_of(text), count="percpu", strict=True)
     found = cover_map(counting(object_of(text), count="percpu"))
     assert [one.left_out() for one in found.functions] == [[], [0]]
+
+
+def test_percpu_looks_up_beside_a_lock() -> None:
+    """What is called before a lock is taken, or by a helper, runs without one."""
+    text = (
+        ".subprog f0\ncall g\nr1 = 0\ncall 93\nr1 = 0\ncall 94\n"
+        "r1 = 5\nr2 = func h ll\nr3 = 0\nr4 = 0\ncall bpf_loop\nr0 = 0\nexit\n"
+        ".subprog g\nr0 = 0\nexit\n.subprog h\nr0 = 0\nexit"
+    )
+    found = cover_map(counting(object_of(text), count="percpu", strict=True))
+    assert [one.left_out() for one in found.functions] == [[], [], []]
 
 
 def test_percpu_needs_stack() -> None:

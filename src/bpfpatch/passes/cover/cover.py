@@ -8,15 +8,15 @@ from typing import Final
 
 import numpy as np
 
-from bpfpatch import isa
 from bpfpatch.elf import ElfObject
 from bpfpatch.errors import OptionError, UnsupportedError
-from bpfpatch.patch import CodeView, PatchList
-from bpfpatch.program import LINE_INFO, LOST, Program
+from bpfpatch.patch import PatchList
+from bpfpatch.program import LINE_INFO, Program
 from bpfpatch.program.types import Mask, Slots
 from bpfpatch.text import visible
 
 from ..base import Pass, register
+from ..locks import held
 from ..scratch import Scratch
 from ..setting import Setting
 from ..sites import copyable_slots, opaque_slots
@@ -144,7 +144,7 @@ def _refuse(functions: list[FunctionMap]) -> None:
 def _no_lookup(obj: ElfObject, code: Code) -> dict[int, str]:
     """Subprogs of the view that cannot find their processor's counters, and why."""
     out = {}
-    has_lock = _may_be_locked(obj, code.program, code.view)
+    has_lock = _may_be_locked(obj, code)
     stack = code.scratch.stack
     for subprog in range(len(code.view.starts)):
         if has_lock[subprog]:
@@ -169,24 +169,13 @@ def _calling(obj: ElfObject, program: Program, names: frozenset[str]) -> Slots:
 
 
 _THROW: Final = frozenset({"bpf_throw"})
-_LOCKS: Final = frozenset({"bpf_res_spin_lock", "bpf_res_spin_lock_irqsave"})
 
 
-def _may_be_locked(obj: ElfObject, program: Program, view: CodeView) -> Mask:
-    """(m,) functions of the view that might be called with a lock held.
-
-    In an object that takes locks these are all that its own code calls or points at.
-
-    Source: linux v6.18, kernel/bpf/verifier.c, check_helper_call() and
-    in_rbtree_lock_required_cb(): a program that holds a lock calls no helper but the one
-    that gives it back.
-    """
-    locks = isa.is_helper_call(view.insns) & (view.insns["imm"] == isa.HELPER_IDS["spin_lock"])
-    out = np.zeros(len(view.starts), bool)
-    if locks.any() or _calling(obj, program, _LOCKS).size:
-        is_live = view.ref_is_entry & (view.ref_target != LOST)
-        out[view.subprog_of(view.ref_target[is_live])] = True
-    return out
+def _may_be_locked(obj: ElfObject, code: Code) -> Mask:
+    """(m,) functions of the view that might be called with a lock held."""
+    names, view = _names(obj, code.program), code.view
+    at = {slot: names[node] for slot, node in enumerate(view.node.tolist()) if node in names}
+    return held(view, code.blocks, at)[view.starts]
 
 
 def _names(obj: ElfObject, program: Program) -> dict[int, str]:
