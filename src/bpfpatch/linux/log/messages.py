@@ -164,7 +164,7 @@ _ROWS: Final[tuple[tuple[Kind, Family, str, str], ...]] = (
     (Kind.STACK_ACCESS, _V, rf"{_REG} unbounded (?:indirect )?variable offset stack access",
      "where in the stack R{reg} points"),
     (Kind.STACK_ACCESS, _V, r"variable stack (?:access|read|write).*", "where in the stack it is"),
-    (Kind.STACK_UNSET, _V, r"invalid(?: indirect)? read from stack.*"
+    (Kind.STACK_UNSET, _V, r"invalid(?: indirect)? read from stack(?: R(?P<reg>\d+))? "
      r"off (?P<off>-?\d+)\+(?P<at>-?\d+) size (?P<size>\d+)", "that the bytes were written"),
     (Kind.STACK_UNSET, _V, r"invalid(?: indirect)? read from stack.*",
      "that the bytes were written"),
@@ -201,8 +201,22 @@ _ROWS: Final[tuple[tuple[Kind, Family, str, str], ...]] = (
      "one of {want} in R{reg}"),
     (Kind.ARG_TYPE, _V, rf"{_REG} is of type (?P<got>\S+) but (?P<want>\S+) is expected",
      "a {want} in R{reg}"),
-    (Kind.ARG_NULL, _V, r"Possibly NULL pointer passed to (?:helper|trusted) arg#?(?P<arg>\d+)",
-     "that argument {arg} is not NULL"),
+    (Kind.ARG_NULL, _V, r"Possibly NULL pointer passed to helper arg(?P<reg>\d+)",
+     "that argument {reg} is not NULL"),
+    (Kind.ARG_NULL, _V, r"Possibly NULL pointer passed to trusted arg#?(?P<arg>\d+)",
+     "that the argument is not NULL"),
+    (Kind.ARG_TYPE, _V, r"kernel function \S+ args?#?(?P<arg>\d+) expected (?P<want>.*)",
+     "{want} as argument"),
+    (Kind.ARG_OBJECT, _V, r"(?:Expected an|Dynptr has to be|Unsupported reg type).* "
+     r"(?:as arg #|for arg#)(?P<arg>\d+).*", "an object that is set up"),
+    (Kind.ARG_OBJECT, _V, r"(?:get_local_storage\(\) doesn't|potential write to dynptr|"
+     r"cannot release unowned|bpf_\w+ not found at|operation on bpf_|"
+     r"local type ID argument|invalid kptr access|"
+     r"bpf_\w+(?:/bpf_\w+)* (?:can only|type ID)|arg \d+ is an unacquired).*",
+     "another argument"),
+    (Kind.TYPE_ACCESS, _V, r"(?:direct access to \S+ is disallowed|"
+     r"only read from (?P<got>\S+) is supported|no write support to).*",
+     "memory that may be accessed directly"),
     (Kind.ARG_CONSTANT, _V, rf"{_REG} (?:is not a known constant|must be a known constant|"
      r"doesn't point to a (?:read-only|constant)|is not a constant).*", "a constant in R{reg}"),
     (Kind.ARG_CONSTANT, _V, rf"{_REG} has value .* is not .*", "another value in R{reg}"),
@@ -216,7 +230,8 @@ _ROWS: Final[tuple[tuple[Kind, Family, str, str], ...]] = (
      "another value in R{reg}"),
     (Kind.READ_ONLY, _V, rf"{_REG} cannot write into (?P<got>.*)", "memory that may be written"),
     (Kind.READ_ONLY, _F, r"(?:cannot write into packet|write into map forbidden|"
-     r"write to change key|only read is supported|write into|read from map forbidden).*",
+     r"write to change key|only read is supported|write into|read from map forbidden|"
+     r"helper access to the packet is not allowed|the prog does not allow writes).*",
      "memory that may be written"),
     (Kind.LEAK, _F, rf"{_REG} leaks addr.*", "a number in R{reg}"),
     (Kind.CTX_MOVED, _V, rf"dereference of modified (?P<got>\w+) ptr {_REG} off=(?P<off>-?\d+).*",
@@ -239,7 +254,7 @@ _ROWS: Final[tuple[tuple[Kind, Family, str, str], ...]] = (
      "that what was acquired is released"),
     (Kind.LOCK, _P, r".*(?:bpf_\w*spin_\w*lock|spin_lock|holding a lock|lock is missing|"
      r"rcu_read_(?:un)?lock|rcu read (?:un)?lock|preempt_(?:en|dis)able|IRQ|irq|"
-     r"non-preemptible|sleepable|lock-ed region|critical section).*",
+     r"non-preemptible|sleepable|lock-ed region|critical section|in rbtree cb).*",
      "that the section is entered and left"),
     (Kind.COMPLEX, _L, r"BPF program is too large.*|The sequence of \d+ jumps is too complex.*|"
      r"propagating liveness failed.*|(?:out of )?(?:state|memory).*limit.*",
@@ -274,7 +289,8 @@ _ROWS: Final[tuple[tuple[Kind, Family, str, str], ...]] = (
     (Kind.STRUCTURE, _F, r"(?:unreachable insn|jump out of range|jump into the middle|"
      r"last insn is not|no program starts|too many subprogs|more than one exception|"
      r"number of funcs|invalid (?:insn|call|return|jump)|func#|Caller passes invalid|Func#|"
-     r"Global func|global functions|Unable to|\w+\(\) is not a global).*", "another structure"),
+     r"Global func|global functions|use static function|LD_ABS is only|exception cb only|"
+     r"Unable to|\w+\(\) is not a global).*", "another structure"),
 )  # fmt: skip
 
 RULES: Final = tuple(

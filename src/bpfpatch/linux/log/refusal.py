@@ -296,8 +296,8 @@ def _register(words: Mapping[str, str], step: Step | None, program: Program) -> 
     """The register that a sentence names, or that its instruction goes through."""
     if "reg" in words:
         return int(words["reg"])
-    if "arg" in words and int(words["arg"]) in _ARG_REGS:
-        return int(words["arg"])
+    if "arg" in words and int(words["arg"]) + 1 in _ARG_REGS:  # kfuncs count them from 0
+        return int(words["arg"]) + 1
     if step is None or step.slot >= len(program):
         return None
     insn = program.insns[step.slot : step.slot + 1]

@@ -121,7 +121,7 @@ def parse_states(text: str) -> dict[str, RegState]:
     """Read registers and slots as the log lists them: by name, as ``R1`` or ``fp-8``."""
     text = _TRAILER.sub("", f" {text}")
     places = list(_PLACE.finditer(text))
-    ends = [place.start() for place in places[1:]] + [len(text)]
+    ends = [*[place.start() for place in places[1:]], len(text)][: len(places)]
     return {
         place[1]: parse_state(text[place.end() : end].rstrip())
         for place, end in zip(places, ends, strict=True)

@@ -37,6 +37,7 @@ def test_examples_of_the_docs_are_understood(kind: str, family: str, message: st
         ("R0 max value is outside of the array range", Kind.REGION, {"reg": "0", "want": "max"}),
         ("invalid stack type R2 off=-520 access_size=8", Kind.STACK_ACCESS, {}),
         ("Possibly NULL pointer passed to trusted arg1", Kind.ARG_NULL, {"arg": "1"}),
+        ("Possibly NULL pointer passed to helper arg2", Kind.ARG_NULL, {"reg": "2"}),
         ("R0 32-bit pointer arithmetic prohibited", Kind.POINTER_OP, {"reg": "0"}),
         ("R2 pointer comparison prohibited", Kind.POINTER_OP, {"reg": "2"}),
         ("attempt to corrupt spilled pointer on stack", Kind.SPILL, {}),
