@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.ready
 SMALL  ?= --disable-pip-version-check --progress-bar off
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types deps bench bench-setup fresh ends fixtures fuzz fuzz-model parity parity-long interp-long conformance coverage clean
+.PHONY: help demo test check lint types deps bench bench-setup fresh ends fixtures fuzz fuzz-model parity parity-long interp-long cover-table crowded-long conformance coverage clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,12 @@ fuzz: $(STAMP) ## 200,000 mutated inputs through the readers
 
 fuzz-model: $(STAMP) ## 100,000 random programs against the naive model
 	@$(BIN)/python tests/property/long_model.py --cases 100000
+
+cover-table: $(STAMP) ## What passes refuse that need places, and what loads after them (root)
+	@$(BIN)/python tests/coverage_table.py
+
+crowded-long: $(STAMP) ## 10,000 random programs under register and stack pressure (root)
+	@$(BIN)/python tests/property/long_crowded.py --cases 10000
 
 conformance: $(STAMP) ## The bpf_conformance vectors in every mode, after every pass
 	@$(BIN)/python tests/conformance

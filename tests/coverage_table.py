@@ -1,15 +1,14 @@
-"""What the cover pass refuses, and what counting costs: ``python tests/coverage_table.py``.
+"""What passes refuse that need places, and what counting costs: ``make cover-table``.
 
-Prints two tables in Markdown. The first one needs nothing; whether what loaded still loads, and
-durations, need root. Debian's libxdp1 and libbpf-tools give most of the rows.
+Prints tables in Markdown: of our own objects, those of Debian's libxdp1 and libbpf-tools, and those
+of ``BPFPATCH_OBJECTS``, else ``../shared/objects``. Whether what loaded still loads, and durations,
+need root; ``--costs`` measures what counting costs, too, ``--trace`` a trace at each function.
 """
 
 from __future__ import annotations
 
 import statistics
 import sys
-import tempfile
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,16 +24,11 @@ from support.inputs.bpfobjects import (
     FIXTURES,
     fixture_objects,
     libbpf_tools_objects,
+    production_objects,
     xdp_tools_objects,
 )
-from support.machine import tools
-from support.machine.bpfloads import loaded_bytes
+from support.models.refusals import PASSES, TRACE, Outcome, try_pass, verified
 
-WAYS = [
-    f"edges={edges},count={count}"
-    for count in ("plain", "atomic", "percpu")
-    for edges in ("false", "true")
-]
 COSTS = {
     "block": "count=plain",
     "block, no tree": "count=plain,tree=false",
@@ -58,47 +52,49 @@ def corpora() -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
     yield "libxdp1", xdp_tools_objects()
     yield "libbpf-tools", libbpf_tools_objects()
     yield "fixtures", fixture_objects()
+    yield "production", production_objects()
 
 
-def loads(data: bytes, folder: Path) -> bool:
-    """Whether libbpf loads an object here."""
-    try:
-        with loaded_bytes(data, folder):
-            return True
-    except tools.BpftoolError:
-        return False
-
-
-def refusals() -> Counter[str]:
-    """Print what becomes of each object in each way to count; gives the reasons."""
-    reasons: Counter[str] = Counter()
-    print("| objects | way | instrumented | refused | of those that load: still load | fail |")
-    print("| --- | --- | ---: | ---: | ---: | ---: |")
+def refusals(passes: tuple[str, ...]) -> None:
+    """Print what becomes of each corpus in each pass, then why."""
+    print(
+        "| objects | pass | accepted | refused | left out | of blocks | load before | and after "
+        "| processed |"
+    )
+    print("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    reasons = []
     for corpus, objects in corpora():
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            loading = {file for file, data in objects if data[5] == 1 and loads(data, folder)}
-            for way in WAYS:
-                seen: Counter[str] = Counter()
-                for file, data in objects:
-                    seen.update(_becomes(file, data, way, folder, reasons, file in loading))
-                row = [seen[key] for key in ("done", "refused", "loads", "fails")]
-                print(f"| {corpus} | `{way}` | {' | '.join(map(str, row))} |", flush=True)
-    return reasons
+        known = [(name, obj, loading(obj)) for name, obj in _parsed(objects)]
+        for text in passes:
+            outcome = Outcome()
+            for name, obj, programs in known:
+                try_pass(outcome, name, obj, text, programs)
+            ratio = f"{outcome.after / outcome.before:.2f}" if outcome.before else ""
+            row = (
+                outcome.accepted, len(outcome.refused), outcome.left, outcome.blocks or "",
+                outcome.loads + len(outcome.fails), outcome.loads, ratio,
+            )  # fmt: skip
+            print(f"| {corpus} | `{text}` | {' | '.join(map(str, row))} |", flush=True)
+            reasons += [(text, *row) for row in {**outcome.refused, **outcome.fails}.items()]
+    print()
+    for text, where, why in reasons:
+        print(f"- `{text}` {where}: {why.splitlines()[0][:200]}")
 
 
-def _becomes(
-    file: str, data: bytes, way: str, folder: Path, reasons: Counter[str], is_loading: bool
-) -> list[str]:
-    try:
-        made = Pipeline.parse(f"cover{{{way}}}").run_object(ElfObject.parse(data))[0].to_bytes()
-    except BpfPatchError as error:
-        what = str(error)
-        reasons[what[what.find(" ", 9) :] if what.startswith("function ") else what] += 1
-        return ["refused", *(["refused but loads"] if is_loading else [])]
-    if not is_loading:
-        return ["done"]
-    return ["done", "loads" if loads(made, folder) else "fails"]
+def _parsed(objects: list[tuple[str, bytes]]) -> Iterator[tuple[str, ElfObject]]:
+    for name, data in objects:
+        try:
+            yield name, ElfObject.parse(data)
+        except BpfPatchError as error:
+            print(f"{name}: {error}", file=sys.stderr)
+
+
+def loading(obj: ElfObject) -> dict[str, int]:
+    """The programs that load, and how many instructions the verifier processes."""
+    if obj.byteorder != sys.byteorder or kernel.available() is not None:
+        return {}
+    found = verified(obj, [info.name for info in obj.programs])
+    return {name: count for name, count in found.items() if isinstance(count, int)}
 
 
 @dataclass(frozen=True)
@@ -152,9 +148,7 @@ def cost(obj: ElfObject, name: str, inputs: list[runs.Input]) -> Cost:
 
 
 if __name__ == "__main__":
-    why = refusals()
-    print()
-    for what, times in why.most_common():
-        print(f"- {times}: {what}")
-    print()
-    costs()
+    refusals((*PASSES, TRACE) if "--trace" in sys.argv else PASSES)
+    if "--costs" in sys.argv:
+        print()
+        costs()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import shutil
 import struct
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 XDP_TOOLS = Path("/usr/lib/x86_64-linux-gnu/bpf")
+PRODUCTION = FIXTURES.parents[2] / "shared" / "objects"
 EM_BPF = 247
 EHDR_BYTES = 64
 SHDR_BYTES = 64
@@ -33,6 +35,14 @@ def fixture_path(name: str) -> Path:
 def xdp_tools_objects() -> list[tuple[str, bytes]]:
     """The objects of Debian's libxdp1: (file name, contents), none where it is not installed."""
     return list(_objects_in(XDP_TOOLS))
+
+
+def production_objects() -> list[tuple[str, bytes]]:
+    """Objects that people run: (file name, contents), none where there are none.
+
+    They are in the folder that ``BPFPATCH_OBJECTS`` names, or in ``../shared/objects``.
+    """
+    return list(_objects_in(Path(os.environ.get("BPFPATCH_OBJECTS", PRODUCTION))))
 
 
 @functools.cache
