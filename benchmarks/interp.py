@@ -15,7 +15,8 @@ from typing import Final
 from bpfpatch import isa, kernel
 from bpfpatch.asm import assemble
 from bpfpatch.errors import BpfPatchError
-from bpfpatch.interp import Machine, MapSpec
+from bpfpatch.facts import MapDefinition, MapType
+from bpfpatch.interp import Machine
 from bpfpatch.interp.contexts import Context
 from bpfpatch.program import Program
 
@@ -55,7 +56,7 @@ def _engines(text: str, context: Context) -> dict[str, float]:
 
 def _machines(program: Program) -> tuple[Machine, Machine]:
     """Both engines, with one map."""
-    maps = {1: MapSpec("array", 4, 8, 1)}
+    maps = {1: MapDefinition("", MapType.ARRAY, 4, 8, 1)}
     return (
         Machine(program, maps=maps, budget=_BUDGET, trace_helpers=False),
         Machine(program, maps=maps, budget=_BUDGET, trace_helpers=False, engine="reference"),

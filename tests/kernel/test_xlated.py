@@ -136,7 +136,7 @@ def test_a_subject_has_the_objects_maps() -> None:
     assert len(maps[".rodata"].content) == maps[".rodata"].value_size
     assert maps[".bss"].content is None
     assert maps[".bss"].btf is not None
-    assert maps[".bss"].value_type in maps[".bss"].btf.find(".bss", Kind.DATASEC)
+    assert maps[".bss"].value_type_id in maps[".bss"].btf.find(".bss", Kind.DATASEC)
     index = what.program.columns["ld_map"].values
     sites = np.flatnonzero(index >= 0)
     assert sites.size

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from bpfpatch import isa
-from bpfpatch.elf import ElfObject, MapDef, u64_array
+from bpfpatch.elf import ElfObject, u64_array
+from bpfpatch.facts import MapDefinition
 from bpfpatch.patch import Body, PatchList
 from support.inputs.bpfobjects import fixture_objects, xdp_tools_objects
 from support.machine.tools import BpftoolError, loaded, maps_of, need_bpf
@@ -28,7 +29,7 @@ def with_counters(data: bytes) -> ElfObject:
         ElfObject.parse(data)
         .with_global("own_hits", bytes(80), ".bss", u64_array(10))
         .with_global("own_more", bytes(16), ".data.own", u64_array(2))
-        .with_map(MapDef("own_table", PERCPU_ARRAY, 4, 80, 1, value=u64_array(10)))
+        .with_map(MapDefinition("own_table", PERCPU_ARRAY, 4, 80, 1), u64_array(10))
         .with_relocatable()
     )
     patches = PatchList(obj.code)

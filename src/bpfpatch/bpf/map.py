@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from bpfpatch.errors import OptionError
 from bpfpatch.facts.kinds import MapType
+from bpfpatch.facts.maps import MapDefinition
 
 from .errors import KernelError
 from .syscall import Cmd, Handle, bpf, object_name, refused
@@ -53,34 +54,16 @@ _INFO: Final = np.dtype(
 
 
 @dataclass(frozen=True, slots=True)
-class MapInfo:
-    """A map, as the kernel describes it.
+class MapInfo(MapDefinition):
+    """A map as the kernel describes it: with up to 15 characters of its name.
 
     Attributes:
         id: its number.
-        name: up to 15 characters.
-        type: its kind.
-        key_size: bytes.
-        value_size: bytes; of a per-CPU map of one CPU's.
-        max_entries: how many fit.
-        flags: BPF_F_* bits.
         btf_id: of the types of its keys and values, or 0.
-        value_type_id: of its values' type in those, or 0.
-        key_type_id: the same of its keys.
-        extra: map_extra, whose meaning the kind defines.
     """
 
-    id: int
-    name: str
-    type: MapType
-    key_size: int
-    value_size: int
-    max_entries: int
-    flags: int
-    btf_id: int
-    value_type_id: int = 0
-    key_type_id: int = 0
-    extra: int = 0
+    id: int = 0
+    btf_id: int = 0
 
 
 def possible_cpus() -> int:

@@ -13,7 +13,7 @@ from bpfpatch import isa
 from bpfpatch.btf import Btf
 from bpfpatch.facts.columns import LD_MAP, NONE, column
 from bpfpatch.facts.kinds import MapFlag, MapType
-from bpfpatch.facts.subject import MapFacts
+from bpfpatch.facts.maps import MapFacts
 from bpfpatch.program import Program
 
 from .map import Map, MapInfo
@@ -69,7 +69,8 @@ def _from_info(info: MapInfo, btf: Btf | None) -> MapFacts:
         max_entries=info.max_entries,
         flags=info.flags,
         btf=btf if has_types else None,
-        value_type=info.value_type_id if has_types else 0,
+        key_type_id=info.key_type_id if has_types else 0,
+        value_type_id=info.value_type_id if has_types else 0,
     )
 
 

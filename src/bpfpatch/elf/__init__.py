@@ -8,9 +8,9 @@ Example::
     obj.with_code(patches.linearize()).write("lb.patched.o")
 """
 
-from .contents import MapInfo, ProgramInfo, Section, Symbol, program_type
+from .contents import MapSymbol, ProgramInfo, Section, Symbol, program_type
 from .link import LinkedProgram, LinkReloc, LinkTarget, TargetKind
-from .newdata import MapDef, u64_array
+from .newdata import u64_array
 from .object import ElfObject
 from .rewrite import Dwarf, Rewritten
 
@@ -20,8 +20,7 @@ __all__ = [
     "LinkReloc",
     "LinkTarget",
     "LinkedProgram",
-    "MapDef",
-    "MapInfo",
+    "MapSymbol",
     "ProgramInfo",
     "Rewritten",
     "Section",

@@ -22,10 +22,11 @@ from bpfpatch.btf.ext import CORE_RELO as CORE_RECORD
 from bpfpatch.btf.ext import FUNC_INFO as FUNC_RECORD
 from bpfpatch.btf.ext import LINE_INFO as LINE_RECORD
 from bpfpatch.errors import UnsupportedError
+from bpfpatch.facts.maps import MapDefinition
 from bpfpatch.program import FUNC_INFO, LINE_INFO, Program
 
 from .contents import BTF_MAPS
-from .newdata import SHF_ALLOC, SHF_WRITE, MapDef, map_type
+from .newdata import SHF_ALLOC, SHF_WRITE, map_type
 from .newrelocs import R_BPF_64_32, R_BPF_64_64
 from .object import ElfObject
 from .raw import (
@@ -98,7 +99,7 @@ class Parts:
     section: str
     license: str
     btf: Btf | None
-    maps: tuple[MapDef, ...]
+    maps: tuple[MapDefinition, ...]
     data: tuple[DataPart, ...]
     uses: Mapping[int, str]
     is_global: tuple[bool, ...]

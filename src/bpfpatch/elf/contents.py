@@ -109,8 +109,8 @@ class ProgramInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class MapInfo:
-    """A map that the object defines.
+class MapSymbol:
+    """A symbol that stands for a map which the object defines; see `mapdefs` for what it is.
 
     Attributes:
         name: its name.
@@ -208,7 +208,7 @@ def _functions(code: Code) -> list[tuple[int, int, int]]:
     return list(zip(index.tolist(), slots.tolist(), found.tolist(), strict=True))
 
 
-def maps(raw: RawElf) -> tuple[MapInfo, ...]:
+def maps(raw: RawElf) -> tuple[MapSymbol, ...]:
     """Maps by their symbols, in symbol order.
 
     Raises:
@@ -219,7 +219,7 @@ def maps(raw: RawElf) -> tuple[MapInfo, ...]:
     for section, name in enumerate(raw.names):
         kind: Literal["btf", "legacy"] = "legacy" if is_legacy_maps(name) else "btf"
         if kind == "legacy" or name == BTF_MAPS:
-            out += [MapInfo(table.name(sym), kind, sym) for sym in _in_section(table, section)]
+            out += [MapSymbol(table.name(sym), kind, sym) for sym in _in_section(table, section)]
     return tuple(sorted(out, key=lambda info: info.symbol))
 
 

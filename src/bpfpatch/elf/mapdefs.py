@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from bpfpatch.btf import Array, Btf, DataSec, Enum, Enum64, FuncProto, Kind, Ptr, Struct, Var
 from bpfpatch.errors import FormatError, UnsupportedError
 from bpfpatch.facts.kinds import MapType
+from bpfpatch.facts.maps import MapDefinition
 
 from .contents import BTF_MAPS
 from .object import ElfObject
@@ -38,47 +39,6 @@ _KNOWN: Final = frozenset(
         "numa_node",
     }
 )
-
-
-@dataclass(frozen=True, slots=True)
-class MapDefinition:
-    """A map as an object defines it; of a data section, as a loader makes one of it.
-
-    Attributes:
-        name: what the code calls it; of an inner map the outer one's with ``.inner``, of a data
-            section the section's.
-        type: its kind.
-        key_size: bytes.
-        value_size: bytes; 4 where it starts with ``values``.
-        max_entries: how many fit.
-        flags: BPF_F_* bits.
-        extra: map_extra.
-        numa_node: where, with the flag for it.
-        key_type_id: in the object's types, or 0.
-        value_type_id: the same.
-        inner: what a map of maps holds, where the definition says so.
-        values: (index, name) of the maps or programs that it starts with.
-        content: what entry 0 of a data section's starts with; zeros follow. None otherwise.
-        is_frozen: whether user space may no longer change it after that.
-        kernel_name: what the kernel shows in place of the name; "" for the name, as far as it
-            fits.
-    """
-
-    name: str
-    type: MapType
-    key_size: int = 0
-    value_size: int = 0
-    max_entries: int = 0
-    flags: int = 0
-    extra: int = 0
-    numa_node: int = 0
-    key_type_id: int = 0
-    value_type_id: int = 0
-    inner: MapDefinition | None = None
-    values: tuple[tuple[int, str], ...] = ()
-    content: bytes | None = None
-    is_frozen: bool = False
-    kernel_name: str = ""
 
 
 def map_definitions(obj: ElfObject) -> Iterator[MapDefinition]:

@@ -11,7 +11,7 @@ bpf_object__init_global_data_maps(), btf_fixup_datasec().
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from bpfpatch.btf import (
@@ -31,6 +31,7 @@ from bpfpatch.btf import (
     VarLinkage,
 )
 from bpfpatch.errors import OptionError, UnsupportedError
+from bpfpatch.facts.maps import MapDefinition
 
 from .append import NewSection, NewSymbol, append, rel_section
 from .contents import BTF_MAPS, LEGACY_MAPS, maps
@@ -56,35 +57,6 @@ def u64_array(count: int) -> MakeType:
         )
 
     return make
-
-
-@dataclass(frozen=True, slots=True)
-class MapDef:
-    """A map to add.
-
-    Attributes:
-        name: up to 15 characters are seen in the kernel.
-        type: BPF_MAP_TYPE_* number.
-        key_size: bytes; 4 for arrays.
-        value_size: bytes.
-        max_entries: how many fit.
-        flags: BPF_F_* bits.
-        value: the value's type, for tools that print it; None for bytes.
-        key: the key's type, likewise.
-        extra: map_extra, whose meaning the type defines.
-        inner: of a map of maps, what it holds.
-    """
-
-    name: str
-    type: int
-    key_size: int
-    value_size: int
-    max_entries: int
-    flags: int = 0
-    value: MakeType | None = None
-    key: MakeType | None = None
-    extra: int = 0
-    inner: MapDef | None = None
 
 
 def add_section(raw: RawElf, name: str, data: bytes) -> RawElf:
@@ -157,20 +129,33 @@ def add_global(
     return append(raw, new, [symbol], changed)
 
 
-def add_map(raw: RawElf, btf: Btf | None, new: MapDef) -> RawElf:
+def add_map(
+    raw: RawElf, btf: Btf | None, new: MapDefinition, value: MakeType | None = None
+) -> RawElf:
     """The object with one more map.
 
+    Args:
+        raw: the object.
+        btf: its types, or None.
+        new: the map, whose ids of types are those of ``btf``.
+        value: makes its values' type, for tools that print them, where ``btf`` has it not.
+
     Raises:
-        OptionError: the name is taken.
+        OptionError: the name is taken, or the map starts with something.
         UnsupportedError: the object has no symbol table, or .BTF.ext without .BTF.
     """
     _check_name(raw, new.name)
+    if new.values or new.content is not None or new.is_frozen:
+        raise OptionError(
+            f"map {new.name!r} starts with entries, which a definition that is added cannot say; "
+            "add a variable for what a map of data starts with"
+        )
     if raw.find(LEGACY_MAPS) is not None and raw.find(BTF_MAPS) is None:
         return _add_legacy(raw, new)
     if btf is None and raw.find(".BTF.ext") is not None:
         raise UnsupportedError("the object has .BTF.ext but no .BTF; strip both or none")
     types = BtfBuilder(btf, byteorder=raw.byteorder)
-    definition, size = map_type(types, new)
+    definition, size = map_type(types, new, value)
     var = types.add(Var(new.name, definition, VarLinkage.GLOBAL))
     number = raw.find(BTF_MAPS)
     changed: dict[int, Buffer] = {}
@@ -245,20 +230,24 @@ def _bytes_type(types: BtfBuilder, count: int) -> int:
     return types.add(Array(_integer(types, "unsigned char", 1), _integer(types, "int", 4), count))
 
 
-def map_type(types: BtfBuilder, new: MapDef) -> tuple[int, int]:
+def map_type(
+    types: BtfBuilder, new: MapDefinition, value: MakeType | None = None
+) -> tuple[int, int]:
     """(type id, bytes) of the struct that says in its members' types what map it is."""
     number = _integer(types, "int", 4)
 
-    def uint(value: int) -> int:
-        return types.add(Ptr(types.add(Array(number, number, value))))
+    def uint(count: int) -> int:
+        return types.add(Ptr(types.add(Array(number, number, count))))
 
     members = {"type": uint(new.type), "max_entries": uint(new.max_entries)}
     if new.flags:
         members["map_flags"] = uint(new.flags)
     if new.extra:
         members["map_extra"] = _long(types, new.extra)
-    if new.key is not None:
-        members["key"] = types.add(Ptr(new.key(types)))
+    if new.numa_node:
+        members["numa_node"] = uint(new.numa_node)
+    if new.key_type_id:
+        members["key"] = types.add(Ptr(new.key_type_id))
     elif new.key_size == 4:
         members["key"] = types.add(Ptr(_integer(types, "unsigned int", 4)))
     elif new.key_size:
@@ -266,8 +255,9 @@ def map_type(types: BtfBuilder, new: MapDef) -> tuple[int, int]:
     if new.inner is not None:
         inner, _ = map_type(types, new.inner)
         members["values"] = types.add(Array(types.add(Ptr(inner)), number, 0))
-    elif new.value is not None:
-        members["value"] = types.add(Ptr(new.value(types)))
+    elif value is not None or new.value_type_id:
+        made = new.value_type_id if value is None else value(types)
+        members["value"] = types.add(Ptr(made))
     elif new.value_size:
         members["value_size"] = uint(new.value_size)
     rows = tuple(
@@ -286,7 +276,7 @@ def _long(types: BtfBuilder, value: int) -> int:
     return types.add(Enum64("", 8, (Enumerator(f"map_extra_{value:x}", value),)))
 
 
-def _add_legacy(raw: RawElf, new: MapDef) -> RawElf:
+def _add_legacy(raw: RawElf, new: MapDefinition) -> RawElf:
     """One more record of a ``maps`` section, as long as those that are there."""
     number = raw.find(LEGACY_MAPS)
     assert number is not None

@@ -9,10 +9,11 @@ from typing import Any, Final
 from numpy.typing import NDArray
 
 from bpfpatch.btf import Btf, BtfExt
+from bpfpatch.facts.maps import MapDefinition
 from bpfpatch.program import Program
 
 from .contents import (
-    MapInfo,
+    MapSymbol,
     ProgramInfo,
     Section,
     Symbol,
@@ -25,7 +26,7 @@ from .contents import (
 from .decode import Code, read_btf, read_code
 from .files import Source, Target, read_all, write_all
 from .link import LinkedProgram, link
-from .newdata import MakeType, MapDef, add_global, add_map, add_rel_sections, add_section
+from .newdata import MakeType, add_global, add_map, add_rel_sections, add_section
 from .newrelocs import relocation_row
 from .raw import EM_BPF, ByteOrder, RawElf, parse_raw
 from .rewrite import Dwarf, Rewritten, rewrite
@@ -182,17 +183,21 @@ class ElfObject:
         """
         return relocation_row(self._code, section, symbol)
 
-    def with_map(self, new: MapDef) -> ElfObject:
+    def with_map(self, new: MapDefinition, value: MakeType | None = None) -> ElfObject:
         """This object with one more map, which any loader creates.
 
         Its name is then a symbol for `relocation`. An object without types gets
         some; one that defines its maps in a section ``maps`` gets a record there.
 
+        Args:
+            new: the map; its ids of types are in this object's types.
+            value: makes its values' type where the object has it not.
+
         Raises:
-            OptionError: the name is taken.
+            OptionError: the name is taken, or the map starts with something.
             UnsupportedError: the object has no symbol table, or .BTF.ext without .BTF.
         """
-        return ElfObject(add_map(self.raw, self.btf, new), self.notices)
+        return ElfObject(add_map(self.raw, self.btf, new, value), self.notices)
 
     def with_global(
         self, name: str, data: bytes, section: str = ".bss", make: MakeType | None = None
@@ -276,7 +281,7 @@ class ElfObject:
         return functions(self._code)
 
     @cached_property
-    def maps(self) -> tuple[MapInfo, ...]:
+    def maps(self) -> tuple[MapSymbol, ...]:
         """Maps that the object defines, legacy ones and those in .maps.
 
         Raises:

@@ -18,7 +18,8 @@ from .columns import (
 )
 from .functions import FIRST_FUNCTION, FUNCTIONS, function, function_name
 from .kinds import AttachType, MapFlag, MapType, ProgFlag, ProgType
-from .subject import MapFacts, Subject
+from .maps import MapDefinition, MapFacts
+from .subject import Subject
 
 __all__ = [
     "AUX_COLUMNS",
@@ -36,6 +37,7 @@ __all__ = [
     "STACK_DEPTH",
     "ZEXT_DST",
     "AttachType",
+    "MapDefinition",
     "MapFacts",
     "MapFlag",
     "MapType",

@@ -6,39 +6,8 @@ from dataclasses import dataclass
 
 from bpfpatch.btf import Btf
 
-from .kinds import MapType, ProgType
-
-
-@dataclass(frozen=True, slots=True)
-class MapFacts:
-    """A map that a program refers to.
-
-    Attributes:
-        name: of the map.
-        type: its kind.
-        key_size: in bytes.
-        value_size: in bytes.
-        max_entries: how many elements it may have.
-        flags: BPF_F_* of its creation.
-        content: the value of a frozen, read-only array of one element: constants that the
-            verifier reads. None for others.
-        inner: for a map of maps, the kind of map in it.
-        btf: what ``value_type`` refers to; None where the map has no types.
-        value_type: id of the value's type.
-        address: of an arena, where it starts for user space; 0 where that is not known.
-    """
-
-    name: str
-    type: MapType
-    key_size: int
-    value_size: int
-    max_entries: int
-    flags: int = 0
-    content: bytes | None = None
-    inner: MapFacts | None = None
-    btf: Btf | None = None
-    value_type: int = 0
-    address: int = 0
+from .kinds import ProgType
+from .maps import MapFacts
 
 
 @dataclass(frozen=True, slots=True)

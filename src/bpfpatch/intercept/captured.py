@@ -19,12 +19,13 @@ from bpfpatch.bpf.map import OF_MAPS, Map, MapInfo
 from bpfpatch.bpf.mapfacts import is_frozen
 from bpfpatch.bpf.syscall import NAME_LEN
 from bpfpatch.btf import Btf, BtfBuilder, DataSec, Func, FuncLinkage, Kind, SecVar, Var, VarLinkage
-from bpfpatch.elf import ElfObject, MapDef
+from bpfpatch.elf import ElfObject
 from bpfpatch.elf.build import DataPart, Parts, Variable, build_object, with_names
 from bpfpatch.elf.contents import BTF_MAPS
-from bpfpatch.elf.mapdefs import MapDefinition, read_definition
+from bpfpatch.elf.mapdefs import read_definition
 from bpfpatch.errors import UnsupportedError
 from bpfpatch.facts.kinds import MapFlag, MapType, ProgFlag, ProgType
+from bpfpatch.facts.maps import MapDefinition
 from bpfpatch.facts.sections import section_of
 from bpfpatch.loader.attach import attach_target
 
@@ -85,7 +86,7 @@ class _Capture:
         self._types = None if request.btf is None else BtfBuilder(request.btf)
         self._uses: dict[int, str] = {}
         self._maps: dict[str, Map] = {}
-        self._defs: list[MapDef] = []
+        self._defs: list[MapDefinition] = []
         self._data: list[DataPart] = []
         self._kept: set[int] = set()
         self._notices: list[str] = []
@@ -178,24 +179,23 @@ class _Capture:
         self._defs.append(replace(self._definition(info, name), inner=inner))
         return name
 
-    def _definition(self, info: MapInfo, name: str) -> MapDef:
+    def _definition(self, info: MapInfo, name: str) -> MapDefinition:
         is_own = info.btf_id != 0 and info.btf_id == self._btf_id
         if info.btf_id and not is_own:
             self._notices.append(f"map {info.name!r} has types of another object, left out")
-        key, value = info.key_type_id, info.value_type_id
-        return MapDef(
+        return MapDefinition(
             name,
-            int(info.type),
+            info.type,
             info.key_size,
             info.value_size,
             info.max_entries,
             info.flags & ~_ADDED_FLAGS.get(info.type, 0),
-            value=(lambda _: value) if is_own and value else None,
-            key=(lambda _: key) if is_own and key else None,
-            extra=info.extra,
+            info.extra,
+            key_type_id=info.key_type_id if is_own else 0,
+            value_type_id=info.value_type_id if is_own else 0,
         )
 
-    def _inner(self, made: Map) -> MapDef:
+    def _inner(self, made: Map) -> MapDefinition:
         """What a map of maps holds: the kernel does not tell.
 
         It is seen from the first that is in it, or from the definition that the program's types
@@ -209,7 +209,7 @@ class _Capture:
         if btf is not None and found is not None:
             inner = read_definition(btf, made.name, found.type_id)[0].inner
             if inner is not None:
-                return _as_def(inner)
+                return inner
         raise UnsupportedError(
             f"map {made.name!r} holds maps, and none yet from which to see of which kind"
         )
@@ -332,21 +332,6 @@ class _Capture:
 def _rows(btf: Btf, type_id: int) -> tuple[SecVar, ...]:
     found = btf.type(type_id)
     return found.variables if isinstance(found, DataSec) else ()
-
-
-def _as_def(found: MapDefinition) -> MapDef:
-    key, value = found.key_type_id, found.value_type_id
-    return MapDef(
-        found.name,
-        int(found.type),
-        found.key_size,
-        found.value_size,
-        found.max_entries,
-        found.flags,
-        value=(lambda _: value) if value else None,
-        key=(lambda _: key) if key else None,
-        extra=found.extra,
-    )
 
 
 def _dotted(was: str) -> str:

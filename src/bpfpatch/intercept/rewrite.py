@@ -11,8 +11,8 @@ from bpfpatch.bpf.loadrequest import LoadRequest
 from bpfpatch.bpf.map import Map
 from bpfpatch.bpf.records import func_info, line_info
 from bpfpatch.elf import ElfObject
-from bpfpatch.elf.mapdefs import MapDefinition
 from bpfpatch.errors import OptionError, UnsupportedError
+from bpfpatch.facts.maps import MapDefinition
 from bpfpatch.loader.externs import Needs
 from bpfpatch.loader.mapspec import map_specs
 from bpfpatch.loader.relocate import resolve

@@ -12,7 +12,7 @@ Example::
 
 from .contexts import Arguments, Context, Plain, Skb, Xdp
 from .errors import BudgetError, HelperError, InterpError, TrapError
-from .machine import Environment, HelperCall, Machine, MapSpec, Outcome
+from .machine import Environment, HelperCall, Machine, Outcome
 from .maps import Map
 from .memory import Memory, Region
 
@@ -26,7 +26,6 @@ __all__ = [
     "InterpError",
     "Machine",
     "Map",
-    "MapSpec",
     "Memory",
     "Outcome",
     "Plain",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self, TypeAli
 
 from bpfpatch import isa
 from bpfpatch.errors import OptionError
+from bpfpatch.facts.maps import MapDefinition
 from bpfpatch.isa import ByteOrder
 from bpfpatch.program import Program
 
@@ -73,25 +74,6 @@ class Outcome:
     trace: tuple[HelperCall, ...]
     printed: tuple[str, ...]
     meta: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class MapSpec:
-    """How to make a map.
-
-    Attributes:
-        kind: type as bpftool names it, such as ``hash`` or ``lru_hash``.
-        key_size: bytes of a key.
-        value_size: bytes of a value.
-        max_entries: how many.
-        name: its name.
-    """
-
-    kind: str
-    key_size: int = 4
-    value_size: int = 4
-    max_entries: int = 1
-    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +142,7 @@ class Machine:
         self,
         program: Program,
         *,
-        maps: Mapping[int, MapSpec] | None = None,
+        maps: Mapping[int, MapDefinition] | None = None,
         helpers: Mapping[int | str, Callable[..., int]] | None = None,
         kfuncs: Mapping[int | str, Callable[..., int]] | None = None,
         byteorder: ByteOrder = "little",
@@ -250,14 +232,11 @@ class Machine:
         self._images.append(image)
         return image
 
-    def add_map(self, spec: MapSpec) -> Map:
+    def add_map(self, spec: MapDefinition) -> Map:
         """Make a map; it is then in ``maps`` under its name, or its number where it has none."""
         number = len(self._maps_by_address)
         name = spec.name or str(number)
-        made = make_map(
-            self.memory, number, spec.kind, name, spec.key_size, spec.value_size, spec.max_entries
-        )
-        return self._keep(made)
+        return self._keep(make_map(self.memory, number, spec, name))
 
     def add_data(self, name: str, content: bytes, *, writable: bool) -> DataMap:
         """Make a section of global variables."""

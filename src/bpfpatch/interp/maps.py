@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from errno import E2BIG, EEXIST, EINVAL, ENOENT, EOPNOTSUPP
 from typing import TYPE_CHECKING, Any, Final
 
+from bpfpatch.facts.maps import MapDefinition
+
 from .errors import BadHelperUse
 from .memory import Memory, Region, map_address
 
@@ -508,46 +510,6 @@ class DeviceMap(ArrayMap):
         return 0
 
 
-MAP_KINDS: Final = (
-    "unspec",
-    "hash",
-    "array",
-    "prog_array",
-    "perf_event_array",
-    "percpu_hash",
-    "percpu_array",
-    "stack_trace",
-    "cgroup_array",
-    "lru_hash",
-    "lru_percpu_hash",
-    "lpm_trie",
-    "array_of_maps",
-    "hash_of_maps",
-    "devmap",
-    "sockmap",
-    "cpumap",
-    "xskmap",
-    "sockhash",
-    "cgroup_storage",
-    "reuseport_sockarray",
-    "percpu_cgroup_storage",
-    "queue",
-    "stack",
-    "sk_storage",
-    "devmap_hash",
-    "struct_ops",
-    "ringbuf",
-    "inode_storage",
-    "task_storage",
-    "bloom_filter",
-    "user_ringbuf",
-    "cgrp_storage",
-    "arena",
-    "insn_array",
-)
-
-"""Map types by number, as bpftool names them. Source: enum bpf_map_type, linux v6.18."""
-
 _CLASSES: Final[dict[str, type[Map]]] = {
     "array": ArrayMap,
     "percpu_array": ArrayMap,
@@ -572,17 +534,10 @@ _CLASSES: Final[dict[str, type[Map]]] = {
 }
 
 
-def make_map(
-    memory: Memory,
-    number: int,
-    kind: str,
-    name: str,
-    key_size: int,
-    value_size: int,
-    max_entries: int,
-) -> Map:
-    """A map of this type; one whose type is not simulated can still be named."""
-    given = (memory, number, kind, name, key_size, value_size, max_entries)
+def make_map(memory: Memory, number: int, spec: MapDefinition, name: str) -> Map:
+    """A map of this kind; one whose kind is not simulated can still be named."""
+    kind = spec.type.text
+    given = (memory, number, kind, name, spec.key_size, spec.value_size, spec.max_entries)
     if kind.startswith("lru_"):
         return HashMap(*given, is_lru=True)
     return _CLASSES.get(kind, Map)(*given)

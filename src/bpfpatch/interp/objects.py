@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from bpfpatch.btf import Kind
 from bpfpatch.elf import ElfObject, LinkedProgram, LinkReloc, TargetKind
 from bpfpatch.errors import LinkError
+from bpfpatch.facts.maps import MapDefinition
 from bpfpatch.program import JUMP_TABLE, Program
 
 from .maps import DataMap, OuterMap, ProgMap
 from .memory import code_address
-from .objmaps import DefinedMap, defined_maps
+from .objmaps import defined_maps
 
 if TYPE_CHECKING:
     from .image import Image
@@ -75,9 +76,9 @@ class _Loader:
         self._externs = externs
         self._data: dict[str, int] = {}
         self._variables: dict[str, int] = {}
-        self._maps: list[DefinedMap] = list(defined_maps(obj))
+        self._maps: list[MapDefinition] = list(defined_maps(obj))
         for defined in self._maps:
-            machine.add_map(defined.spec)
+            machine.add_map(defined)
 
     def bind(self, image: Image, linked: LinkedProgram) -> None:
         """Resolve a program's relocations."""
@@ -94,7 +95,7 @@ class _Loader:
         """Put programs and maps into the maps that start with some."""
         programs = {info.name for info in self._obj.programs}
         for defined in self._maps:
-            found = self._machine.maps[defined.spec.name]
+            found = self._machine.maps[defined.name]
             for index, name in defined.values:
                 if isinstance(found, ProgMap) and name in programs:
                     linked = self._obj.link(name)

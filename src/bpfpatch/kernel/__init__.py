@@ -25,8 +25,8 @@ from bpfpatch.bpf.stats import stats
 from bpfpatch.bpf.submit import MODES, Mode
 from bpfpatch.bpf.testrun import RunResult, run_input
 from bpfpatch.bpf.xlated import XlatedProgram, read_xlated
-from bpfpatch.elf.mapdefs import MapDefinition
 from bpfpatch.facts.kinds import AttachType, MapFlag, MapType, ProgFlag, ProgType
+from bpfpatch.facts.maps import MapDefinition
 from bpfpatch.facts.sections import SectionKind, section_kind
 from bpfpatch.linux.log.auxload import AuxLoad, load_object_with_aux, load_with_aux, with_aux
 from bpfpatch.linux.log.auxlog import aux_from_log

@@ -14,9 +14,10 @@ from typing import Final
 from bpfpatch.bpf.syscall import NAME_LEN
 from bpfpatch.btf import Btf, Kind
 from bpfpatch.elf import ElfObject, Section
-from bpfpatch.elf.mapdefs import MapDefinition, map_definitions
+from bpfpatch.elf.mapdefs import map_definitions
 from bpfpatch.errors import UnsupportedError
 from bpfpatch.facts.kinds import MapFlag, MapType
+from bpfpatch.facts.maps import MapDefinition
 
 from .kconfig import SECTION as KCONFIG
 from .kconfig import kconfig_content

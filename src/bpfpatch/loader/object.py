@@ -18,9 +18,9 @@ from bpfpatch.bpf.map import OF_MAPS, Map, possible_cpus
 from bpfpatch.bpf.submit import Mode
 from bpfpatch.bpf.syscall import Cmd, bpf
 from bpfpatch.elf import ElfObject, LinkedProgram
-from bpfpatch.elf.mapdefs import MapDefinition
 from bpfpatch.errors import BpfPatchError, OptionError, UnsupportedError
 from bpfpatch.facts.kinds import AttachType, MapType, ProgType
+from bpfpatch.facts.maps import MapDefinition
 from bpfpatch.facts.sections import section_kind
 
 from .externs import Needs

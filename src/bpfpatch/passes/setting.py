@@ -7,10 +7,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from bpfpatch.elf import ElfObject, MapDef
+from bpfpatch.elf import ElfObject
 from bpfpatch.elf.newdata import MakeType
 from bpfpatch.errors import OptionError
-from bpfpatch.facts import Subject
+from bpfpatch.facts import MapDefinition, Subject
 
 from .target import Target
 
@@ -31,9 +31,9 @@ class ObjectEdit:
     def __init__(self, obj: ElfObject) -> None:
         self.obj = obj
 
-    def add_map(self, new: MapDef) -> None:
+    def add_map(self, new: MapDefinition, value: MakeType | None = None) -> None:
         """See `ElfObject.with_map`."""
-        self.obj = self.obj.with_map(new)
+        self.obj = self.obj.with_map(new, value)
 
     def add_global(
         self, name: str, data: bytes, section: str = ".bss", make: MakeType | None = None

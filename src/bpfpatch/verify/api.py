@@ -10,7 +10,7 @@ from typing import Final
 from bpfpatch import kernel
 from bpfpatch.elf import ElfObject, LinkedProgram
 from bpfpatch.errors import BpfPatchError, OptionError
-from bpfpatch.interp import MapSpec
+from bpfpatch.facts import MapDefinition
 from bpfpatch.interp.limits import limits_met
 from bpfpatch.runs import MODES
 
@@ -58,7 +58,7 @@ def verify(
     *,
     obj: ElfObject | None = None,
     after_obj: ElfObject | None = None,
-    maps: Mapping[int, MapSpec] | None = None,
+    maps: Mapping[int, MapDefinition] | None = None,
     kind: str | None = None,
     modes: Sequence[str] = ("interp",),
     inputs: Iterable[bytes | Case] = (),

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from bpfpatch.elf import ElfObject, LinkedProgram, TargetKind
 from bpfpatch.errors import BpfPatchError
-from bpfpatch.interp import Context, Machine, MapSpec, Plain, Skb, Xdp
+from bpfpatch.facts.maps import MapDefinition
+from bpfpatch.interp import Context, Machine, Plain, Skb, Xdp
 from bpfpatch.interp.contexts import SKB_FIELDS, XDP_FIELDS, Left
 from bpfpatch.interp.memory import Region
 from bpfpatch.program import Program
@@ -41,7 +42,7 @@ class Subject:
 
     program: LinkedProgram | Program
     obj: ElfObject | None = None
-    maps: Mapping[int, MapSpec] = field(default_factory=dict)
+    maps: Mapping[int, MapDefinition] = field(default_factory=dict)
 
     @property
     def flat(self) -> Program:

@@ -13,8 +13,8 @@ import numpy as np
 
 from bpfpatch import isa, kernel
 from bpfpatch.errors import BpfPatchError
+from bpfpatch.facts import MapDefinition
 from bpfpatch.facts.kinds import MapType
-from bpfpatch.interp import MapSpec
 from bpfpatch.passes import Pipeline, Target, base
 from bpfpatch.program import Program
 from bpfpatch.runs import MODES, Input, available, open_runner
@@ -158,7 +158,7 @@ def _with_maps(mode: str, case: Case) -> Iterator[tuple[Program, dict[str, Any]]
     program = Program.from_bytes(case.code)
     if mode == "interp":
         specs = {
-            fd: MapSpec(MapType(one.type).name.lower(), *astuple(one)[1:])
+            fd: MapDefinition("", MapType(one.type), *astuple(one)[1:])
             for fd, one in enumerate(case.maps, 1)
         }
         yield program, {"maps": specs}

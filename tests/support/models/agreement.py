@@ -8,7 +8,8 @@ from typing import Self
 
 from bpfpatch import kernel
 from bpfpatch.asm import assemble
-from bpfpatch.interp import Machine, MapSpec
+from bpfpatch.facts import MapDefinition, MapType
+from bpfpatch.interp import Machine
 from bpfpatch.kernel import Map
 from bpfpatch.program import Program
 from bpfpatch.runs import Input, open_runner
@@ -92,8 +93,8 @@ class Agreement:
 
     def _interpreted(self, program: Program, memories: list[bytes]) -> list[Result]:
         specs = {
-            self._hash.fd: MapSpec("hash", 4, 8, HASH_SIZE, "hash"),
-            self._array.fd: MapSpec("array", 4, 8, KEYS, "array"),
+            self._hash.fd: MapDefinition("hash", MapType.HASH, 4, 8, HASH_SIZE),
+            self._array.fd: MapDefinition("array", MapType.ARRAY, 4, 8, KEYS),
         }
         machine = Machine(program, maps=specs)
         out: list[Result] = []

@@ -17,7 +17,7 @@ from bpfpatch import isa
 from bpfpatch.asm import assemble
 from bpfpatch.elf import ElfObject, LinkedProgram
 from bpfpatch.elf.space import RELOC_TABLE
-from bpfpatch.interp import MapSpec
+from bpfpatch.facts import MapDefinition, MapType
 from bpfpatch.passes import Pipeline
 from bpfpatch.patch import Body, PatchList
 from bpfpatch.program import Program, Remap
@@ -129,7 +129,10 @@ odd:
 """An XDP program: Ethernet, IPv4, a table of sources, a checksum in a subprogram's loop, TTL,
 and a verdict by protocol. All registers and stack slots in it are used."""
 
-MAPS = {1: MapSpec("hash", 8, 8, 64, "sources"), 2: MapSpec("hash", 8, 8, 64, "other")}
+MAPS = {
+    1: MapDefinition("sources", MapType.HASH, 8, 8, 64),
+    2: MapDefinition("other", MapType.HASH, 8, 8, 64),
+}
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ import pytest
 
 from bpfpatch import isa, kernel
 from bpfpatch.btf import Array, DataSec, Kind, Var
-from bpfpatch.elf import ElfObject, MapDef, TargetKind, u64_array
+from bpfpatch.elf import ElfObject, TargetKind, u64_array
 from bpfpatch.errors import OptionError, UnsupportedError
+from bpfpatch.facts import MapDefinition
 from bpfpatch.patch import Body, PatchList
 from support.inputs.bpfobjects import debian_objects, fixture_objects, fixture_path
 
@@ -34,7 +35,7 @@ def with_all(obj: ElfObject) -> ElfObject:
     return (
         obj.with_global("own_hits", bytes(80), ".bss", u64_array(10))
         .with_global("own_seed", b"\1" * 8, ".data.seed")
-        .with_map(MapDef("own_table", ARRAY, 4, 80, 1, value=u64_array(10)))
+        .with_map(MapDefinition("own_table", ARRAY, 4, 80, 1), u64_array(10))
         .with_section(".notes.own", b"text")
         .with_relocatable()
     )
@@ -105,7 +106,7 @@ def test_new_map_is_one_for_a_loader(name: str) -> None:
     """What a loader reads of the object's maps has the new one, and the others as before."""
     obj = read(name)
     before = kernel.map_specs(obj)
-    new = obj.with_map(MapDef("table", ARRAY, 4, 80, 3, flags=1 << 10))
+    new = obj.with_map(MapDefinition("table", ARRAY, 4, 80, 3, flags=1 << 10))
     after = {spec.name: spec for spec in kernel.map_specs(new)}
     added = after.pop("table")
     assert (added.type, added.key_size, added.value_size) == (ARRAY, 4, 80)
@@ -117,7 +118,7 @@ def test_new_map_is_one_for_a_loader(name: str) -> None:
 
 def test_big_endian_object_stays_so() -> None:
     """What is added to a big-endian object is in its byte order."""
-    obj = read("legacy_maps.clang-19.v2.eb.o").with_map(MapDef("table", ARRAY, 4, 80, 3))
+    obj = read("legacy_maps.clang-19.v2.eb.o").with_map(MapDefinition("table", ARRAY, 4, 80, 3))
     section = next(section for section in obj.sections if section.name == "maps")
     symbol = next(symbol for symbol in obj.symbols if symbol.name == "table")
     record = bytes(section.data)[symbol.value : symbol.value + 20]
@@ -161,7 +162,7 @@ def test_stripped_object_is_refused() -> None:
     obj = read(STRIPPED)
     for add in (
         lambda: obj.with_global("x", bytes(8)),
-        lambda: obj.with_map(MapDef("x", ARRAY, 4, 8, 1)),
+        lambda: obj.with_map(MapDefinition("x", ARRAY, 4, 8, 1)),
         obj.with_relocatable,
     ):
         with pytest.raises(UnsupportedError, match="symbol table"):

@@ -7,17 +7,18 @@ from typing import Any
 
 import pytest
 
-from bpfpatch.interp import BudgetError, InterpError, Machine, MapSpec, Skb, Xdp
+from bpfpatch.facts import MapDefinition, MapType
+from bpfpatch.interp import BudgetError, InterpError, Machine, Skb, Xdp
 
 Make = Callable[..., Machine]
 
 MAPS = {
-    1: MapSpec("array", 4, 1 << 20, 1, "big"),
-    2: MapSpec("array", 4, 1 << 31, 1, "huge"),
-    3: MapSpec("array", 4, 8, 1 << 31, "many"),
-    4: MapSpec("hash", 4, 8, 1 << 31, "table"),
-    5: MapSpec("ringbuf", 0, 0, 1 << 31, "ring"),
-    6: MapSpec("queue", 0, 1 << 20, 1 << 30, "queue"),
+    1: MapDefinition("big", MapType.ARRAY, 4, 1 << 20, 1),
+    2: MapDefinition("huge", MapType.ARRAY, 4, 1 << 31, 1),
+    3: MapDefinition("many", MapType.ARRAY, 4, 8, 1 << 31),
+    4: MapDefinition("table", MapType.HASH, 4, 8, 1 << 31),
+    5: MapDefinition("ring", MapType.RINGBUF, 0, 0, 1 << 31),
+    6: MapDefinition("queue", MapType.QUEUE, 0, 1 << 20, 1 << 30),
 }
 LOOKUP = (
     "*(u32 *)(r10 - 4) = 0; r1 = map[id:{}]; r2 = r10; r2 += -4; call 1; if r0 == 0 goto x; r6 = r0"

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from bpfpatch.asm import assemble
-from bpfpatch.interp import Machine, MapSpec, TrapError
+from bpfpatch.facts import MapDefinition, MapType
+from bpfpatch.interp import Machine, TrapError
 
 Make = Callable[..., Machine]
 U64 = (1 << 64) - 1
@@ -32,7 +33,7 @@ DELETE = key_call("map_delete_elem") + "exit"
 class Table:
     """A map with 4-byte keys and 8-byte values, driven by programs."""
 
-    def __init__(self, make: Make, spec: MapSpec) -> None:
+    def __init__(self, make: Make, spec: MapDefinition) -> None:
         self.machine = make(LOOKUP, maps={1: spec})
         self.programs = {
             text: self.machine.add_program(assemble(text)) for text in (LOOKUP, UPDATE, DELETE)
@@ -47,7 +48,7 @@ class Table:
 
 def test_hash(make: Make) -> None:
     """Update, look up, delete, and the errors of each."""
-    table = Table(make, MapSpec("hash", 4, 8, 2))
+    table = Table(make, MapDefinition("", MapType.HASH, 4, 8, 2))
     assert table.call(LOOKUP, 1) == 0
     assert table.call(UPDATE, 1, 11, flags=2) == errno(2)
     assert table.call(UPDATE, 1, 11) == 0
@@ -64,7 +65,7 @@ def test_hash(make: Make) -> None:
 
 def test_array(make: Make) -> None:
     """All elements are there from the start, none beyond the last, and none can be deleted."""
-    table = Table(make, MapSpec("array", 4, 8, 2))
+    table = Table(make, MapDefinition("", MapType.ARRAY, 4, 8, 2))
     assert table.call(LOOKUP, 1) == 0
     assert table.call(UPDATE, 1, 5) == 0
     assert table.call(LOOKUP, 1) == 5
@@ -75,7 +76,7 @@ def test_array(make: Make) -> None:
 
 def test_lru_forgets_the_oldest(make: Make) -> None:
     """A full LRU map takes a new key in place of the one that nobody used for longest."""
-    table = Table(make, MapSpec("lru_hash", 4, 8, 2))
+    table = Table(make, MapDefinition("", MapType.LRU_HASH, 4, 8, 2))
     for key in (1, 2):
         table.call(UPDATE, key, key)
     table.call(LOOKUP, 1)
@@ -87,7 +88,7 @@ def test_values_are_apart(make: Make) -> None:
     """An access past a value traps, though the next element would be there in the kernel."""
     text = "r6 = r1; r1 = map[id:1]; r2 = r6; call bpf_map_lookup_elem; r0 = *(u64 *)(r0 + 1); exit"
     with pytest.raises(TrapError, match="8 bytes: counts"):
-        make(text, maps={1: MapSpec("array", 4, 8, 9, "counts")}).run(mem=bytes(4))
+        make(text, maps={1: MapDefinition("counts", MapType.ARRAY, 4, 8, 9)}).run(mem=bytes(4))
 
 
 def test_trie_takes_the_longest_prefix(make: Make) -> None:
@@ -102,7 +103,7 @@ def test_trie_takes_the_longest_prefix(make: Make) -> None:
     out:
     exit
     """
-    machine = make(text, maps={1: MapSpec("lpm_trie", 8, 4, 8, "routes")})
+    machine = make(text, maps={1: MapDefinition("routes", MapType.LPM_TRIE, 8, 4, 8)})
 
     def prefix(n_bits: int, *address: int) -> bytes:
         return n_bits.to_bytes(4, "little") + bytes(address)
@@ -137,7 +138,7 @@ def test_queue_and_stack(make: Make, kind: str, wanted: int) -> None:
     r0 = *(u64 *)(r10 - 8)
     exit
     """
-    assert make(text, maps={1: MapSpec(kind, 0, 8, 4)}).run().r0 == wanted
+    assert make(text, maps={1: MapDefinition("", MapType.of(kind), 0, 8, 4)}).run().r0 == wanted
 
 
 def test_ring_buffer(make: Make) -> None:
@@ -153,10 +154,15 @@ def test_ring_buffer(make: Make) -> None:
     r2 = 0
     call bpf_ringbuf_submit
     """
-    machine = make(text + "r0 = 0; exit", maps={1: MapSpec("ringbuf", 0, 0, 4096, "events")})
+    machine = make(
+        text + "r0 = 0; exit", maps={1: MapDefinition("events", MapType.RINGBUF, 0, 0, 4096)}
+    )
     machine.run()
     assert machine.maps["events"].contents() == [b"\2\1\0\0\0\0\0\0"]
-    stale = make(text + "r0 = *(u8 *)(r6 + 0); exit", maps={1: MapSpec("ringbuf", 0, 0, 4096)})
+    stale = make(
+        text + "r0 = *(u8 *)(r6 + 0); exit",
+        maps={1: MapDefinition("", MapType.RINGBUF, 0, 0, 4096)},
+    )
     with pytest.raises(TrapError):
         stale.run()
 
@@ -181,7 +187,7 @@ def test_old_value_stays_readable_after_an_update(make: Make) -> None:
     r0 = *(u64 *)(r6 + 0)
     exit
     """
-    machine = make(text, maps={1: MapSpec("hash", 4, 8, 4, "h")})
+    machine = make(text, maps={1: MapDefinition("h", MapType.HASH, 4, 8, 4)})
     machine.maps["h"].set(1, 5)
     assert machine.run().r0 == 5
     assert machine.maps["h"].get(1) == (70).to_bytes(8, "little")
@@ -214,7 +220,7 @@ def test_for_each_visits_all_until_told_to_stop(make: Make) -> None:
     out:
     exit
     """
-    machine = make(text, maps={1: MapSpec("array", 4, 8, 9, "a")})
+    machine = make(text, maps={1: MapDefinition("a", MapType.ARRAY, 4, 8, 9)})
     for index in range(9):
         machine.maps["a"].set(index, 10 + index)
     assert machine.run().r0 == 3000 + 10 + 11 + 12
@@ -242,7 +248,7 @@ def test_loop_counts_and_stops(make: Make) -> None:
 def test_tail_call(make: Make) -> None:
     """A tail call does not come back; one to an empty entry goes on, R0 as it was."""
     text = "r0 = 3; r2 = map[id:1]; r3 = 4; call bpf_tail_call; r0 += 1; exit"
-    machine = make(text, maps={1: MapSpec("prog_array", 4, 4, 8, "jmp")})
+    machine = make(text, maps={1: MapDefinition("jmp", MapType.PROG_ARRAY, 4, 4, 8)})
     assert machine.run().r0 == 4
     machine.set_tail_call("jmp", 4, machine.add_program(assemble("r0 = 77; exit")))
     assert machine.run().r0 == 77
@@ -262,6 +268,6 @@ def test_tail_calls_are_counted(make: Make) -> None:
     r0 = *(u64 *)(r6 + 0)
     exit
     """
-    machine = make(text, maps={1: MapSpec("prog_array", 4, 4, 1, "jmp")})
+    machine = make(text, maps={1: MapDefinition("jmp", MapType.PROG_ARRAY, 4, 4, 1)})
     machine.set_tail_call("jmp", 0, machine.image)
     assert machine.run(mem=bytes(8)).r0 == 34

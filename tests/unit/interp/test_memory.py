@@ -8,7 +8,8 @@ import pytest
 
 from bpfpatch.asm import assemble
 from bpfpatch.errors import BpfPatchError, SlotError
-from bpfpatch.interp import BudgetError, HelperError, Machine, MapSpec, TrapError
+from bpfpatch.facts import MapDefinition, MapType
+from bpfpatch.interp import BudgetError, HelperError, Machine, TrapError
 
 Make = Callable[..., Machine]
 
@@ -92,7 +93,9 @@ def test_memory_has_a_limit(make: Make) -> None:
     r6 += 1
     goto l
     """
-    machine = make(text, maps={1: MapSpec("hash", 8, 8, 1 << 30)}, memory_limit=1 << 20)
+    machine = make(
+        text, maps={1: MapDefinition("", MapType.HASH, 8, 8, 1 << 30)}, memory_limit=1 << 20
+    )
     with pytest.raises(BudgetError, match="bytes of memory") as caught:
         machine.run()
     assert (caught.value.unit, caught.value.budget) == ("bytes", 1 << 20)
@@ -107,7 +110,7 @@ def test_memory_has_a_limit(make: Make) -> None:
 )
 def test_output_without_end(make: Make, call: str) -> None:
     """What a program prints and sends counts as memory, too."""
-    maps = {1: MapSpec("ringbuf", 0, 0, 1 << 20)}
+    maps = {1: MapDefinition("", MapType.RINGBUF, 0, 0, 1 << 20)}
     machine = make(f"*(u64 *)(r10 - 8) = 0x41; l: {call}; goto l", maps=maps, memory_limit=100_000)
     with pytest.raises(BudgetError, match="bytes of memory"):
         machine.run()
@@ -122,7 +125,7 @@ def test_memory_that_is_too_big_to_start_with(make: Make) -> None:
 def test_huge_records_are_not_made(make: Make) -> None:
     """A ring buffer gives no record that it has no room for, however much it is asked."""
     text = "r1 = map[id:1]; r2 = 0x7fffffff; r3 = 0; call bpf_ringbuf_reserve; exit"
-    assert make(text, maps={1: MapSpec("ringbuf", 0, 0, 4096)}).run().r0 == 0
+    assert make(text, maps={1: MapDefinition("", MapType.RINGBUF, 0, 0, 4096)}).run().r0 == 0
 
 
 def test_wild_map_address(make: Make) -> None:

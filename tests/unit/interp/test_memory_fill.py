@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bpfpatch.asm import assemble
-from bpfpatch.interp import Machine, MapSpec
+from bpfpatch.facts import MapDefinition, MapType
+from bpfpatch.interp import Machine
 
 READ = "r0 = *(u64 *)(r10 - 8); *(u64 *)(r10 - 8) = 7; exit"
 RECORD = """
@@ -20,7 +21,7 @@ RECORD = """
 @pytest.mark.parametrize("text", [READ, RECORD])
 def test_unwritten_memory_holds_the_fill(engine: str, text: str) -> None:
     """A frame and a record start with it in every run, and with zeros by default."""
-    maps = {1: MapSpec("ringbuf", max_entries=4096)}
+    maps = {1: MapDefinition("", MapType.RINGBUF, max_entries=4096)}
     for options, expected in (({}, 0), ({"fill": 0xA5}, 0xA5A5A5A5A5A5A5A5)):
         machine = Machine(assemble(text), maps=maps, engine=engine, **options)  # type: ignore[arg-type]
         assert [machine.run().r0 for _ in range(2)] == [expected] * 2

@@ -13,7 +13,7 @@ from bpfpatch import asm
 from bpfpatch.facts import AUX_COLUMNS, Subject
 from bpfpatch.facts.columns import CALL_MAP, MANY, MEM_TYPE, SEEN, STACK_DEPTH, column
 from bpfpatch.facts.kinds import MapType
-from bpfpatch.facts.subject import MapFacts
+from bpfpatch.facts.maps import MapFacts
 from bpfpatch.passes import Pass, Pipeline, Target, registered
 from bpfpatch.passes.addresses import ADDRESS
 from bpfpatch.patch import PatchList, patchlist

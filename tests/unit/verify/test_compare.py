@@ -6,7 +6,8 @@ import pytest
 
 from bpfpatch.asm import assemble
 from bpfpatch.errors import Where
-from bpfpatch.interp import BudgetError, MapSpec, TrapError
+from bpfpatch.facts import MapDefinition, MapType
+from bpfpatch.interp import BudgetError, TrapError
 from bpfpatch.verify import Case, verify
 from bpfpatch.verify.calls import Call
 from bpfpatch.verify.compare import differences, is_inconclusive
@@ -14,7 +15,7 @@ from bpfpatch.verify.kinds import Shape
 from bpfpatch.verify.side import Observation, Side, Subject
 
 TRAP = TrapError(Where(3), "stray read", 0x10, 4, "read")
-MAPS = {1: MapSpec("hash", 4, 8, 4, "m")}
+MAPS = {1: MapDefinition("m", MapType.HASH, 4, 8, 4)}
 
 
 def shown(before: Observation, after: Observation, *ignore: str) -> list[str]:
@@ -32,7 +33,7 @@ def test_context_of_a_tail_call(kind: str) -> None:
     """A tail call whose first argument is no longer the context differs."""
     text = "r6 = r1; r1 = {}; r2 = map[id:1]; r3 = 1; call bpf_tail_call; r0 = 2; exit"
     before, after = assemble(text.format("r6")), assemble(text.format("r10"))
-    maps = {1: MapSpec("prog_array", 4, 4, 4, "p")}
+    maps = {1: MapDefinition("p", MapType.PROG_ARRAY, 4, 4, 4)}
     verdict = verify(before, after, kind=kind, maps=maps, runs=20)
     assert verdict.counterexample is not None
     (found,) = verdict.counterexample.differences

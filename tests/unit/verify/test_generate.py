@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from bpfpatch.asm import assemble
-from bpfpatch.interp import MapSpec
+from bpfpatch.facts import MapDefinition, MapType
 from bpfpatch.verify.case import MEMORY_SIZE, POINTER_MARK, Case, Entry, place_pointers
 from bpfpatch.verify.entries import filled, hits
 from bpfpatch.verify.generate import MAX_PACKET, MIN_PACKET, Mutator, first_cases, resized
@@ -115,7 +115,9 @@ def test_marked_words_become_pointers() -> None:
 def test_hits_fill_maps() -> None:
     """A key that was looked up in vain is put in, with several values."""
     text = "r1 = map[id:1]; r2 = r10; r2 += -4; *(u32 *)(r10 - 4) = 5; call bpf_map_lookup_elem"
-    subject = Subject(assemble(text + "; r0 = 0; exit"), maps={1: MapSpec("hash", 4, 8, 4, "m")})
+    subject = Subject(
+        assemble(text + "; r0 = 0; exit"), maps={1: MapDefinition("m", MapType.HASH, 4, 8, 4)}
+    )
     side = Side(subject, Shape.MEM, budget=1000)
     side.run(Case(ctx=b""))
     assert side.machine.lookups == [("m", b"\5\0\0\0", False)]

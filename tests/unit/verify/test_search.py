@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bpfpatch.asm import assemble
-from bpfpatch.interp import MapSpec
+from bpfpatch.facts import MapDefinition, MapType
 from bpfpatch.verify import Case, verify
 from bpfpatch.verify.coverage import Compare, Recorder, branches_of
 from bpfpatch.verify.search import occurrences
@@ -108,7 +108,7 @@ LOOKUP = """
 def test_values_of_arrays_are_solved(body: str) -> None:
     """A comparison of what an array holds is solved by what it holds at first."""
     text = LOOKUP + body + "r0 = 1; out: exit"
-    maps = {1: MapSpec("array", 4, 400, 4, "arr")}
+    maps = {1: MapDefinition("arr", MapType.ARRAY, 4, 400, 4)}
     before, after = assemble(text), assemble(text.replace("r0 = 1;", "r0 = 3;"))
     verdict = verify(before, after, kind="xdp", maps=maps, seconds=20)
     assert verdict.counterexample is not None, verdict

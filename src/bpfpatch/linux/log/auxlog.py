@@ -19,7 +19,8 @@ from bpfpatch.facts import columns as col
 from bpfpatch.facts.columns import MANY, NONE, MemType
 from bpfpatch.facts.helpers import HELPER_PROTOS
 from bpfpatch.facts.kinds import MapType
-from bpfpatch.facts.subject import MapFacts, Subject
+from bpfpatch.facts.maps import MapFacts
+from bpfpatch.facts.subject import Subject
 from bpfpatch.linux.verifier.kerneltypes import KernelTypes
 from bpfpatch.program import Anchor, AnchoredTable, Column, Program
 

@@ -14,7 +14,8 @@ from bpfpatch.dataflow.blocks import Blocks
 from bpfpatch.dataflow.stackuse import StackUse
 from bpfpatch.facts.columns import NONE, MemType
 from bpfpatch.facts.kinds import MapType, ProgType
-from bpfpatch.facts.subject import MapFacts, Subject
+from bpfpatch.facts.maps import MapFacts
+from bpfpatch.facts.subject import Subject
 from bpfpatch.isa import Pseudo
 from bpfpatch.isa.semantics import U32
 from bpfpatch.program import Program

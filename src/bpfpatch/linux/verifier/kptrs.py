@@ -11,7 +11,7 @@ from typing import Final
 from bpfpatch.btf import Btf
 from bpfpatch.btf.types import Array, DataSec, Ptr, Struct, TypeTag, Var
 from bpfpatch.facts.columns import MemType
-from bpfpatch.facts.subject import MapFacts
+from bpfpatch.facts.maps import MapFacts
 
 from .kerneltypes import KernelTypes
 from .scalars import Pointer
@@ -28,10 +28,10 @@ _MOST_ELEMENTS: Final = 64
 
 def kernel_pointers(facts: MapFacts, types: KernelTypes) -> dict[int, Pointer]:
     """The pointers in a map's values, by byte_off."""
-    if facts.btf is None or not facts.value_type:
+    if facts.btf is None or not facts.value_type_id:
         return {}
     out: dict[int, Pointer] = {}
-    _collect(facts.btf, facts.value_type, 0, types, out, depth=8)
+    _collect(facts.btf, facts.value_type_id, 0, types, out, depth=8)
     return out
 
 

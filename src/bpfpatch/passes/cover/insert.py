@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bpfpatch import isa
-from bpfpatch.elf import MapDef, u64_array
+from bpfpatch.elf import u64_array
+from bpfpatch.facts.kinds import MapType
+from bpfpatch.facts.maps import MapDefinition
 from bpfpatch.patch import Body, PatchList
 from bpfpatch.program.types import Mask
 
@@ -23,7 +25,6 @@ from .plan import Code, Work
 
 SYMBOL: Final = "bpfpatch_cover"
 IDENTITY_SYMBOL: Final = "bpfpatch_cover_id"
-_PERCPU_ARRAY: Final = 6
 
 
 def add_storage(edit: ObjectEdit, cover: CoverMap) -> None:
@@ -35,7 +36,8 @@ def add_storage(edit: ObjectEdit, cover: CoverMap) -> None:
         edit.add_global(SYMBOL, bytes(WORD * count), DATA_SECTION, u64_array(count))
         return
     size, types = WORD * cover.n_in_entry, u64_array(cover.n_in_entry)
-    edit.add_map(MapDef(cover.home, _PERCPU_ARRAY, 4, size, cover.n_entries, value=types))
+    new = MapDefinition(cover.home, MapType.PERCPU_ARRAY, 4, size, cover.n_entries)
+    edit.add_map(new, types)
 
 
 class Inserter:

@@ -9,9 +9,11 @@ from typing import Final
 import numpy as np
 
 from bpfpatch import isa
-from bpfpatch.elf import ElfObject, MapDef
+from bpfpatch.elf import ElfObject
 from bpfpatch.errors import OptionError, UnsupportedError
+from bpfpatch.facts.kinds import MapType
 from bpfpatch.facts.license import is_gpl_compatible
+from bpfpatch.facts.maps import MapDefinition
 from bpfpatch.patch import Body, PatchList
 from bpfpatch.program import Program
 
@@ -29,7 +31,6 @@ TEXT_SECTION: Final = ".rodata.trace"
 TEXT_SYMBOL: Final = "bpfpatch_trace_text"
 MOST_TEXT: Final = 200
 """Bytes of a message; the kernel's buffer for a printed line has 512."""
-_RINGBUF: Final = 27
 _RING_BYTES: Final = 256 << 10
 _PAGE: Final = 4096
 _REGISTER: Final = re.compile(r"[rR]?(\d+)")
@@ -196,7 +197,7 @@ def _add_ring(edit: ObjectEdit, size: int) -> None:
     sections = [one.data for one in edit.obj.sections if is_section(one.name)]
     known = [place for data in sections for place in TraceMap.parse(bytes(data)).places.values()]
     if not any(place.to == "ring" for place in known):
-        edit.add_map(MapDef(MAP_NAME, _RINGBUF, 0, 0, size))
+        edit.add_map(MapDefinition(MAP_NAME, MapType.RINGBUF, max_entries=size))
 
 
 def _add_section(edit: ObjectEdit, meaning: TraceMap) -> None:

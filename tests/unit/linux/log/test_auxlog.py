@@ -20,7 +20,8 @@ from bpfpatch.facts.columns import (
     MemType,
 )
 from bpfpatch.facts.kinds import MapType
-from bpfpatch.facts.subject import MapFacts, Subject
+from bpfpatch.facts.maps import MapFacts
+from bpfpatch.facts.subject import Subject
 from bpfpatch.kernel import aux_from_log, with_ld_map
 from bpfpatch.program import Program
 

@@ -22,7 +22,8 @@ from bpfpatch.facts.columns import (
     column,
 )
 from bpfpatch.facts.kinds import MapFlag, MapType, ProgType
-from bpfpatch.facts.subject import MapFacts, Subject
+from bpfpatch.facts.maps import MapFacts
+from bpfpatch.facts.subject import Subject
 from bpfpatch.linux.verifier.auxdata import aux_data
 from bpfpatch.program import Program
 
@@ -30,7 +31,7 @@ ARRAY = MapFacts("array", MapType.ARRAY, 4, 16, 4)
 HASH = MapFacts("hash", MapType.HASH, 4, 16, 4)
 PROGS = MapFacts("progs", MapType.PROG_ARRAY, 4, 4, 8)
 CONSTANTS = MapFacts(
-    ".rodata", MapType.ARRAY, 4, 8, 1, MapFlag.RDONLY_PROG, b"\1\0\0\0\xff\xff\0\0"
+    ".rodata", MapType.ARRAY, 4, 8, 1, MapFlag.RDONLY_PROG, content=b"\1\0\0\0\xff\xff\0\0"
 )
 OF_MAPS = MapFacts("outer", MapType.ARRAY_OF_MAPS, 4, 4, 1, inner=HASH)
 

@@ -10,7 +10,8 @@ import pytest
 from bpfpatch import asm
 from bpfpatch.facts.columns import CALL_MAP, LD_MAP, MANY, NONE, SEEN, STACK_DEPTH, MemType, column
 from bpfpatch.facts.kinds import MapType, ProgType
-from bpfpatch.facts.subject import MapFacts, Subject
+from bpfpatch.facts.maps import MapFacts
+from bpfpatch.facts.subject import Subject
 from bpfpatch.linux.verifier import worklist
 from bpfpatch.linux.verifier.auxdata import aux_data
 from bpfpatch.linux.verifier.scalars import UNKNOWN
