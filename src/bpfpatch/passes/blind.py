@@ -58,7 +58,8 @@ class Blind(Pass):
         target = setting.target
         masks = Masks(self.seed)
         if target.is_loadable:
-            left = blind_loadable(patches, masks, spills=self.spill)
+            btf = None if setting.edit is None else setting.edit.obj.btf
+            left = blind_loadable(patches, masks, spills=self.spill, btf=btf)
             if left and self.strict:
                 raise UnsupportedError(left[0])
             setting.notices.extend(left)

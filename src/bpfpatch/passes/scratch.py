@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 
 from bpfpatch import isa
+from bpfpatch.dataflow.backward import Masks
 from bpfpatch.dataflow.blocks import Blocks
 from bpfpatch.dataflow.givenargs import given_args
 from bpfpatch.dataflow.liveness import Liveness
@@ -84,6 +85,8 @@ class Scratch:
         opaque: (n,) slots whose immediate is not known before loading; by default none.
         copyable: (n,) slots of ld_imm64 that may be copied, with what refers to them; by
             default none.
+        takes: (m,) arguments that each subprog may have at most, where its type is known: the
+            verifier gives a global function no others.
     """
 
     def __init__(
@@ -93,13 +96,14 @@ class Scratch:
         reserved: int = 0,
         opaque: Mask | None = None,
         copyable: Mask | None = None,
+        takes: Masks | None = None,
     ) -> None:
-        liveness = Liveness.of(view, blocks)
+        liveness = Liveness.of(view, blocks, takes=takes)
         # A register may be live where no path to it has set it: none that runs reads it then.
-        is_set = given_args(view, blocks, liveness.writes, np.zeros(len(view), np.uint16))
+        is_set = given_args(view, blocks, liveness.writes, np.zeros(len(view), np.uint16), takes)
         if isa.is_subprog_call(view.insns).any():
             # The verifier checks arguments of a global function, whether that reads them or not.
-            liveness = Liveness.of(view, blocks, args=is_set)
+            liveness = Liveness.of(view, blocks, is_set, takes)
         none = np.zeros(len(view), bool)
         self._view = view
         self._liveness = liveness

@@ -7,12 +7,14 @@ from typing import Final
 import numpy as np
 
 from bpfpatch import isa
+from bpfpatch.btf import Btf
 from bpfpatch.dataflow.blocks import Blocks
 from bpfpatch.patch import Body, CodeView, PatchList
 from bpfpatch.program.types import Mask, Slots, gather
 
 from ..scratch import Scratch
 from ..sites import copyable_slots, indirect_targets, opaque_slots
+from ..trace.kfuncs import arguments_taken
 from .forms import Form, Forms, by_register, forms_of, halves, is_narrow, slots_where, with_register
 from .masks import Imms, Masks
 from .spills import Crowded, blind_crowded
@@ -22,7 +24,7 @@ _OP: Final = 0xF0
 _JEQ, _JNE = 0x15, 0x55
 
 
-def blind_loadable(patches: PatchList, masks: Masks, *, spills: bool) -> list[str]:
+def blind_loadable(patches: PatchList, masks: Masks, *, spills: bool, btf: Btf | None) -> list[str]:
     """Blind all constants with registers that hold nothing anybody reads.
 
     Left alone is what a loader fills in or checks, zeros in moves and in
@@ -41,7 +43,9 @@ def blind_loadable(patches: PatchList, masks: Masks, *, spills: bool) -> list[st
     through = (forms != Form.NONE) & (forms != Form.LD_IMM64) & ~in_place
     left: list[str] = []
     if through.any():
-        left = _through_register(patches, view, forms, slots_where(through), masks, spills=spills)
+        left = _through_register(
+            patches, view, forms, slots_where(through), masks, spills=spills, btf=btf
+        )
     for is_32 in (False, True):
         slots = slots_where(in_place & (is_narrow(forms) == is_32))
         _twice(patches, view, slots, masks, width=32 if is_32 else 64)
@@ -109,6 +113,7 @@ def _through_register(
     masks: Masks,
     *,
     spills: bool,
+    btf: Btf | None,
 ) -> list[str]:
     """First the constant in a free register, then the same instruction on that register."""
     blocks = Blocks.of(view, indirect_targets(patches.program, view))
@@ -117,6 +122,7 @@ def _through_register(
         blocks,
         opaque=opaque_slots(patches, view),
         copyable=copyable_slots(patches, view),
+        takes=arguments_taken(view, patches.program, btf),
     )
     free = scratch.liveness.free()[slots]
     lowest = free & -free.astype(np.int32)

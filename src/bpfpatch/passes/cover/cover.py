@@ -20,6 +20,7 @@ from ..locks import held
 from ..scratch import Scratch
 from ..setting import Setting
 from ..sites import copyable_slots, opaque_slots
+from ..trace.kfuncs import arguments_taken
 from .counters import WORD
 from .flow import flows
 from .insert import Inserter, add_storage
@@ -76,6 +77,7 @@ class Cover(Pass):
             2 * WORD if is_percpu else 0,
             opaque_slots(patches, view),
             copyable_slots(patches, view),
+            arguments_taken(view, patches.program, edit.obj.btf),
         )
         code = Code(patches, view, blocks, scratch)
         refused = _no_lookup(edit.obj, code) if is_percpu else {}
