@@ -18,6 +18,9 @@ SCRIPT = Path(__file__).parents[1] / "conformance"
 REFUSALS = ("invalid shift",)
 """What the kernel refuses by design: to shift by a constant of the register's width or more."""
 
+ATOMICS = "no older instruction changes memory"
+"""What cpu v1 and v2 have nothing for: atomics that do more than add."""
+
 
 @pytest.fixture(scope="module", params=MODES)
 def column(request: pytest.FixtureRequest) -> tuple[str, dict[str, Cell]]:
@@ -38,12 +41,14 @@ def test_vectors(column: tuple[str, dict[str, Cell]], form: Form) -> None:
         prefix = "no such case: " if mode != "interp" and not form.target.is_loadable else ""
         pytest.skip(f"{prefix}{cell.why_none}")
     assert cell.wrong == {}
+    atomics = [name for name, reason in cell.refused.items() if ATOMICS in reason]
+    assert not atomics or form.name in ("lower v1", "lower v2")
     if mode == "interp":
-        assert cell.refused == {}
+        assert list(cell.refused) == atomics
     for name, reason in cell.refused.items():
-        assert any(known in reason for known in REFUSALS), (name, reason)
+        assert name in atomics or any(known in reason for known in REFUSALS), (name, reason)
     assert cell.n_passed + len(cell.refused) == len(VECTORS)
-    assert cell.n_passed >= 0.96 * len(VECTORS)
+    assert cell.n_passed >= 0.96 * (len(VECTORS) - len(atomics))
 
 
 @pytest.mark.kernel

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .blind import Blind
     from .cover import Cover
     from .dce import Dce
+    from .lower import Lower
     from .nops import Nops
     from .sprinkle import Sprinkle
     from .trace import Trace
@@ -42,6 +43,7 @@ __all__ = [
     "Fastcall",
     "FixupCalls",
     "InlineLoop",
+    "Lower",
     "Nops",
     "ObjectEdit",
     "Pass",

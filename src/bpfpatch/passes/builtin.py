@@ -19,6 +19,7 @@ CLASSES: Final = {
     "fastcall": "linux.passes.fastcall.Fastcall",
     "fixup-calls": "linux.passes.fixup_calls.FixupCalls",
     "inline-loop": "linux.passes.inline_loop.InlineLoop",
+    "lower": "passes.lower.Lower",
     "nops": "passes.nops.Nops",
     "sprinkle": "passes.sprinkle.Sprinkle",
     "trace": "passes.trace.Trace",

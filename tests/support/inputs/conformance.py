@@ -53,6 +53,10 @@ FORMS = (
     Form("blind, internal", "blind", Target.internal()),
     Form("zext", "zext{force=true}"),
     Form("zext, internal", "zext", Target.internal(arch="riscv64")),
+    *(
+        Form(f"lower {cpu}", f"lower{{cpu={cpu}}}", Target.loadable(cpu))
+        for cpu in ("v1", "v2", "v3")
+    ),
 )
 
 
