@@ -19,6 +19,7 @@ NAMES: Final = {
     "peers": "the same insertions with a list of objects, one for each instruction",
     "objects": "ELF objects read, written and rewritten; the command line as a process",
     "interp": "instructions a second in the interpreter, and in the kernel's JIT",
+    "intercept": "a loader of 50 programs, alone and with its loads answered by us",
     "relax": "linearize with 100,000 far jumps, next to near ones",
     "passes": "each pass and each analysis by the length of the program",
     "growth": "time by the number of patches: ours, patch by patch, and the running kernel",
