@@ -35,7 +35,7 @@ from support.machine.samecode import functions_of
 
 OBJECTS = Path(__file__).parent / "fixtures" / "obj"
 PINS = Path("/sys/fs/bpf")
-SECONDS = "0.7"
+SECONDS = "3"
 SCRIPTS = (
     'BEGIN { printf("hello %d\\n", 1); exit(); }',
     "BEGIN { @a[1] = count(); @b = hist(5); @c = lhist(3, 0, 10, 1); exit(); }",

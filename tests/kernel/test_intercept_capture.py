@@ -6,6 +6,7 @@ import itertools
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from bpfpatch.elf import ElfObject
 from bpfpatch.intercept import Captured, Rewriter, captured
 from bpfpatch.passes import Pipeline, Target
 from support.inputs.bpfobjects import fixture_path
+from support.machine.runner import HERE
 from support.machine.samecode import without_maps
 from support.machine.tools import BPFFS, need_bpf
 
@@ -178,3 +180,23 @@ def test_the_source_stays_with_the_code(tmp_path: Path) -> None:
     assert under_bpftool(path_of("xdp_balancer"), on_load) == 0
     before, after = lines[0]
     assert before == after
+
+
+@pytest.mark.parametrize("name", ["tail_calls", "global_funcs"])
+def test_rewritten_programs_do_what_the_others_do(name: str, tmp_path: Path) -> None:
+    """Frozen constants, tail calls and functions to replace are for a loader as they were."""
+    path = str(path_of(name))
+    functions = [one for one in ElfObject.read(path).code.subprogs.names if one]
+    argv = [sys.executable, HERE, path, *functions]
+    alone = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+    rewriter, pipeline = Rewriter(Target()), Pipeline.parse("sprinkle{every=2},blind")
+    outcomes: list[Outcome] = []
+    out = tmp_path / "out.txt"
+    line = ["sh", "-c", 'out=$1; shift; exec "$@" > "$out"', "sh", str(out), *argv]
+
+    def on_load(request: LoadRequest) -> Answer:
+        return None if request.is_probe else rewriter.rewrite(request, pipeline)
+
+    assert kernel.intercept(line, on_load, outcomes.append) == 0
+    assert out.read_text() == alone
+    assert sum(one.is_rewritten for one in outcomes) >= 3

@@ -228,14 +228,14 @@ class LoadRequest:
 
     def _subprogs(self, code: Code, btf: Btf | None) -> Subprogs:
         refs = read_references(code.insns, np.zeros(0, np.int32))
-        targets = refs.target[refs.is_entry]
-        inside = targets[(targets >= 0) & (targets < self.n_slots)]
         rows = code.func_info[code.func_info["insn_off"] < self.n_slots]
-        starts = np.union1d(np.union1d(inside, rows["insn_off"].astype(np.int64)), [0])
+        # Sets, since the first np.union1d of a process imports much.
+        entered = set(refs.target[refs.is_entry].tolist()) | set(rows["insn_off"].tolist())
+        starts = sorted({0} | {slot for slot in entered if 0 <= slot < self.n_slots})
         types = dict(zip(rows["insn_off"].tolist(), rows["type_id"].tolist(), strict=True))
         names = [
             _func_name(btf, types[start]) if btf is not None and start in types else ""
-            for start in starts.tolist()
+            for start in starts
         ]
         names[0] = names[0] or self.short_name
         called_back = set() if btf is None else set(exception_callbacks(btf).values())
@@ -243,7 +243,7 @@ class LoadRequest:
             [row == 0 or name in called_back for row, name in enumerate(names)], np.bool_
         )
         return Subprogs(
-            starts.astype(np.int32), tuple(names), np.zeros(starts.size, np.int32), is_root
+            np.array(starts, np.int32), tuple(names), np.zeros(len(starts), np.int32), is_root
         )
 
     @cached_property

@@ -92,7 +92,7 @@ class Parts:
         data: its data sections.
         uses: by slot of an ld_imm64, the map's, section's or extern variable's name; by that of a
             call, the extern function's. The instruction holds what a relocation adds to.
-        linkages: by subprog, whether it is a global function; the main one is.
+        is_global: by subprog, whether it is a global function; the main one is one in any case.
     """
 
     program: Program

@@ -22,6 +22,8 @@ SOCKET_FILTER = 1
 PROG_LOAD, OBJ_GET_INFO = 5, 15
 ATTR_SIZE = 168
 LOG_TRUE_SIZE_AT = 140
+BTF_FD_AT = 72
+BTF_LOAD = 18
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _NUMBER = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
@@ -41,6 +43,7 @@ def load(
     log_size: int = 0,
     log_level: int = 0,
     size: int = ATTR_SIZE,
+    has_types: bool = False,
 ) -> dict[str, object]:
     """Load a socket filter and say what came back."""
     room = ctypes.create_string_buffer(code, len(code))
@@ -62,6 +65,8 @@ def load(
         b"two",
     )
     attr = ctypes.create_string_buffer(packed.ljust(ATTR_SIZE, b"\0"), ATTR_SIZE)
+    if has_types:
+        struct.pack_into("<I", attr, BTF_FD_AT, types())
     fd, number = bpf(PROG_LOAD, attr, size)
     told: dict[str, object] = {
         "errno": number,
@@ -73,6 +78,20 @@ def load(
         told |= {"fd": fd, "slots": slots(fd), "cloexec": not os.get_inheritable(fd)}
         os.close(fd)
     return told
+
+
+def types() -> int:
+    """A descriptor of BTF with one integer in it."""
+    strings = b"\0int\0"
+    record = struct.pack("<4I", 1, 1 << 24, 4, 32 | 1 << 24)
+    header = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(record), len(record), len(strings))
+    data = ctypes.create_string_buffer(header + record + strings)
+    attr = ctypes.create_string_buffer(
+        struct.pack("<QQIII", ctypes.addressof(data), 0, len(data.raw) - 1, 0, 0), 40
+    )
+    fd, number = bpf(BTF_LOAD, attr, 28)
+    assert not number, os.strerror(number)
+    return fd
 
 
 def slots(fd: int) -> int:
@@ -117,6 +136,7 @@ def forever() -> None:
 
 MODES: dict[str, Callable[[], object]] = {
     "once": lambda: load(RETURN_2),
+    "named": lambda: load(RETURN_2, has_types=True),
     "log": lambda: load(RETURN_2, log_level=1, log_size=4096),
     "stats": lambda: load(RETURN_2, log_level=4, log_size=4096),
     "small-log": lambda: load(RETURN_2, log_level=1, log_size=40),
