@@ -17,6 +17,7 @@ from typing import Final
 from bpfpatch import kernel
 from bpfpatch.bpf.intercept import Answer, OnLoad
 from bpfpatch.bpf.loadrequest import LoadRequest
+from bpfpatch.elf import ElfObject
 from bpfpatch.intercept import Rewriter
 from bpfpatch.passes import Pipeline, Target
 
@@ -25,6 +26,8 @@ from .report import Outcome, Table
 
 N_PROGRAMS: Final = 50
 WAYS: Final = {"nothing": "", "sprinkle": "sprinkle", "blind": "blind", "cover": "cover"}
+"""Names of rows, and pipelines."""
+LONGER: Final = "alone, a sprinkled file"
 _MAIN: Final = 'SEC("xdp")\nint balancer('
 _SOURCE: Final = Path(__file__).parent.parent / "tests" / "fixtures" / "src" / "xdp_balancer.c"
 _PINS: Final = Path("/sys/fs/bpf")
@@ -37,11 +40,15 @@ def one() -> dict[str, float]:
     found: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         obj = _object(Path(folder))
+        longer = obj.with_name("longer.o")
+        made, _ = Pipeline.parse("sprinkle").run_object(ElfObject.read(str(obj)))
+        made.write(str(longer))
         pins = _PINS / f"bpfpatch_bench_{os.getpid()}"
-        argv = ["bpftool", "prog", "loadall", str(obj), str(pins)]
         try:
             for _ in range(_AGAIN + 1):
-                for name, way in {"alone": None, **WAYS}.items():
+                for name, way in {"alone": None, LONGER: None, **WAYS}.items():
+                    path = longer if name == LONGER else obj
+                    argv = ["bpftool", "prog", "loadall", str(path), str(pins)]
                     found.setdefault(name, []).append(_run(argv, pins, way))
         finally:
             shutil.rmtree(pins, ignore_errors=True)
