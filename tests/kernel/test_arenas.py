@@ -68,3 +68,10 @@ def test_kernel_diff_knows_variables_of_an_arena() -> None:
     """A variable in an arena is the same on both sides, whatever address the kernel shows."""
     found = CliRunner().invoke(cli, ["kernel-diff", str(PATH), "--prog", "count"])
     assert "count, aux from kernel: equal" in found.output
+
+
+def test_arithmetic_on_arena_pointers_is_the_kernels() -> None:
+    """Which 64-bit arithmetic is narrowed is what the log says of the pointers."""
+    found = CliRunner().invoke(cli, ["kernel-diff", str(PATH)])
+    assert found.exit_code == 0, found.output
+    assert "walk, aux from kernel: equal" in found.output

@@ -46,6 +46,8 @@ CALL_MAP: Final = "call_map"
 CALL_KEY: Final = "call_key"
 CALLBACK: Final = "callback"
 STACK_DEPTH: Final = "stack_depth"
+ARENA_ALU: Final = "arena_alu"
+"""Whether 64-bit arithmetic is on a pointer into an arena; from the kernel's log alone."""
 
 NONE: Final = -1
 """Not known, or does not apply."""
@@ -87,10 +89,11 @@ _FILLS: Final[dict[str, tuple[str, Fill]]] = {
     CALL_MAP: ("i4", NONE),
     CALL_KEY: ("i8", NONE),
     CALLBACK: ("i4", NONE),
+    ARENA_ALU: ("?", False),
 }
 
 
-AUX_COLUMNS: Final = frozenset(_FILLS) - {LD_MAP}
+AUX_COLUMNS: Final = frozenset(_FILLS) - {LD_MAP, ARENA_ALU}
 """Those that an analysis fills; ``ld_map`` is for it to read."""
 
 

@@ -72,9 +72,11 @@ def aux_from_log(
     insns = program.insns
     bases = _bases(insns)
     calls = _calls(insns)
-    scan = scan_log(log, program, _wishes(insns, bases, calls))
+    sums = _arithmetic(insns) if _has_arena(subject) else {}
+    scan = scan_log(log, program, _wishes(insns, bases, calls, sums))
     facts = _Facts(program, subject, scan, tuple(map_names), kernel_btf)
     facts.resolve(bases, calls)
+    facts.find_arena_pointers(sums)
     second = np.flatnonzero(program.second_slots)
     scan.seen[second] = scan.seen[second - 1]
     is_void = KernelTypes(kernel_btf).returns_nothing(subject)
@@ -87,6 +89,8 @@ def aux_from_log(
         col.CALL_KEY: facts.call_key,
         col.CALLBACK: facts.callback,
     }
+    if _has_arena(subject):
+        made[col.ARENA_ALU] = facts.arena_alu
     out = program.with_columns(**{name: col.column(name, made[name]) for name in made})
     if not scan.depths:
         return out
@@ -110,6 +114,20 @@ def _bases(insns: isa.Insns) -> dict[int, int]:
 _LOAD_ACQUIRE: Final = 0x100
 
 
+def _has_arena(subject: Subject) -> bool:
+    return any(one.type == MapType.ARENA for one in subject.maps)
+
+
+def _arithmetic(insns: isa.Insns) -> dict[int, int]:
+    """By slot of each 64-bit operation that may move a pointer: the register that it changes."""
+    is_alu = (insns["code"] & _CLASS_MASK == _ALU_64) & (insns["code"] & _OP_MASK != _MOV)
+    slots = np.flatnonzero(is_alu)
+    return dict(zip(slots.tolist(), isa.dst(insns)[slots].tolist(), strict=True))
+
+
+_CLASS_MASK, _ALU_64, _OP_MASK, _MOV = 0x07, 0x07, 0xF0, 0xB0
+
+
 def _calls(insns: isa.Insns) -> dict[int, int]:
     """By slot of each helper call that something is kept of: the helper's number."""
     slots = np.flatnonzero(isa.is_helper_call(insns) & np.isin(insns["imm"], [*_MAP_REG, _LOOP]))
@@ -117,12 +135,14 @@ def _calls(insns: isa.Insns) -> dict[int, int]:
 
 
 def _wishes(
-    insns: isa.Insns, bases: dict[int, int], calls: dict[int, int]
+    insns: isa.Insns, bases: dict[int, int], calls: dict[int, int], sums: dict[int, int]
 ) -> dict[int, tuple[Wish, ...]]:
     writes = isa.writes(insns)
     out: dict[int, tuple[Wish, ...]] = {}
     for slot, reg in bases.items():
         out[slot] = ((reg, bool(writes[slot] >> reg & 1)),)
+    for slot, reg in sums.items():
+        out[slot] = ((reg, True),)
     for slot, helper in calls.items():
         if helper == _LOOP:
             out[slot] = ((_LOOP_FLAGS_REG, True),)
@@ -147,6 +167,7 @@ class _Facts:
     call_map: NDArray[np.int32] = field(init=False)
     call_key: NDArray[np.int64] = field(init=False)
     callback: NDArray[np.int32] = field(init=False)
+    arena_alu: NDArray[np.bool_] = field(init=False)
     ld_map: list[int] = field(init=False)
     _types: dict[str, int] = field(default_factory=dict)
 
@@ -157,6 +178,7 @@ class _Facts:
         self.call_map = np.full(n_slots, NONE, np.int32)
         self.call_key = np.full(n_slots, NONE, np.int64)
         self.callback = np.full(n_slots, NONE, np.int32)
+        self.arena_alu = np.zeros(n_slots, np.bool_)
         given = self.program.columns.get(col.LD_MAP, Column(np.full(n_slots, NONE, np.int32)))
         self.ld_map = given.values.tolist()
 
@@ -174,6 +196,15 @@ class _Facts:
         for slot, helper in calls.items():
             if helper == _TAIL_CALL:
                 self.call_key[slot] = self._key(slot)
+
+    def find_arena_pointers(self, sums: dict[int, int]) -> None:
+        """Note which arithmetic was on a pointer into an arena, on any path.
+
+        Source: linux v6.18, kernel/bpf/verifier.c, adjust_reg_min_max_vals().
+        """
+        for slot, reg in sums.items():
+            shown = self._shown(slot, reg)
+            self.arena_alu[slot] = any(one.type is MemType.ARENA for one in shown)
 
     def _shown(self, slot: int, reg: int) -> list[RegType]:
         texts = self.scan.shown.get((slot, reg), {})

@@ -16,15 +16,13 @@ import numpy as np
 
 from bpfpatch import isa
 from bpfpatch.facts import MapType
+from bpfpatch.facts.columns import ARENA_ALU
 from bpfpatch.passes.search import Opcodes
 
 from .job import Job
 
 NO_USER_CONV: Final = 1 << 18
 """BPF_F_NO_USER_CONV: programs give no address of this arena to user space."""
-
-NEEDS_ZEXT: Final = "arena_alu"
-"""Column that says which 64-bit arithmetic is on a pointer into an arena."""
 
 _MOV_64_REG: Final = 0xBF
 _MOV_32_REG: Final = 0xBC
@@ -75,12 +73,12 @@ def _narrow_arithmetic(job: Job) -> None:
     sites = job.code.find(_ARITHMETIC)
     if not sites.size:
         return
-    if NEEDS_ZEXT not in job.patches.program.columns:
+    if ARENA_ALU not in job.patches.program.columns:
         raise job.refuse(
             int(sites[0]),
             "in a program with an arena this may be arithmetic on a pointer into it, which the "
-            f"kernel does in 32 bits; column {NEEDS_ZEXT!r} would tell",
+            f"kernel does in 32 bits; column {ARENA_ALU!r} would tell",
         )
-    sites = sites[job.column(NEEDS_ZEXT, sites) != 0]
+    sites = sites[job.column(ARENA_ALU, sites) != 0]
     if sites.size:
         job.modify(sites, code=insns["code"][sites] & ~np.uint8(3))
