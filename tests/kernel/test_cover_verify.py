@@ -6,7 +6,7 @@ import pytest
 
 from bpfpatch.elf import ElfObject
 from bpfpatch.passes import Pipeline
-from bpfpatch.verify import verify
+from bpfpatch.verify import Bounds, verify
 from support.inputs.bpfobjects import fixture_path
 
 OBJECTS = (
@@ -29,7 +29,7 @@ def test_counting_changes_nothing_else(name: str, options: str) -> None:
         obj=obj,
         after_obj=made,
         provenance=result,
-        seconds=2.0,
+        bounds=Bounds(seconds=2.0),
         # Each function looks its counters up.
         ignore={"helpers"} if "percpu" in options else (),
     )

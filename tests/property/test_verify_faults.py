@@ -7,7 +7,7 @@ import pytest
 from bpfpatch.elf import ElfObject
 from bpfpatch.errors import UnsupportedError
 from bpfpatch.passes import Pipeline
-from bpfpatch.verify import verify
+from bpfpatch.verify import Bounds, verify
 from support.inputs.bpfobjects import XDP_TOOLS, fixture_objects
 from support.models.faults import FAULTS, PARSER, XDP_FILTER, Fault, flat_of, rewriting
 
@@ -21,11 +21,11 @@ def test_planted_fault_is_found(fault: Fault) -> None:
     if fault.subject == XDP_FILTER and not XDP_TOOLS.exists():
         pytest.skip("libxdp1 is not installed")
     done, broken = fault.apply()
-    verdict = verify(done.before, broken, seconds=SECONDS, runs=RUNS, **done.options)
+    verdict = verify(done.before, broken, bounds=Bounds(seconds=SECONDS, runs=RUNS), **done.options)
     assert verdict.differs, verdict
     found = verdict.counterexample
     assert found is not None
-    again = verify(done.before, broken, inputs=[found.case], runs=1, **done.options)
+    again = verify(done.before, broken, inputs=[found.case], bounds=Bounds(runs=1), **done.options)
     assert again.differs, "the shrunk input does not show the difference"
     assert found.trace, verdict
 
@@ -43,7 +43,9 @@ def test_correct_parser_has_no_counterexample(pipeline: str) -> None:
     """Nothing is reported on correct rewritings of the program that the faults are planted in."""
     assert "lock" in PARSER
     done = rewriting("parser", pipeline)
-    verdict = verify(done.before, done.after, seconds=SECONDS, runs=3000, **done.options)
+    verdict = verify(
+        done.before, done.after, bounds=Bounds(seconds=SECONDS, runs=3000), **done.options
+    )
     assert verdict.is_same, verdict
     assert verdict.coverage is not None
     assert verdict.coverage[0].taken >= verdict.coverage[0].edges - 1, verdict
@@ -64,7 +66,9 @@ def test_fixtures_have_no_counterexample(pipeline: str) -> None:
             except UnsupportedError:
                 continue
             after = linked.with_code(done)
-            verdict = verify(linked, after, obj=obj, seconds=0.6, runs=60, budget=20_000)
+            verdict = verify(
+                linked, after, obj=obj, bounds=Bounds(seconds=0.6, runs=60, budget=20_000)
+            )
             assert not verdict.differs, f"{name}: {verdict}"
             n_same += verdict.is_same
     assert n_same > 60
@@ -73,7 +77,9 @@ def test_fixtures_have_no_counterexample(pipeline: str) -> None:
 def test_branches_of_a_compiled_parser_are_reached() -> None:
     """Of a real parser's branch edges the search takes nearly all within a few thousand inputs."""
     done = rewriting("xdp_parse.clang-19.v3.el.g:parse_tc", "sprinkle")
-    verdict = verify(done.before, done.after, seconds=SECONDS, runs=6000, **done.options)
+    verdict = verify(
+        done.before, done.after, bounds=Bounds(seconds=SECONDS, runs=6000), **done.options
+    )
     assert verdict.is_same, verdict
     assert verdict.coverage is not None
     assert all(side.taken >= 0.9 * side.edges for side in verdict.coverage), verdict

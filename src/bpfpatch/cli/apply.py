@@ -216,27 +216,28 @@ def _load_checked(source: Input, done: Rewrite, dwarf: Any, *, quiet: bool) -> R
     return replace(done, data=repaired.obj.to_bytes(), result=result, changed=repaired.obj)
 
 
-def _verified(source: Input, done: Rewrite, bounds: Mapping[str, Any]) -> Iterator[Verdict]:
+def _verified(source: Input, done: Rewrite, given: Mapping[str, Any]) -> Iterator[Verdict]:
     """What running each program before and after says.
 
     Args:
         source: the original.
         done: what became of it.
-        bounds: of `bpfpatch.verify.verify`, where not its own are wanted.
+        given: of `bpfpatch.verify.Bounds`, where not its own are wanted.
 
     Raises:
         Failure: one behaves in another way.
     """
-    from bpfpatch.verify import verify, verify_objects  # noqa: PLC0415 - few ask for it
+    from bpfpatch.verify import Bounds, verify, verify_objects  # noqa: PLC0415 - few ask for it
 
+    bounds = Bounds(**given)
     if source.obj is None or done.changed is None:
         verdicts = iter(
-            [verify(source.program, done.result.program, provenance=done.result, **bounds)]
+            [verify(source.program, done.result.program, provenance=done.result, bounds=bounds)]
         )
     elif not source.obj.programs:
         return
     else:
-        verdicts = verify_objects(source.obj, done.changed, provenance=done.result, **bounds)
+        verdicts = verify_objects(source.obj, done.changed, provenance=done.result, bounds=bounds)
     while True:
         with patience("verifying"):
             verdict = next(verdicts, None)

@@ -11,7 +11,7 @@ import click
 from bpfpatch.facts.kinds import ProgType
 from bpfpatch.isa import ByteOrder
 from bpfpatch.runs import MODES
-from bpfpatch.verify import WHAT, Verdict, verify, verify_objects
+from bpfpatch.verify import WHAT, Bounds, Verdict, verify, verify_objects
 
 from .captures import read_packets
 from .diff import DIFFERENT, DiffCommand
@@ -121,9 +121,7 @@ def command(
         "modes": modes or ("interp",),
         "inputs": given,
         "kind": None if kind is None else _kind(kind),
-        "seconds": seconds,
-        "runs": runs,
-        "seed": seed,
+        "bounds": Bounds(seconds=seconds, runs=runs, seed=seed),
         "ignore": ignore,
         "vary_rodata": not fixed_rodata,
     }

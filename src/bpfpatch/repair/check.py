@@ -8,7 +8,7 @@ import numpy as np
 
 from bpfpatch.elf import ElfObject
 from bpfpatch.facts.kinds import ProgType
-from bpfpatch.verify import Verdict, verify_objects
+from bpfpatch.verify import Bounds, Verdict, verify_objects
 
 from .api import Repaired
 from .counting import NAME
@@ -53,7 +53,7 @@ def check(
         obj,
         done.obj,
         names,
-        seconds=seconds,
+        bounds=Bounds(seconds=seconds),
         kind=None if prog_type is None else prog_type.text,
         provenance=done.code,
         ignore=(f"maps:.bss.{NAME}",),

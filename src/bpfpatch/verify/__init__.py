@@ -7,17 +7,18 @@
         print(verdict)
 """
 
-from .api import BUDGET, verify, verify_objects
+from .api import verify, verify_objects
 from .case import POINTER_MARK, Case, Entry
 from .compare import WHAT, Difference
 from .coverage import Coverage
+from .search import Bounds
 from .trace import Row
 from .verdict import Counterexample, Verdict
 
 __all__ = [
-    "BUDGET",
     "POINTER_MARK",
     "WHAT",
+    "Bounds",
     "Case",
     "Counterexample",
     "Coverage",

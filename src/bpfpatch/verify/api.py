@@ -25,9 +25,8 @@ from .side import Side, Subject
 from .trace import SideBySide, record
 from .verdict import Counterexample, Verdict
 
-BUDGET: Final = 200_000
-"""Instructions that the original may take for one input, if nobody says more."""
 _MOST_IN_KERNEL: Final = 400
+_DEFAULT: Final = Bounds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,6 @@ class _Job:
     prog_type: str
     modes: tuple[str, ...]
     bounds: Bounds
-    budget: int
     ignore: Collection[str]
     vary_rodata: bool
     provenance: Provenance
@@ -62,11 +60,7 @@ def verify(
     kind: str | None = None,
     modes: Sequence[str] = ("interp",),
     inputs: Iterable[bytes | Case] = (),
-    seconds: float = 10.0,
-    runs: int = 100_000,
-    patience: int = 2000,
-    seed: int = 0,
-    budget: int = BUDGET,
+    bounds: Bounds = _DEFAULT,
     ignore: Collection[str] = (),
     vary_rodata: bool = True,
     provenance: Provenance = None,
@@ -88,12 +82,7 @@ def verify(
             section tells, a flat one is run on plain memory (``mem``).
         modes: in which modes to run them, of `bpfpatch.runs.MODES`.
         inputs: packets, or plain memory, to run before those that are made.
-        seconds: most time that is spent in each mode.
-        runs: most inputs.
-        patience: stop after so many inputs that showed nothing new; not before half of the
-            time is over while there are branches that only went one way.
-        seed: the same seed makes the same inputs.
-        budget: instructions that the original may take for one input.
+        bounds: how far to go.
         ignore: what need not be the same: members of `WHAT`, ``maps:NAME`` for one map.
         vary_rodata: run with other read-only data, too; it is settled only when an object
             is loaded. Say no if the rewriting relied on what is in it.
@@ -112,8 +101,7 @@ def verify(
         name=before.name if isinstance(before, LinkedProgram) else "",
         prog_type=kind or _kind_of(before),
         modes=tuple(modes),
-        bounds=Bounds(seconds, runs, patience, seed),
-        budget=budget,
+        bounds=bounds,
         ignore=ignore,
         vary_rodata=vary_rodata,
         provenance=provenance,
@@ -242,8 +230,8 @@ def _verify(job: _Job, inputs: list[Case]) -> Verdict:
 
 
 def _sides(job: _Job) -> tuple[Side, Side]:
-    before = Side(job.before, job.shape, budget=job.budget)
-    return before, Side(job.after, job.shape, budget=job.budget)
+    before = Side(job.before, job.shape, budget=job.bounds.budget)
+    return before, Side(job.after, job.shape, budget=job.bounds.budget)
 
 
 def _counterexample(job: _Job, sides: tuple[Side, Side], found: Found) -> Counterexample:
@@ -254,8 +242,8 @@ def _counterexample(job: _Job, sides: tuple[Side, Side], found: Found) -> Counte
     case = shrink(found.case, differs) if differs(found.case) else found.case
     left = differences(*run_both(*sides, case), job.ignore) or found.found
     steps = (
-        record(job.before, job.shape, case, job.budget),
-        record(job.after, job.shape, case, 8 * job.budget),
+        record(job.before, job.shape, case, job.bounds.budget),
+        record(job.after, job.shape, case, 8 * job.bounds.budget),
     )
     pairs = pair(job.before.program, job.after.program, job.provenance)
     names = _names(job.before), _names(job.after)

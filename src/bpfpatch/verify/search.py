@@ -56,19 +56,22 @@ _OCCURRENCES: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """When to stop.
+    """How far a search goes.
 
     Attributes:
-        seconds: after so much time.
-        runs: after so many inputs.
-        patience: after so many inputs that showed nothing new.
-        seed: of all random choices.
+        seconds: most time that is spent in each mode.
+        runs: most inputs.
+        patience: stop after so many inputs that showed nothing new; not before half of the
+            time is over while there are branches that only went one way.
+        seed: the same seed makes the same inputs.
+        budget: instructions that the original may take for one input.
     """
 
     seconds: float = 10.0
-    runs: int = 20_000
-    patience: int = 3000
+    runs: int = 100_000
+    patience: int = 2000
     seed: int = 0
+    budget: int = 200_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,7 +6,7 @@ import pytest
 
 from bpfpatch.asm import assemble
 from bpfpatch.program import Program
-from bpfpatch.verify import verify
+from bpfpatch.verify import Bounds, verify
 from bpfpatch.verify.checksums import repaired, right_sums, spoiled, sums_of
 from bpfpatch.verify.packets import templates
 from support.inputs import packets
@@ -68,8 +68,8 @@ def test_a_fault_after_a_checksum_is_found() -> None:
     """Inputs are changed such that the checksum stays right: what comes after it is reached."""
     then = "r4 = *(u8 *)(r2 + 22); r0 = 2; if r4 != {} goto out; r0 = 3"
     before, after = (program(checking(then.format(ttl))) for ttl in (46, 47))
-    verdict = verify(before, after, kind="xdp", seconds=20)
+    verdict = verify(before, after, kind="xdp", bounds=Bounds(seconds=20))
     assert verdict.differs
-    same = verify(before, before, kind="xdp", seconds=20)
+    same = verify(before, before, kind="xdp", bounds=Bounds(seconds=20))
     assert same.coverage is not None
     assert same.coverage[0].taken == same.coverage[0].edges

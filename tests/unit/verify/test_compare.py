@@ -8,7 +8,7 @@ from bpfpatch.asm import assemble
 from bpfpatch.errors import Where
 from bpfpatch.facts import MapDefinition, MapType
 from bpfpatch.interp import BudgetError, TrapError
-from bpfpatch.verify import Case, verify
+from bpfpatch.verify import Bounds, Case, verify
 from bpfpatch.verify.calls import Call
 from bpfpatch.verify.compare import differences, is_inconclusive
 from bpfpatch.verify.kinds import Shape
@@ -34,7 +34,7 @@ def test_context_of_a_tail_call(kind: str) -> None:
     text = "r6 = r1; r1 = {}; r2 = map[id:1]; r3 = 1; call bpf_tail_call; r0 = 2; exit"
     before, after = assemble(text.format("r6")), assemble(text.format("r10"))
     maps = {1: MapDefinition("p", MapType.PROG_ARRAY, 4, 4, 4)}
-    verdict = verify(before, after, kind=kind, maps=maps, runs=20)
+    verdict = verify(before, after, kind=kind, maps=maps, bounds=Bounds(runs=20))
     assert verdict.counterexample is not None
     (found,) = verdict.counterexample.differences
     assert "tail_call(ctx (struct" in found.before
@@ -47,7 +47,7 @@ def test_lost_store_of_zero_into_the_context_is_found(byte_off: int) -> None:
     """A field of the context that is only written does not start as 0 on every input."""
     text = "{} r0 = 0; exit"
     before = assemble(text.format(f"*(u32 *)(r1 + {byte_off}) = 0;"))
-    verdict = verify(before, assemble(text.format("")), kind="sched_cls", runs=400)
+    verdict = verify(before, assemble(text.format("")), kind="sched_cls", bounds=Bounds(runs=400))
     assert verdict.differs, verdict
 
 

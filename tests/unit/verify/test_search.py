@@ -6,7 +6,7 @@ import pytest
 
 from bpfpatch.asm import assemble
 from bpfpatch.facts import MapDefinition, MapType
-from bpfpatch.verify import Case, verify
+from bpfpatch.verify import Bounds, Case, verify
 from bpfpatch.verify.coverage import Compare, Recorder, branches_of
 from bpfpatch.verify.search import occurrences
 from bpfpatch.verify.solve import Effort, more_for, solutions
@@ -15,11 +15,11 @@ XDP = "r2 = *(u32 *)(r1 + 0); r3 = *(u32 *)(r1 + 4); r4 = r2; r4 += {need}; r0 =
 XDP += "if r4 > r3 goto out;"
 
 
-def reaches(body: str, need: int = 14, **options: object) -> bool:
+def reaches(body: str, need: int = 14) -> bool:
     """Whether an input is found that reaches ``r0 = 1`` at the end of a packet program."""
     text = XDP.format(need=need) + body + "r0 = 1; out: exit"
     before, after = assemble(text), assemble(text.replace("r0 = 1;", "r0 = 3;"))
-    return verify(before, after, kind="xdp", seconds=20, **options).differs  # type: ignore[arg-type]
+    return verify(before, after, kind="xdp", bounds=Bounds(seconds=20)).differs
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_comparisons_of_context_lengths_are_solved(kind: str) -> None:
     """A packet as long as a comparison of the context's ``len`` asks for is found."""
     text = "r2 = *(u32 *)(r1 + 0); r0 = 0; if r2 != 333 goto out; r0 = {}; out: exit"
     before, after = assemble(text.format(1)), assemble(text.format(3))
-    assert verify(before, after, kind=kind, seconds=20).differs
+    assert verify(before, after, kind=kind, bounds=Bounds(seconds=20)).differs
 
 
 @pytest.mark.parametrize("at", [399, 1399])
@@ -86,7 +86,7 @@ def test_loads_beyond_the_packet_are_solved(load: str) -> None:
     """A packet as long as a helper's or an old load's place in it asks for is found."""
     text = f"{load} r0 = {{}}; exit; out: r0 = 0; exit"
     before, after = assemble(text.format(1)), assemble(text.format(3))
-    assert verify(before, after, kind="sched_cls", seconds=20).differs
+    assert verify(before, after, kind="sched_cls", bounds=Bounds(seconds=20)).differs
 
 
 LOOKUP = """
@@ -110,7 +110,7 @@ def test_values_of_arrays_are_solved(body: str) -> None:
     text = LOOKUP + body + "r0 = 1; out: exit"
     maps = {1: MapDefinition("arr", MapType.ARRAY, 4, 400, 4)}
     before, after = assemble(text), assemble(text.replace("r0 = 1;", "r0 = 3;"))
-    verdict = verify(before, after, kind="xdp", maps=maps, seconds=20)
+    verdict = verify(before, after, kind="xdp", maps=maps, bounds=Bounds(seconds=20))
     assert verdict.counterexample is not None, verdict
     (entry,) = verdict.counterexample.case.entries
     assert (entry.map, entry.key) == ("arr", b"\1\0\0\0")
@@ -121,16 +121,16 @@ def test_search_goes_on_while_a_branch_is_not_taken() -> None:
     hard = "r5 = *(u32 *)(r2 + 0); w5 *= 0x9e3779b1; r6 = *(u32 *)(r2 + 4); w5 *= w6;"
     text = XDP.format(need=14) + hard + "if w5 != 0x1234567 goto out; r0 = 1; out: exit"
     easy = assemble(XDP.format(need=15) + "r0 = 1; out: exit")
-    short = {"kind": "xdp", "patience": 10, "seconds": 30.0, "runs": 4000}
-    assert verify(easy, easy, **short).runs["interp"] < 2000  # type: ignore[arg-type]
+    short = Bounds(patience=10, seconds=30.0, runs=4000)
+    assert verify(easy, easy, kind="xdp", bounds=short).runs["interp"] < 2000
     program = assemble(text)
-    assert verify(program, program, **short).runs["interp"] == 4000  # type: ignore[arg-type]
+    assert verify(program, program, kind="xdp", bounds=short).runs["interp"] == 4000
 
 
 def test_branch_that_no_packet_takes_is_given_up() -> None:
     """A check for fewer bytes than any packet has does not keep a search going."""
     program = assemble(XDP.format(need=14) + "r0 = 1; out: exit")
-    assert verify(program, program, kind="xdp", seconds=60).seconds < 30
+    assert verify(program, program, kind="xdp", bounds=Bounds(seconds=60)).seconds < 30
 
 
 def test_helper_results_are_solved() -> None:
@@ -203,7 +203,7 @@ def test_same_seed_same_search() -> None:
     """A search with the same seed makes the same number of runs and finds the same input."""
     text = XDP.format(need=14) + "r5 = *(u32 *)(r2 + 6); if r5 > 99 goto out; r0 = {}; out: exit"
     before, after = assemble(text.format(1)), assemble(text.format(3))
-    found = [verify(before, after, kind="xdp", seconds=20, seed=5) for _ in range(2)]
+    found = [verify(before, after, kind="xdp", bounds=Bounds(seconds=20, seed=5)) for _ in range(2)]
     assert found[0].runs == found[1].runs
     assert found[0].counterexample == found[1].counterexample
 
@@ -211,4 +211,4 @@ def test_same_seed_same_search() -> None:
 def test_bounds_are_kept() -> None:
     """No more inputs are run than asked for."""
     program = assemble("r0 = *(u32 *)(r1 + 0); exit")
-    assert verify(program, program, kind="xdp", runs=40).runs == {"interp": 40}
+    assert verify(program, program, kind="xdp", bounds=Bounds(runs=40)).runs == {"interp": 40}

@@ -12,7 +12,7 @@ from bpfpatch.elf import ElfObject
 from bpfpatch.errors import OptionError
 from bpfpatch.passes import Pipeline
 from bpfpatch.patch import Body, PatchList
-from bpfpatch.verify import Case, Verdict, verify, verify_objects
+from bpfpatch.verify import Bounds, Case, Verdict, verify, verify_objects
 from support.inputs.bpfobjects import fixture_path
 
 SAME = assemble("r0 = *(u8 *)(r1 + 0); exit")
@@ -23,7 +23,7 @@ needs_bpf = pytest.mark.skipif(
 
 def test_same() -> None:
     """A program and itself are the same."""
-    verdict = verify(SAME, SAME, kind="xdp", runs=200)
+    verdict = verify(SAME, SAME, kind="xdp", bounds=Bounds(runs=200))
     assert verdict.is_same
     assert str(verdict).startswith("program: same (200 inputs in interp; 0 of 0 branch edges")
 
@@ -48,14 +48,14 @@ def test_given_inputs_come_first() -> None:
     before = assemble("r0 = 0; if r2 != 3 goto out; r0 = 1; out: exit")
     after = assemble("r0 = 0; if r2 != 3 goto out; r0 = 2; out: exit")
     for given in (b"abc", Case(ctx=b"abc")):
-        assert verify(before, after, inputs=[given], runs=1).differs
-    assert not verify(before, after, inputs=[b"abcd"], runs=1).differs
+        assert verify(before, after, inputs=[given], bounds=Bounds(runs=1)).differs
+    assert not verify(before, after, inputs=[b"abcd"], bounds=Bounds(runs=1)).differs
 
 
 def test_endless_loops_are_told() -> None:
     """An original that never ends makes a verdict that says that nothing was checked."""
     endless = assemble("again: r0 = 1; goto again")
-    verdict = verify(endless, endless, runs=3, budget=100)
+    verdict = verify(endless, endless, bounds=Bounds(runs=3, budget=100))
     assert not verdict.is_checked
     assert not verdict.is_same
     assert verdict.not_checked == ("the original took more than 100 instructions on every input",)
@@ -70,7 +70,7 @@ def test_new_endless_loop_is_a_difference() -> None:
 def test_errors_on_every_input_are_told() -> None:
     """Where both always end in the same error nothing was checked, and the error is named."""
     broken = assemble("r0 = *(u8 *)(r9 + 0); exit")
-    verdict = verify(broken, broken, runs=20)
+    verdict = verify(broken, broken, bounds=Bounds(runs=20))
     assert not verdict.is_checked
     assert "every run ends in an error" in verdict.not_checked[0]
     assert "stray read" in verdict.not_checked[0]
@@ -79,7 +79,7 @@ def test_errors_on_every_input_are_told() -> None:
 def test_missing_helpers_are_told() -> None:
     """A helper that the interpreter lacks gives 0, and the verdict says so."""
     program = assemble("call bpf_tcp_gen_syncookie; exit")
-    verdict = verify(program, program, runs=10)
+    verdict = verify(program, program, bounds=Bounds(runs=10))
     assert verdict.is_same
     assert "helper tcp_gen_syncookie" in verdict.notes[0]
 
@@ -121,10 +121,12 @@ def test_objects() -> None:
     """All programs of two objects are verified; provenance may be that of the objects."""
     obj = ElfObject.read(fixture_path("xdp_parse.clang-19.v3.el.g.o"))
     done = Pipeline.parse("sprinkle").run(obj.code)
-    verdicts = list(verify_objects(obj, obj.with_code(done), runs=60, provenance=done))
+    verdicts = list(
+        verify_objects(obj, obj.with_code(done), bounds=Bounds(runs=60), provenance=done)
+    )
     assert [one.name for one in verdicts] == [info.name for info in obj.programs]
     assert all(one.is_same for one in verdicts)
-    (one,) = verify_objects(obj, obj.with_code(done), ["parse_tc"], runs=60)
+    (one,) = verify_objects(obj, obj.with_code(done), ["parse_tc"], bounds=Bounds(runs=60))
     assert one.name == "parse_tc"
 
 
@@ -149,7 +151,7 @@ def test_every_target_of_a_jump_table_is_tried(name: str, slot: int) -> None:
     patches = PatchList(linked.program)
     patches.insert_after(slot, Body.asm("r0 += 64"))
     other = linked.with_code(patches.linearize())
-    assert verify(linked, other, obj=obj, seconds=20).differs
+    assert verify(linked, other, obj=obj, bounds=Bounds(seconds=20)).differs
 
 
 def test_edges_of_a_jump_table_count() -> None:
@@ -159,7 +161,7 @@ def test_edges_of_a_jump_table_count() -> None:
     verdict = verify(linked, linked, obj=obj)
     assert verdict.coverage is not None
     assert str(verdict.coverage[0]) == "6 of 6 branch edges"
-    few = verify(linked, linked, obj=obj, runs=1).coverage
+    few = verify(linked, linked, obj=obj, bounds=Bounds(runs=1)).coverage
     assert few is not None
     assert few[0].taken < few[0].edges == 6
 
@@ -176,7 +178,7 @@ def test_a_table_of_a_number_that_is_moved(first: int) -> None:
     slot = int(patches.find(lambda insns: (insns["code"] == 0xB4) | (insns["code"] == 0xB7))[-1])
     patches.insert_after(slot, Body.asm("r0 += 64"))
     other = moved.with_code(patches.linearize())
-    assert verify(moved, other, obj=obj, seconds=20).differs
+    assert verify(moved, other, obj=obj, bounds=Bounds(seconds=20)).differs
 
 
 def test_object_without_types() -> None:
@@ -195,7 +197,9 @@ def test_kernel_modes_agree() -> None:
     linked = obj.link("rewrite")
     done = Pipeline.parse("sprinkle").run(linked.program)
     modes = ("interp", "jit", "jit+harden")
-    verdict = verify(linked, linked.with_code(done), obj=obj, modes=modes, runs=600, seconds=20)
+    verdict = verify(
+        linked, linked.with_code(done), obj=obj, modes=modes, bounds=Bounds(runs=600, seconds=20)
+    )
     assert verdict.is_same, verdict
     assert set(verdict.runs) == set(modes)
     assert min(verdict.runs.values()) > 10
@@ -207,7 +211,9 @@ def test_kernel_finds_a_difference_by_itself() -> None:
     """Without the interpreter among the modes, the kernel shows the difference."""
     before = assemble("r0 = *(u32 *)(r1 + 0); if r0 != 0x35 goto out; r0 = 7; out: exit")
     after = assemble("r0 = *(u32 *)(r1 + 0); if r0 != 0x35 goto out; r0 = 8; out: exit")
-    verdict = verify(before, after, kind="socket_filter", modes=["jit"], runs=1500, seconds=20)
+    verdict = verify(
+        before, after, kind="socket_filter", modes=["jit"], bounds=Bounds(runs=1500, seconds=20)
+    )
     assert verdict.counterexample is not None, verdict
     assert verdict.counterexample.mode == "jit"
     assert verdict.counterexample.case.packet is not None
@@ -220,7 +226,7 @@ def test_kernel_refusal_is_told() -> None:
     """What the kernel does not load was not checked there; the verdict says which it is."""
     before = assemble("r0 = 0; exit")
     after = assemble("r0 = 0; goto +1; r1 = r1; exit")
-    verdict = verify(before, after, kind="xdp", modes=["interp", "jit"], runs=100)
+    verdict = verify(before, after, kind="xdp", modes=["interp", "jit"], bounds=Bounds(runs=100))
     assert verdict.is_same
     assert "the rewritten program is refused" in verdict.not_checked[0]
 
@@ -236,6 +242,6 @@ def test_modes_without_a_run_are_named() -> None:
 def test_chance_is_no_difference() -> None:
     """A program whose result is chance does not differ from itself in the kernel."""
     program = assemble("call bpf_get_prandom_u32; w0 &= 0xffff; exit")
-    verdict = verify(program, program, kind="xdp", modes=["jit"], runs=100)
+    verdict = verify(program, program, kind="xdp", modes=["jit"], bounds=Bounds(runs=100))
     assert not verdict.differs
     assert "does not always do the same" in verdict.not_checked[0]
