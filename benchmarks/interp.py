@@ -16,7 +16,7 @@ from bpfpatch import isa, kernel
 from bpfpatch.asm import assemble
 from bpfpatch.errors import BpfPatchError
 from bpfpatch.facts import MapDefinition, MapType
-from bpfpatch.interp import Machine
+from bpfpatch.interp import Machine, MachineOptions
 from bpfpatch.interp.contexts import Context
 from bpfpatch.program import Program
 
@@ -58,8 +58,12 @@ def _machines(program: Program) -> tuple[Machine, Machine]:
     """Both engines, with one map."""
     maps = {1: MapDefinition("", MapType.ARRAY, 4, 8, 1)}
     return (
-        Machine(program, maps=maps, budget=_BUDGET, trace_helpers=False),
-        Machine(program, maps=maps, budget=_BUDGET, trace_helpers=False, engine="reference"),
+        Machine(program, maps=maps, options=MachineOptions(budget=_BUDGET, trace_helpers=False)),
+        Machine(
+            program,
+            maps=maps,
+            options=MachineOptions(budget=_BUDGET, trace_helpers=False, engine="reference"),
+        ),
     )
 
 
@@ -100,7 +104,7 @@ def long_start() -> float:
     text = "".join(
         f"r0 += {k % 7}\nif r0 == {k} goto n{k}\nr1 ^= r0\nn{k}:\n" for k in range(_LONG)
     )
-    machine = Machine(assemble(text + "exit"), budget=_BUDGET)
+    machine = Machine(assemble(text + "exit"), options=MachineOptions(budget=_BUDGET))
     began = time.perf_counter()
     machine.run()
     return time.perf_counter() - began

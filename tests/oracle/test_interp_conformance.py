@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bpfpatch.errors import BpfPatchError
-from bpfpatch.interp import Machine
+from bpfpatch.interp import Machine, MachineOptions
 from bpfpatch.passes import Pipeline
 from bpfpatch.program import Program
 from support.inputs.conformance import absent, folder
@@ -22,7 +22,7 @@ def check(case: Case, pipeline: str, engine: str) -> None:
     program = Program.from_bytes(case.code)
     if pipeline:
         program = Pipeline.parse(pipeline).run(program).program
-    machine = Machine(program, engine=engine)  # type: ignore[arg-type]
+    machine = Machine(program, options=MachineOptions(engine=engine))  # type: ignore[arg-type]
     if case.result is None:
         with pytest.raises(BpfPatchError):
             machine.run(mem=case.mem)

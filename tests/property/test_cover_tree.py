@@ -32,7 +32,7 @@ PACKETS = [bytes(range(64)), bytes(64)]
 def coverage_of(obj: ElfObject, options: str) -> Coverage:
     """What the counters say after runs on the packets."""
     counting, _ = Pipeline.parse(f"cover{{{options}}}").run_object(obj)
-    machine = Machine.of_object(counting, obj.programs[0].name, byteorder=obj.byteorder)
+    machine = Machine.of_object(counting, obj.programs[0].name)
     for packet in PACKETS:
         machine.run(Skb(packet))
     cover = cover_map(counting)
@@ -43,7 +43,7 @@ def coverage_of(obj: ElfObject, options: str) -> Coverage:
 def traced(obj: ElfObject) -> Trace:
     """What ran of the original."""
     trace = Trace(obj)
-    machine = trace.machine(obj.programs[0].name, byteorder=obj.byteorder)
+    machine = trace.machine(obj.programs[0].name)
     for packet in PACKETS:
         trace.start()
         machine.run(Skb(packet))

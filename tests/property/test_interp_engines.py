@@ -8,7 +8,7 @@ import pytest
 
 from bpfpatch.asm import assemble
 from bpfpatch.errors import BpfPatchError
-from bpfpatch.interp import BudgetError, InterpError, Machine, TrapError
+from bpfpatch.interp import BudgetError, InterpError, Machine, MachineOptions, TrapError
 from bpfpatch.program import Program
 from support.generators.insnsoup import insn_soup
 from support.generators.randomcode import random_code
@@ -21,7 +21,7 @@ Result = tuple[object, ...]
 
 def result(program: Program, engine: str, **options: object) -> Result:
     """All that can be seen of a run; an error by its kind and place."""
-    machine = Machine(program, engine=engine, budget=BUDGET, **options)  # type: ignore[arg-type]
+    machine = Machine(program, options=MachineOptions(engine=engine, budget=BUDGET, **options))  # type: ignore[arg-type]
     try:
         outcome = machine.run(mem=MEM)
     except BudgetError as error:
@@ -84,6 +84,6 @@ def test_random_bytes_never_break_the_machine() -> None:
         program = Program.from_bytes(rng.randbytes(8 * rng.randint(1, 12)))
         for engine in ("compiled", "reference"):
             try:
-                Machine(program, engine=engine, budget=1000).run(mem=MEM)  # type: ignore[arg-type]
+                Machine(program, options=MachineOptions(engine=engine, budget=1000)).run(mem=MEM)  # type: ignore[arg-type]
             except BpfPatchError:
                 continue

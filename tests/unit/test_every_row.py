@@ -19,7 +19,7 @@ from bpfpatch.facts import MapFacts, MapType, MemType, ProgType, Subject
 from bpfpatch.facts.columns import CALL_MAP, LD_MAP, MEM_TYPE, NONE, SEEN, column
 from bpfpatch.facts.helperproto import ArgKind, HelperProto, ResultKind
 from bpfpatch.facts.helpers import HELPER_PROTOS, helper_args, is_variadic, returns_nothing
-from bpfpatch.interp import Machine
+from bpfpatch.interp import Machine, MachineOptions
 from bpfpatch.interp.errors import InterpError
 from bpfpatch.interp.registry import BUILT_IN
 from bpfpatch.isa import Kind
@@ -119,7 +119,7 @@ def around(opcode: isa.Opcode) -> tuple[Program, int]:
 
 def outcome(program: Program, engine: str) -> object:
     """What an engine makes of a program: the result, or the error."""
-    machine = Machine(program, engine=engine)
+    machine = Machine(program, options=MachineOptions(engine=engine))
     try:
         found = machine.run(mem=bytes(range(0x81, 0xC1)))
     except InterpError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 import click
 
@@ -11,6 +11,7 @@ from bpfpatch.btf import Btf
 from bpfpatch.elf import LinkedProgram
 from bpfpatch.errors import OptionError
 from bpfpatch.facts.kinds import ProgType
+from bpfpatch.interp import MachineOptions
 from bpfpatch.isa import ByteOrder
 from bpfpatch.passes import Pass, Pipeline, Target
 from bpfpatch.program import Program
@@ -182,16 +183,18 @@ def _run(
     asked: Asked, given: Given, repeat: int, tracer: Tracer | None, *, with_maps: bool
 ) -> Shown:
     """All runs, in one machine or kernel, whose maps keep their contents in between."""
-    options: dict[str, Any] = {}
-    if asked.mode == "interp":
-        options = {"budget": asked.budget, "seed": asked.seed}
-        options["byteorder"] = asked.source.byteorder
-        options["hook"] = tracer
-        options["btf"] = asked.btf
+    machine = MachineOptions(
+        budget=asked.budget, seed=asked.seed, byteorder=asked.source.byteorder, hook=tracer
+    )
     with (
         blame(asked.source.shown),
         open_runner(
-            asked.program, asked.mode, obj=asked.source.obj, prog_type=asked.prog_type, **options
+            asked.program,
+            asked.mode,
+            obj=asked.source.obj,
+            prog_type=asked.prog_type,
+            machine=machine,
+            btf=asked.btf,
         ) as runner,
     ):
         before = runner.maps() if with_maps else {}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from bpfpatch.btf import Btf
 from bpfpatch.elf import ElfObject
 from bpfpatch.facts.kinds import ProgType
+from bpfpatch.interp import MachineOptions
 from bpfpatch.passes import Pipeline
 from bpfpatch.passes.cover import SECTION, Cover
 from bpfpatch.runs import Input, Outcome, open_runner
@@ -78,7 +79,12 @@ def run(
     counting = instrumented(obj)
     cover = cover_map(counting)
     with open_runner(
-        counting.link(program), mode, obj=counting, prog_type=prog_type, budget=budget, btf=btf
+        counting.link(program),
+        mode,
+        obj=counting,
+        prog_type=prog_type,
+        machine=MachineOptions(budget=budget),
+        btf=btf,
     ) as runner:
         outcomes = tuple(runner.run(one, with_maps=False) for one in inputs)
         elements = runner.maps().get(cover.home, {})

@@ -12,7 +12,7 @@ Example::
 
 from .contexts import Arguments, Context, Plain, Skb, Xdp
 from .errors import BudgetError, HelperError, InterpError, TrapError
-from .machine import Environment, HelperCall, Machine, Outcome
+from .machine import Environment, HelperCall, Machine, MachineOptions, Outcome
 from .maps import Map
 from .memory import Memory, Region
 
@@ -25,6 +25,7 @@ __all__ = [
     "HelperError",
     "InterpError",
     "Machine",
+    "MachineOptions",
     "Map",
     "Memory",
     "Outcome",

@@ -103,6 +103,38 @@ class Environment:
     netns_cookie: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class MachineOptions:
+    """What a machine is like, and what it does beside running.
+
+    Attributes:
+        byteorder: of the machine; of one for an object always the object's.
+        seed: of get_prandom_u32.
+        budget: instructions that a run may take, calls included.
+        hook: called with slot and R0 to R11 before each instruction; this is slow.
+        engine: "reference" interprets without compiling.
+        trace_helpers: record helper calls in the outcome.
+        memory_limit: bytes of all regions together.
+        fill: byte that a function's frame and a new ring buffer record start with.
+        may_goto: how often a function's may_gotos fall through.
+        environment: what helpers tell about the machine.
+    """
+
+    byteorder: ByteOrder = "little"
+    seed: int = 0
+    budget: int = 1_000_000
+    hook: Hook | None = None
+    engine: Engine = "compiled"
+    trace_helpers: bool = True
+    memory_limit: int = 64 << 20
+    fill: int = 0
+    may_goto: int = _MAY_GOTO
+    environment: Environment = Environment()
+
+
+_DEFAULT: Final = MachineOptions()
+
+
 @dataclass(slots=True)
 class _Run:
     """What belongs to one run only."""
@@ -120,20 +152,11 @@ class Machine:
 
     Args:
         program: flat code; its first slot is the entry.
+        options: what it is like.
         maps: what ld_imm64 of a map's fd or index stands for, by that number.
         helpers: Python functions by helper number or name, in place of or beside
             those that are built in. They get the machine and R1 to R5.
         kfuncs: the same by BTF id or name.
-        byteorder: of the machine; that of the program's object.
-        seed: of get_prandom_u32.
-        budget: instructions that a run may take, calls included.
-        hook: called with slot and R0 to R11 before each instruction; this is slow.
-        engine: "reference" interprets without compiling.
-        trace_helpers: record helper calls in the outcome.
-        memory_limit: bytes of all regions together.
-        fill: byte that a function's frame and a new ring buffer record start with.
-        may_goto: how often a function's may_gotos fall through.
-        environment: what helpers tell about the machine.
         values: what the ld_imm64 at a slot loads, in place of what it says.
         calls: the helper, or name of the kfunc, that the call at a slot reaches.
     """
@@ -141,40 +164,31 @@ class Machine:
     def __init__(
         self,
         program: Program,
+        options: MachineOptions = _DEFAULT,
         *,
         maps: Mapping[int, MapDefinition] | None = None,
         helpers: Mapping[int | str, Callable[..., int]] | None = None,
         kfuncs: Mapping[int | str, Callable[..., int]] | None = None,
-        byteorder: ByteOrder = "little",
-        seed: int = 0,
-        budget: int = 1_000_000,
-        hook: Hook | None = None,
-        engine: Engine = "compiled",
-        trace_helpers: bool = True,
-        memory_limit: int = 64 << 20,
-        fill: int = 0,
-        may_goto: int = _MAY_GOTO,
-        environment: Environment | None = None,
         values: Mapping[int, int] | None = None,
         calls: Mapping[int, Helper | str] | None = None,
     ) -> None:
-        self.byteorder: ByteOrder = byteorder
-        self.seed = seed
-        self.budget = budget
-        self.hook = hook
-        self.engine: Engine = engine
-        self.trace_helpers = trace_helpers
-        self.may_goto = may_goto
-        self.environment = environment or Environment()
-        self.memory = Memory(byteorder, memory_limit, fill)
+        self.byteorder: ByteOrder = options.byteorder
+        self.seed = options.seed
+        self.budget = options.budget
+        self.hook = options.hook
+        self.engine: Engine = options.engine
+        self.trace_helpers = options.trace_helpers
+        self.may_goto = options.may_goto
+        self.environment = options.environment
+        self.memory = Memory(options.byteorder, options.memory_limit, options.fill)
         self.arena = 0
         self.maps: dict[str, Map] = {}
         self.packet: Packet | None = None
         self.context: Xdp | Skb | None = None
-        self.left = budget
+        self.left = options.budget
         self.depth = 0
         self.now = self.environment.time_ns
-        self.random = random.Random(seed)
+        self.random = random.Random(options.seed)
         self._run = _Run()
         self._maps_by_address: dict[int, Map] = {}
         self._maps_by_fd: dict[int, Map] = {}
@@ -189,13 +203,20 @@ class Machine:
         self.image = self.add_program(program, values or {}, calls or {})
 
     @classmethod
-    def of_object(cls, obj: ElfObject, name: str | None = None, **options: Any) -> Self:
+    def of_object(
+        cls,
+        obj: ElfObject,
+        name: str | None = None,
+        options: MachineOptions = _DEFAULT,
+        **given: Any,
+    ) -> Self:
         """A machine for a program of an object, with the object's maps and global data.
 
         Args:
             obj: the object.
             name: which of its programs; None for its only one.
-            **options: as for the machine itself; and ``externs``, what variables of the kernel
+            options: what the machine is like; its byte order is the object's.
+            **given: as for the machine itself; and ``externs``, what variables of the kernel
                 hold by name, and ``adapt``, which makes a linked program's code fit.
 
         Raises:
@@ -204,10 +225,16 @@ class Machine:
         """
         from .objects import machine_of_object  # noqa: PLC0415 - it needs this class
 
-        return machine_of_object(cls, obj, name, options)
+        return machine_of_object(cls, obj, name, options, given)
 
     @classmethod
-    def of_linked(cls, obj: ElfObject, linked: LinkedProgram, **options: Any) -> Self:
+    def of_linked(
+        cls,
+        obj: ElfObject,
+        linked: LinkedProgram,
+        options: MachineOptions = _DEFAULT,
+        **given: Any,
+    ) -> Self:
         """The same for a program that was linked already, and perhaps patched.
 
         Raises:
@@ -215,7 +242,7 @@ class Machine:
         """
         from .objects import machine_of_linked  # noqa: PLC0415 - it needs this class
 
-        return machine_of_linked(cls, obj, linked, options)
+        return machine_of_linked(cls, obj, linked, options, given)
 
     # Setting up.
 

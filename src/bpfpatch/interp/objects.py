@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from bpfpatch.btf import Kind
@@ -17,7 +18,7 @@ from .objmaps import defined_maps
 
 if TYPE_CHECKING:
     from .image import Image
-    from .machine import Machine
+    from .machine import Machine, MachineOptions
 
     M = TypeVar("M", bound=Machine)
 else:
@@ -36,24 +37,33 @@ def _as_linked(linked: LinkedProgram) -> Program:
     return linked.program
 
 
-def machine_of_object(cls: type[M], obj: ElfObject, name: str | None, options: dict[str, Any]) -> M:
+def machine_of_object(
+    cls: type[M],
+    obj: ElfObject,
+    name: str | None,
+    options: MachineOptions,
+    given: dict[str, Any],
+) -> M:
     """See `Machine.of_object`."""
     if name is None:
         names = [info.name for info in obj.programs]
         if len(names) != 1:
             raise LinkError(f"the object has {len(names)} programs; name one of {', '.join(names)}")
         (name,) = names
-    return machine_of_linked(cls, obj, obj.link(name), options)
+    return machine_of_linked(cls, obj, obj.link(name), options, given)
 
 
 def machine_of_linked(
-    cls: type[M], obj: ElfObject, linked: LinkedProgram, options: dict[str, Any]
+    cls: type[M],
+    obj: ElfObject,
+    linked: LinkedProgram,
+    options: MachineOptions,
+    given: dict[str, Any],
 ) -> M:
     """See `Machine.of_linked`."""
-    externs: Mapping[str, int | bytes] = options.pop("externs", {})
-    adapt: Adapt = options.pop("adapt", _as_linked)
-    options.setdefault("byteorder", obj.byteorder)
-    machine = cls(adapt(linked), **options)
+    externs: Mapping[str, int | bytes] = given.pop("externs", {})
+    adapt: Adapt = given.pop("adapt", _as_linked)
+    machine = cls(adapt(linked), replace(options, byteorder=obj.byteorder), **given)
     loader = _Loader(machine, obj, externs, adapt)
     loader.bind(machine.image, linked)
     loader.fill_maps()

@@ -6,14 +6,15 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from bpfpatch.bpf.errors import KernelError
 from bpfpatch.btf import Btf
 from bpfpatch.elf import ElfObject, LinkedProgram
 from bpfpatch.errors import BpfPatchError, OptionError
 from bpfpatch.facts.kinds import ProgType
-from bpfpatch.interp import Context, Machine, Plain, Region, Skb, Xdp
+from bpfpatch.facts.maps import MapDefinition
+from bpfpatch.interp import Context, Machine, MachineOptions, Plain, Region, Skb, Xdp
 from bpfpatch.interp import Outcome as Ran
 from bpfpatch.interp.contexts import SKB_FIELDS, XDP_FIELDS, Left
 from bpfpatch.isa import ByteOrder
@@ -65,19 +66,21 @@ class InterpRunner(Runner):
         program: LinkedProgram | Program,
         obj: ElfObject | None,
         prog_type: ProgType | None,
-        options: Mapping[str, Any],
+        options: MachineOptions,
+        *,
+        maps: Mapping[int, MapDefinition] | None = None,
+        btf: Btf | None = None,
     ) -> None:
         super().__init__("interp", prog_type)
-        options = dict(options)
         if isinstance(program, LinkedProgram):
             assert obj is not None
-            types = given_types(obj, options.pop("btf", None))
+            types = given_types(obj, btf)
             adapt = partial(adapted, btf=obj.btf, types=types)
-            given = {"externs": configuration(obj), "adapt": adapt, **options}
-            self.machine = Machine.of_linked(obj, program, **given)
+            self.machine = Machine.of_linked(
+                obj, program, options, externs=configuration(obj), adapt=adapt
+            )
         else:
-            options.pop("btf", None)
-            self.machine = Machine(program, **options)
+            self.machine = Machine(program, options, maps=maps)
         self._maps = InterpMaps(self.machine, {} if obj is None else data_sections(obj))
 
     def run(self, one: Input, *, with_maps: bool = True) -> Outcome:

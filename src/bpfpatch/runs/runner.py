@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from bpfpatch import kernel
 from bpfpatch.elf import ElfObject, LinkedProgram
@@ -18,7 +18,8 @@ from .model import MODES, Input, Maps, Mode, Outcome
 
 if TYPE_CHECKING:
     from bpfpatch.btf import Btf
-    from bpfpatch.interp.machine import Hook
+    from bpfpatch.facts import MapDefinition
+    from bpfpatch.interp import MachineOptions
 
 _JIT: Final = Path("/proc/sys/net/core/bpf_jit_enable")
 _HARDEN: Final = Path("/proc/sys/net/core/bpf_jit_harden")
@@ -120,10 +121,9 @@ def open_runner(
     prog_type: ProgType | str | None = None,
     on_memory: bool = False,
     whole_r0: bool = False,
-    budget: int = 1_000_000,
-    hook: Hook | None = None,
+    machine: MachineOptions | None = None,
     btf: Btf | None = None,
-    **options: Any,
+    maps: Mapping[int, MapDefinition] | None = None,
 ) -> Runner:
     """Make a program ready to run; close the runner, or use it in a ``with`` block.
 
@@ -137,11 +137,10 @@ def open_runner(
         on_memory: the program runs on plain memory, whatever kind its section says.
         whole_r0: have the kernel store all 64 bits of R0, of which it gives 32 otherwise; the
             program gets code for that before each exit.
-        budget: instructions that the interpreter may take.
-        hook: called by the interpreter with slot and registers before each instruction.
+        machine: what the interpreter's machine is like.
         btf: the types that the interpreter applies an object's CO-RE records with; by default the
             running kernel's, where it tells them. The kernel's modes always use the kernel's.
-        **options: more for the interpreter's `Machine`.
+        maps: in the interpreter those of flat code, by the number in its ld_imm64.
 
     Raises:
         OptionError: the arguments make no sense.
@@ -153,11 +152,11 @@ def open_runner(
         raise OptionError("a linked program runs with its object's maps: give obj=")
     kind = None if on_memory else _type_of(program, prog_type)
     if checked == "interp":
+        from bpfpatch.interp import MachineOptions  # noqa: PLC0415 - the kernel's modes need none
+
         from .interpreted import InterpRunner  # noqa: PLC0415 - it is a Runner
 
-        return InterpRunner(
-            program, obj, kind, {"budget": budget, "hook": hook, "btf": btf, **options}
-        )
+        return InterpRunner(program, obj, kind, machine or MachineOptions(), maps=maps, btf=btf)
     from .inkernel import KernelRunner  # noqa: PLC0415 - the same
 
     return KernelRunner(program, obj, kind, checked, whole_r0=whole_r0)

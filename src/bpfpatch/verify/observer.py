@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from bpfpatch.interp import Machine
+from bpfpatch.interp import Machine, MachineOptions
 from bpfpatch.interp.image import CompiledFunction
 from bpfpatch.interp.maps import Map
 from bpfpatch.interp.memory import U64
@@ -81,7 +81,7 @@ class Observer(Machine):
         registers: gives R0 to R11 before the instruction that runs now, where a hook notes them.
     """
 
-    def __init__(self, program: Program, **options: Any) -> None:
+    def __init__(self, program: Program, options: MachineOptions, **given: Any) -> None:
         self.calls: list[Call] = []
         self.lookups: list[tuple[str, bytes, bool]] = []
         self.perturbed: list[tuple[str, int, int]] = []
@@ -92,7 +92,7 @@ class Observer(Machine):
         self._n_calls: dict[str, int] = {}
         self.called: set[str] = set()
         self._recorders: dict[str, Callable[..., int]] = {}
-        super().__init__(program, **options)
+        super().__init__(program, options, **given)
 
     def begin(self, results: tuple[tuple[str, int, int], ...], seed: int) -> None:
         """Forget the last run."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 from bpfpatch.elf import ElfObject, LinkedProgram, TargetKind
 from bpfpatch.errors import BpfPatchError
 from bpfpatch.facts.maps import MapDefinition
-from bpfpatch.interp import Context, Machine, Plain, Skb, Xdp
+from bpfpatch.interp import Context, Machine, MachineOptions, Plain, Skb, Xdp
 from bpfpatch.interp.contexts import SKB_FIELDS, XDP_FIELDS, Left
 from bpfpatch.interp.memory import Region
 from bpfpatch.program import Program
@@ -23,6 +23,9 @@ from .observer import Observer
 
 MAY_GOTO: Final = 64
 """How often a may_goto falls through: enough to see what it does."""
+
+_FILL: Final = 0xA5
+"""What unwritten memory holds: zeros would hide that a rewriting lost the store of one."""
 
 _EXTERN_SIZE: Final = 4096
 """Bytes of a variable of the kernel, all of them zeros."""
@@ -94,11 +97,9 @@ class Side:
         self.shape = shape
         self.budget = budget
         self.recorder = Recorder(subject.flat)
-        options: dict[str, Any] = {
-            "hook": hook or self.recorder.hook,
-            "may_goto": MAY_GOTO,
-            "budget": budget,
-        }
+        options = MachineOptions(
+            hook=hook or self.recorder.hook, may_goto=MAY_GOTO, budget=budget, fill=_FILL
+        )
         self.machine = _machine(subject, options)
         self.machine.registers = self.recorder.registers
         self.state = MapState(self.machine)
@@ -162,12 +163,7 @@ class Side:
         return Coverage(len(self.seen & self._all), len(self._all))
 
 
-_FILL: Final = 0xA5
-"""What unwritten memory holds: zeros would hide that a rewriting lost the store of one."""
-
-
-def _machine(subject: Subject, options: dict[str, Any]) -> Observer:
-    options = {"fill": _FILL, **options}
+def _machine(subject: Subject, options: MachineOptions) -> Observer:
     if isinstance(subject.program, LinkedProgram):
         assert subject.obj is not None
         externs = {
@@ -175,8 +171,8 @@ def _machine(subject: Subject, options: dict[str, Any]) -> Observer:
             for target in subject.program.targets
             if target.kind is TargetKind.KSYM
         }
-        return Observer.of_linked(subject.obj, subject.program, externs=externs, **options)
-    return Observer(subject.program, maps=subject.maps, **options)
+        return Observer.of_linked(subject.obj, subject.program, options, externs=externs)
+    return Observer(subject.program, options, maps=subject.maps)
 
 
 class _Raw:

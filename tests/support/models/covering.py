@@ -13,7 +13,7 @@ from typing import Any
 from bpfpatch import isa
 from bpfpatch.asm import assemble
 from bpfpatch.elf import ElfObject
-from bpfpatch.interp import Machine
+from bpfpatch.interp import Machine, MachineOptions
 from bpfpatch.interp.maps import ProgMap
 from bpfpatch.interp.objmaps import defined_maps
 from bpfpatch.isa import ByteOrder
@@ -104,7 +104,9 @@ class Trace:
 
     def machine(self, name: str, **options: Any) -> Machine:
         """A machine for one of the programs; what runs on it is counted."""
-        machine = Machine.of_linked(self.obj, self.obj.link(name), hook=print, **options)
+        machine = Machine.of_linked(
+            self.obj, self.obj.link(name), MachineOptions(hook=print), **options
+        )
         # A hook does not say which image a slot is of. Programs may have equal code, so that only
         # the order tells them apart: the one that runs, then what program arrays start with.
         known = {info.name for info in self.obj.programs}

@@ -12,7 +12,7 @@ from bpfpatch.coverage.heat import to_dot, to_svg
 from bpfpatch.coverage.profile import Profile
 from bpfpatch.elf import ElfObject
 from bpfpatch.errors import OptionError
-from bpfpatch.interp import Machine, Xdp
+from bpfpatch.interp import Machine, MachineOptions, Xdp
 from bpfpatch.runs import Input
 from support.inputs import packets
 from support.inputs.bpfobjects import fixture_path
@@ -34,7 +34,7 @@ def ran(name: str, program: str | None, frame: bytes) -> tuple[coverage.Coverage
     def hook(slot: int, _: tuple[int, ...]) -> None:
         seen[int(linked.origin[slot])] += 1
 
-    Machine.of_object(obj, program, hook=hook).run(Xdp(frame))
+    Machine.of_object(obj, program, options=MachineOptions(hook=hook)).run(Xdp(frame))
     return coverage.run(obj, program, [Input(packet=frame)]).coverage, seen
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import pytest
 
 from bpfpatch.asm import assemble
-from bpfpatch.interp import Machine
+from bpfpatch.interp import Machine, MachineOptions
+
+_OPTIONS = {field.name for field in fields(MachineOptions)}
 
 Make = Callable[..., Machine]
 
@@ -17,7 +20,8 @@ Make = Callable[..., Machine]
 def make(request: pytest.FixtureRequest) -> Make:
     """Makes a machine of assembly text."""
 
-    def machine(text: str, **options: Any) -> Machine:
-        return Machine(assemble(text), engine=request.param, **options)
+    def machine(text: str, **given: Any) -> Machine:
+        options = {name: given.pop(name) for name in _OPTIONS & set(given)}
+        return Machine(assemble(text), MachineOptions(engine=request.param, **options), **given)
 
     return machine

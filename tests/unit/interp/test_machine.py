@@ -10,7 +10,7 @@ import pytest
 from bpfpatch import isa
 from bpfpatch.asm import assemble
 from bpfpatch.errors import OptionError
-from bpfpatch.interp import BudgetError, HelperError, Machine, Plain, TrapError
+from bpfpatch.interp import BudgetError, HelperError, Machine, MachineOptions, Plain, TrapError
 from bpfpatch.program import JUMP_TABLE, Anchor, AnchoredTable, Program, Subprogs
 
 Make = Callable[..., Machine]
@@ -119,7 +119,7 @@ def test_gotox_follows_the_jump_table(make: Make) -> None:
     program = Program(insns).with_tables(**{JUMP_TABLE: table})
     base = 0x20 << 28
     engine = make("exit").engine
-    machine = Machine(program, engine=engine)
+    machine = Machine(program, options=MachineOptions(engine=engine))
     assert [machine.run(r1=base + 8 * slot).r0 for slot in (1, 3)] == [1, 2]
     with pytest.raises(TrapError, match="no address from a jump table"):
         machine.run(r1=base + 8 * 2)
@@ -148,7 +148,7 @@ def test_hidden_register_and_zext_marks(make: Make) -> None:
             isa.exit_(),
         ]
     )
-    assert Machine(Program(insns), engine=make("exit").engine).run().r0 == 5
+    assert Machine(Program(insns), options=MachineOptions(engine=make("exit").engine)).run().r0 == 5
 
 
 def test_probing_load_gives_zero(make: Make) -> None:
@@ -164,7 +164,7 @@ def test_probing_load_gives_zero(make: Make) -> None:
             isa.exit_(),
         ]
     )
-    machine = Machine(Program(insns), engine=make("exit").engine)
+    machine = Machine(Program(insns), options=MachineOptions(engine=make("exit").engine))
     assert machine.run(Plain(b"\xfe")).r0 == U64 - 1
 
 
@@ -218,5 +218,5 @@ def test_runs_are_alike() -> None:
         assemble("call bpf_get_prandom_u32; r6 = r0; call bpf_ktime_get_ns; r0 ^= r6; exit")
     )
     assert machine.run() == machine.run()
-    other = Machine(machine.image.program, seed=1)
+    other = Machine(machine.image.program, options=MachineOptions(seed=1))
     assert other.run().r0 != machine.run().r0

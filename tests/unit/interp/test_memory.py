@@ -9,7 +9,7 @@ import pytest
 from bpfpatch.asm import assemble
 from bpfpatch.errors import BpfPatchError, SlotError
 from bpfpatch.facts import MapDefinition, MapType
-from bpfpatch.interp import BudgetError, HelperError, Machine, TrapError
+from bpfpatch.interp import BudgetError, HelperError, Machine, MachineOptions, TrapError
 
 Make = Callable[..., Machine]
 
@@ -167,4 +167,4 @@ def test_unknown_opcode(make: Make) -> None:
     program = assemble("exit")
     broken = type(program).from_bytes(b"\xff" + bytes(7))
     with pytest.raises(TrapError, match="opcode 0xff"):
-        Machine(broken, engine=engine).run()
+        Machine(broken, options=MachineOptions(engine=engine)).run()

@@ -6,7 +6,7 @@ import pytest
 
 from bpfpatch.asm import assemble
 from bpfpatch.facts import MapDefinition, MapType
-from bpfpatch.interp import Machine
+from bpfpatch.interp import Machine, MachineOptions
 
 READ = "r0 = *(u64 *)(r10 - 8); *(u64 *)(r10 - 8) = 7; exit"
 RECORD = """
@@ -23,5 +23,7 @@ def test_unwritten_memory_holds_the_fill(engine: str, text: str) -> None:
     """A frame and a record start with it in every run, and with zeros by default."""
     maps = {1: MapDefinition("", MapType.RINGBUF, max_entries=4096)}
     for options, expected in (({}, 0), ({"fill": 0xA5}, 0xA5A5A5A5A5A5A5A5)):
-        machine = Machine(assemble(text), maps=maps, engine=engine, **options)  # type: ignore[arg-type]
+        machine = Machine(
+            assemble(text), maps=maps, options=MachineOptions(engine=engine, **options)
+        )  # type: ignore[arg-type]
         assert [machine.run().r0 for _ in range(2)] == [expected] * 2

@@ -10,7 +10,7 @@ import pytest
 
 from bpfpatch.elf import ElfObject, ProgramInfo
 from bpfpatch.errors import BpfPatchError, UnsupportedError
-from bpfpatch.interp import Machine, Skb, Xdp
+from bpfpatch.interp import Machine, MachineOptions, Skb, Xdp
 from bpfpatch.interp.machine import Outcome
 from bpfpatch.passes import Pipeline
 from bpfpatch.passes.trace import TracePlace, trace_map
@@ -38,7 +38,7 @@ def run(
     obj: ElfObject, info: ProgramInfo, frame: bytes, **options: object
 ) -> tuple[Outcome, Machine]:
     """Run a program of an object on a packet."""
-    machine = Machine.of_object(obj, info.name, **options)  # type: ignore[arg-type]
+    machine = Machine.of_object(obj, info.name, MachineOptions(**options))  # type: ignore[arg-type]
     context = Xdp(frame) if info.type == "xdp" else Skb(frame)
     return machine.run(context), machine
 

@@ -9,7 +9,7 @@ from bpfpatch.asm import assemble
 from bpfpatch.btf import BtfBuilder
 from bpfpatch.elf import ElfObject
 from bpfpatch.errors import OptionError
-from bpfpatch.interp import BudgetError, TrapError
+from bpfpatch.interp import BudgetError, MachineOptions, TrapError
 from bpfpatch.program import Program
 from bpfpatch.runs import Input, open_runner
 from support.inputs import packets
@@ -55,7 +55,7 @@ def test_an_error_is_in_the_outcome() -> None:
     """A trap and a spent budget are results, not exceptions."""
     stray = open_runner(flat("r0 = *(u8 *)(r1 + 9); exit")).run(Input(mem=b"abc"))
     assert isinstance(stray.error, TrapError)
-    endless = open_runner(flat("l: goto l"), budget=100).run(Input(mem=b""))
+    endless = open_runner(flat("l: goto l"), machine=MachineOptions(budget=100)).run(Input(mem=b""))
     assert isinstance(endless.error, BudgetError)
 
 
