@@ -62,7 +62,7 @@ def solve(
         follows_returns: whether an exit wants R0 only where a caller does, or
             where the kernel calls; else it wants what ``uses`` says.
         roots: the subprogs that the kernel calls; by default those whose address is taken,
-            and those that nobody calls.
+            and those without a caller.
 
     The time is linear in instructions and edges: a segment is looked at again
     only when one that follows it wants a register more.

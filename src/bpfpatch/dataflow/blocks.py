@@ -17,7 +17,7 @@ class Blocks:
     """The basic blocks of a view.
 
     Calls do not end a block. An indirect jump (gotox) has an edge to every
-    indirect target of its subprog; where nobody knows of any, to every instruction.
+    indirect target of its subprog; where none is known, to every instruction.
 
     Attributes:
         start: (b,) first slot of each block, ascending.

@@ -45,7 +45,7 @@ class Constants:
     Args:
         view: the code.
         blocks: its blocks.
-        opaque: (n,) slots whose immediate nobody knows before loading: a
+        opaque: (n,) slots whose immediate is not known before loading: a
             relocation or a CO-RE record fills it in.
     """
 
@@ -79,7 +79,7 @@ class Constants:
 
         Returns:
             What is known at its end, and whether its last instruction, if that
-            is a branch, is taken: None where nobody can tell.
+            is a branch, is taken: None where that is not known.
         """
         if not self._is_needed[block] or not (known or self._makes[block]):
             return {}, None

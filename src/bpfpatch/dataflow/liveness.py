@@ -86,7 +86,7 @@ class Liveness:
         return cls(flow.before, flow.after, reads, writes)
 
     def free(self) -> Masks:
-        """(n,) registers, R0 to R9, that nobody needs at an instruction.
+        """(n,) registers, R0 to R9, that are unused at an instruction.
 
         One may be written in front of the instruction, and has no use behind
         it: it is not read there, nor by the instruction, nor does that define it.
@@ -101,7 +101,7 @@ def upper_halves_read(
     seen: Mask | None = None,
     roots: Collection[int] | None = None,
 ) -> Mask:
-    """Say for which instructions somebody reads the upper half of the 32 bits that they define.
+    """Find instructions that define 32 bits of a register whose upper half is read.
 
     What counts as reading 64 bits is the kernel's rule: 64-bit arithmetic and
     comparisons, addresses, 64-bit stores, arguments of helpers and kernel
@@ -113,7 +113,7 @@ def upper_halves_read(
         blocks: its blocks.
         seen: (n,) slots that can be reached; by default all. Others read nothing.
         roots: the subprogs, by number, whose R0 goes back to the kernel; by default those whose
-            address is taken, and those that nobody calls. For the verifier, what a callback
+            address is taken, and those without a caller. For the verifier, what a callback
             returns to the helper that calls it does not count.
 
     Returns:

@@ -22,7 +22,7 @@ class Blind(Pass):
 
     Whoever can choose a program's constants can have bytes of their choice in
     the machine code that a JIT makes of it. After this pass they are exclusive
-    ors of two numbers that nobody can foresee without the seed.
+    ors of two numbers that cannot be foreseen without the seed.
 
     For bpf(2) a register that is free at the place takes the constant, for the
     kernel's own form the hidden R11.

@@ -40,7 +40,7 @@ def blind_internal(patches: PatchList, masks: Masks, *, extends: bool) -> None:
     kinds = _addresses(patches, view)
     is_zero = (forms == Form.MOV32) | (forms == Form.MOV64)
     is_zero &= view.insns["imm"] == 0
-    if kinds is not None:  # an address that nobody knows yet is no zero
+    if kinds is not None:  # an address that is not known yet is no zero
         is_zero &= kinds == Address.NONE
     wide = slots_where(forms == Form.LD_IMM64)
     narrow = is_narrow(forms)
