@@ -71,6 +71,7 @@ class Rounds:
         self.code: Linearized = self.patches.linearize()
         self._exits = Exits(self.patches, self.on_guard, self.counting)
         self._tried: dict[int, list[str]] = {}
+        self._seen: dict[str, tuple[list[int], bytes]] = {}
         self._start = time.monotonic()
 
     def run(self) -> None:
@@ -93,6 +94,9 @@ class Rounds:
             verdict, origin = self._load(program.name)
             if verdict.is_loaded:
                 program.is_loaded = True
+                subprogs = self.code.program.subprogs
+                owners = np.unique(subprogs.of(origin[origin >= 0])).tolist()
+                self._seen[program.name] = owners, self._code_of(owners)
                 program.was_loaded = not self.report.mendings or program.rounds == 0
                 return
             program.reason = self._round(program, verdict, origin)
@@ -100,10 +104,25 @@ class Rounds:
                 return
 
     def _recheck(self, program: ProgramReport) -> None:
+        owners, seen = self._seen[program.name]
+        if self._code_of(owners) == seen:
+            return
         verdict, _ = self._load(program.name)
         if not verdict.is_loaded:
             program.is_loaded = False
             self._repair(program)
+
+    def _code_of(self, owners: list[int]) -> bytes:
+        """The instructions of some subprogs, without the distances of their calls."""
+        program = self.code.program
+        ends = program.subprogs.ends(len(program))
+        spans = [
+            np.arange(program.subprogs.start[one], ends[one], dtype=np.int64) for one in owners
+        ]
+        insns = program.insns[np.concatenate(spans)] if spans else program.insns[:0]
+        insns = insns.copy()
+        insns["imm"][isa.is_subprog_call(insns)] = 0
+        return insns.tobytes()
 
     def _load(self, name: str) -> tuple[LoadVerdict, Slots]:
         start = time.monotonic()

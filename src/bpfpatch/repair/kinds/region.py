@@ -19,6 +19,7 @@ from bpfpatch.patch import Body
 
 from ..report import Order
 from ..site import Site
+from ..uppers import zero_uppers
 from .base import GUARD_WHY, Mended, Tools, guard
 from .bases import Base, base_of
 
@@ -102,9 +103,9 @@ def _near(site: Site, tools: Tools, base: Base, room: Room) -> bool:
     if bool((isa.is_call(insns) | isa.is_store(insns) | isa.is_atomic(insns)).any()):
         return False
     index = base.operand
-    known = site.state(base.index, f"R{index}")
-    if room.low < 0 and (known is None or known.bounds[0] < 0):
-        return False
+    uppers = zero_uppers(site.code, site.code.subprog(first)).get(first, 0)
+    if room.low < 0 and not uppers >> index & 1:
+        return False  # it may be negative on another path
     return guard(site, tools, first, f"if r{index} > {room.high} goto leave")
 
 

@@ -18,7 +18,7 @@ from ..report import Order
 from ..site import Site
 from .base import Mended, Tools
 
-KINDS: Final = (Kind.UNSET,)
+KINDS: Final = (Kind.UNSET, Kind.STACK_UNSET)
 _CALL: Final = 0x85
 _PACKET_LOADS: Final = (0x20, 0x28, 0x30, 0x40, 0x48, 0x50)
 _ARGS: Final = range(1, 6)
@@ -30,6 +30,8 @@ _WHY: Final = (
 def mend(site: Site, tools: Tools) -> Mended | None:
     """Set the register where it became undefined on the path."""
     register = site.refusal.register
+    if site.refusal.kind is Kind.STACK_UNSET:
+        return _stack(site, tools)
     if register is None or not site.steps:
         return None
     start, frame = site.last, site.steps[site.last].frame
@@ -56,6 +58,21 @@ def _set(site: Site, tools: Tools, register: int, node: int, *, is_head: bool) -
         site.patches.prepend(node, body)
     else:
         site.patches.insert_after(node, body)
+    return Mended("unset", Order.SAME, _WHY, "rule", key)
+
+
+def _stack(site: Site, tools: Tools) -> Mended | None:
+    """Write bytes of the frame where its function starts: there, all of them are unset."""
+    off = site.refusal.stack_off
+    if off is None or not -512 <= off < 0 or not site.steps:
+        return None
+    place = off // 8 * 8
+    node = _head(site, site.last)
+    key = f"unset {place} at {node}"
+    known = site.state(site.last, f"R{site.refusal.register}")
+    if key in tools.tried or (known is not None and known.frame is not None):
+        return None
+    site.patches.prepend(node, Body(isa.store("u64", isa.R10, place, 0)))
     return Mended("unset", Order.SAME, _WHY, "rule", key)
 
 
