@@ -91,7 +91,11 @@ class Rounds:
 
     def _repair(self, program: ProgramReport) -> None:
         while True:
-            verdict, origin = self._load(program.name)
+            try:
+                verdict, origin = self._load(program.name)
+            except BpfPatchError as error:  # it cannot even be linked
+                program.reason = str(error)
+                return
             if verdict.is_loaded:
                 program.is_loaded = True
                 subprogs = self.code.program.subprogs

@@ -166,7 +166,7 @@ _ROWS: Final[tuple[tuple[Kind, Family, str, str], ...]] = (
     (Kind.STACK_ACCESS, _V, r"variable stack (?:access|read|write).*", "where in the stack it is"),
     (Kind.STACK_UNSET, _V, r"invalid(?: indirect)? read from stack(?: R(?P<reg>\d+))? "
      r"off (?P<off>-?\d+)\+(?P<at>-?\d+) size (?P<size>\d+)", "that the bytes were written"),
-    (Kind.STACK_UNSET, _V, r"invalid(?: indirect)? read from stack.*",
+    (Kind.STACK_UNSET, _V, r"invalid(?: indirect)? read from stack(?! R\d+ off=).*",
      "that the bytes were written"),
     (Kind.STACK_ACCESS, _V,
      rf"invalid (?:indirect )?(?:read from|write to|access to) stack {_REG}.*",
