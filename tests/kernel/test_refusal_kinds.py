@@ -39,7 +39,8 @@ CASES: list[tuple[str, str, Kind, int | None, str]] = [
     ("socket_filter", UNCHECKED + "r0 += 8; exit", Kind.NULL_MATH, 0, "r0 += 0x8"),
     ("kprobe", "r2 = *(u64 *)(r1 + 0); r3 = r10; r3 += r2; r0 = 0; exit", Kind.POINTER_MATH, 3,
      "r3 += r2"),
-    ("socket_filter", LOOKUP + "r0 += 0x7fffffff; r0 = 0; exit", Kind.POINTER_MATH, 0, "0x7fffffff"),
+    ("socket_filter", LOOKUP + "r0 += 0x7fffffff; r0 = 0; exit", Kind.POINTER_MATH, 0,
+     "0x7fffffff"),
     ("kprobe", "r2 = *(u64 *)(r1 + 0); r1 = r10; r1 += -8; r3 = 0; call 4; r0 = 0; exit",
      Kind.UNBOUNDED, 2, "call"),
     ("kprobe", "r2 = *(u64 *)(r1 + 0); r2 &= 7; *(u64 *)(r10 - 8) = 0; r1 = r10; r1 += -8; call 6;"
