@@ -35,7 +35,7 @@ def with_nops(name):
     obj = ElfObject.parse(OBJECTS[name])
     patches = PatchList(obj.code)
     patches.insert_before(np.flatnonzero(~obj.code.second_slots), Body(isa.ja(0)))
-    return obj.with_code(patches.linearize()).to_bytes()
+    return obj.with_code(patches.linearize(), dwarf="drop").to_bytes()
 
 
 class Moved:

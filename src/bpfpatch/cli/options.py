@@ -36,10 +36,10 @@ cpu_option: Final = click.option(
 
 dwarf_option: Final = click.option(
     "--dwarf",
-    type=click.Choice(["drop", "refuse"]),
-    default="drop",
+    type=click.Choice(["update", "drop", "refuse"]),
+    default="update",
     show_default=True,
-    help="What to do with DWARF that would go stale.",
+    help="What to do with DWARF, which goes stale when code moves.",
 )
 
 

@@ -27,11 +27,11 @@ from .symtab import STT_SECTION, RelSection
 JUMP_TABLES_SECTION: Final = ".jumptables"
 ENTRY_SIZE: Final = 8
 
-_WIDTHS: Final = {1: 8, 2: 8, 3: 4, 4: 4, 10: 4, 11: 4, 12: 8}
+WIDTHS: Final = {1: 8, 2: 8, 3: 4, 4: 4, 10: 4, 11: 4, 12: 8}
 """Bytes that a relocation type covers in data. 1 and 10 are what clang up to 12 used there, 11
 and 12 binutils up to 2.40. Source: linux v6.1, Documentation/bpf/llvm_reloc.rst."""
 
-_ABSOLUTE_TYPES: Final = (11, 12)
+ABSOLUTE_TYPES: Final = (11, 12)
 """Types with which binutils up to 2.40 puts the whole address of a named symbol in place, and
 what is added to it; with all others the field is what is added, and no more."""
 
@@ -178,7 +178,7 @@ def _relocated(parts: Parts, rel: RelSection) -> tuple[Slots64, NDArray[Any]]:
     needs_row = ~is_named | (addend != 0)
     code = parts.code_of_symbol[sym]
     # See FORM_ABSOLUTE; here the type tells who wrote the field.
-    in_full = is_named & needs_row & np.isin(picked["type"], _ABSOLUTE_TYPES)
+    in_full = is_named & needs_row & np.isin(picked["type"], ABSOLUTE_TYPES)
     local = np.where(in_full, addend, value + addend)
     rows = np.zeros(sym.size, ADDRESS)
     rows["section"], rows["byte_off"], rows["width"] = rel.target, byte_off, width
@@ -193,8 +193,8 @@ def _widths(parts: Parts, rel: RelSection, picked: NDArray[Any]) -> NDArray[np.i
     Raises:
         FormatError: one is of an unknown type or does not fit in its section.
     """
-    kinds = [picked["type"] == kind for kind in _WIDTHS]
-    width = np.select(kinds, list(_WIDTHS.values()), 0).astype(np.int64)
+    kinds = [picked["type"] == kind for kind in WIDTHS]
+    width = np.select(kinds, list(WIDTHS.values()), 0).astype(np.int64)
     size = len(parts.raw.contents[rel.target])
     is_bad = (width == 0) | (picked["byte_off"] >= np.uint64(size))
     is_bad |= np.minimum(picked["byte_off"], np.uint64(size)).astype(np.int64) + width > size

@@ -44,8 +44,8 @@ class ElfObject:
 
     Attributes:
         raw: the container.
-        notices: what was odd about it, and what `with_code` had to take away, as sentences for
-            the user.
+        notices: what was odd about it, and what `with_code` updated or had to take away, as
+            sentences for the user.
     """
 
     raw: RawElf
@@ -142,14 +142,15 @@ class ElfObject:
         """
         return self._code.program
 
-    def with_code(self, new: Rewritten, dwarf: Dwarf = "drop") -> ElfObject:
+    def with_code(self, new: Rewritten, dwarf: Dwarf = "update") -> ElfObject:
         """This object with other code, and everything that depends on code moved along.
 
         Args:
             new: the program and the remap that linearizing a patch list of
                 `code` gave.
-            dwarf: DWARF goes stale as soon as an instruction has moved: "drop"
-                removes it and says so in ``notices``, "refuse" raises.
+            dwarf: DWARF goes stale as soon as an instruction has moved: "update" puts it
+                right, or, where something in it is not understood, does as "drop" does, which
+                removes it; "refuse" raises. What was done is in ``notices``.
 
         Returns:
             The new object. Its own `code` is ``new.program``, but for what

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bpfpatch import isa
 from bpfpatch.errors import (
+    FormatError,
     OptionError,
     SlotError,
     StaleDebugError,
@@ -23,6 +24,9 @@ from bpfpatch.program.types import REPLACED
 from .addresses import is_debug_name, write_addresses
 from .cleanup import CLEANUP, write_cleanup
 from .decode import Code, is_text_name
+from .dwarf import DwarfUpdate, update_dwarf
+from .dwarf.move import CodeMove
+from .dwarf.sections import Names, code_of_symbol
 from .extrecords import KINDS, write_relocations, write_tables
 from .fields import CALLX, entry_sites, restore_fields
 from .newrelocs import add_relocations
@@ -39,7 +43,7 @@ from .space import (
 )
 from .symtab import STB_LOCAL, STT_FILE, STT_SECTION, SymbolTable, is_defined
 
-Dwarf = Literal["drop", "refuse"]
+Dwarf = Literal["update", "drop", "refuse"]
 
 R_BPF_64_64: Final = 1
 R_BPF_64_32: Final = 10
@@ -96,7 +100,9 @@ def rewrite(
     changed, rows = changed | records, rows | record_rows
 
     stale = _stale_sections(raw) if has_moved else []
-    notices = _stale_notice(stale, dwarf)
+    stale, notices, updated = _debug(raw, code, stale, dwarf, symbols, is_gone, space, remap)
+    changed |= updated.contents
+    rows |= updated.rows
     is_gone |= np.isin(symbols.rows["shndx"], stale)
     rows = {section: rel for section, rel in rows.items() if section not in stale}
     out = renumber(raw, symbols, rows, changed, Removal(stale, is_gone))
@@ -308,6 +314,33 @@ def _records(
     return {section: new}, rows
 
 
+def _debug(
+    raw: RawElf,
+    code: Code,
+    stale: list[int],
+    dwarf: Dwarf,
+    symbols: SymbolTable,
+    is_gone: NDArray[np.bool_],
+    space: CodeSpace,
+    remap: Remap,
+) -> tuple[list[int], tuple[str, ...], DwarfUpdate]:
+    """What of DWARF leaves, what to say about it, and what of it has changed."""
+    why = ""
+    if dwarf == "update" and stale:
+        debug = [index for index in stale if int(raw.shdrs["type"][index]) == SHT_PROGBITS]
+        value, homes = symbols.rows["value"], code.space.code_index
+        names = Names(code.symbols, value, is_gone, code_of_symbol(code.symbols, homes))
+        try:
+            move = CodeMove(code.space, space, remap)
+            updated = update_dwarf(raw, code.rels, debug, names, move)
+        except (FormatError, UnsupportedError) as error:
+            why = f": {error}"
+        else:
+            told = f"updated DWARF: {', '.join(updated.names)}" if updated.names else ""
+            return [], (told,) if told else (), updated
+    return stale, _stale_notice(stale, dwarf, why), DwarfUpdate({}, {}, ())
+
+
 def _stale_sections(raw: RawElf) -> list[int]:
     """DWARF, and the relocations of it."""
     types, infos = raw.shdrs["type"].tolist(), raw.shdrs["info"].tolist()
@@ -323,7 +356,7 @@ def _stale_sections(raw: RawElf) -> list[int]:
     return sorted(debug | rels)
 
 
-def _stale_notice(stale: Sequence[int], dwarf: Dwarf) -> tuple[str, ...]:
+def _stale_notice(stale: Sequence[int], dwarf: Dwarf, why: str) -> tuple[str, ...]:
     if not stale:
         return ()
     what = f"{len(stale)} DWARF section{'s' if len(stale) > 1 else ''}"
@@ -332,4 +365,4 @@ def _stale_notice(stale: Sequence[int], dwarf: Dwarf) -> tuple[str, ...]:
             f"{what} would be stale since the code moved; allow them to be dropped, or strip them "
             "first (llvm-strip -g)"
         )
-    return (f"removed {what}, stale since the code moved",)
+    return (f"removed {what}, stale since the code moved{why}",)

@@ -202,7 +202,7 @@ class Pipeline:
         self,
         obj: ElfObject,
         target: Target | None = None,
-        dwarf: Dwarf = "drop",
+        dwarf: Dwarf = "update",
         progress: Callable[[Pass], None] | None = None,
         relax: How | None = "auto",
     ) -> tuple[ElfObject, Result]:

@@ -39,7 +39,7 @@ def repair(
     prog_type: ProgType | None = None,
     on_guard: int | None = None,
     count: bool = False,
-    dwarf: Dwarf = "drop",
+    dwarf: Dwarf = "update",
     limits: Limits | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Repaired:

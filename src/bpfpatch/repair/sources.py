@@ -58,7 +58,7 @@ class ObjectSource:
         obj: ElfObject,
         name: str = "",
         prog_type: ProgType | None = None,
-        dwarf: Dwarf = "drop",
+        dwarf: Dwarf = "update",
     ) -> None:
         self.edit = ObjectEdit(obj)
         self._opened = KernelObject(obj, Path(name).name.split(".")[0], None)
