@@ -10,8 +10,10 @@ import numpy as np
 from bpfpatch import isa
 from bpfpatch.elf import ElfObject
 from bpfpatch.elf.addresses import is_debug_name
+from bpfpatch.linux.versions import parse_version
 from bpfpatch.program import Program, violations
 from bpfpatch.report.keys import function_name
+from bpfpatch.report.needs import needs
 
 from .failure import Command, blame
 from .inputs import read_object
@@ -21,8 +23,10 @@ EPILOG: Final = """\b
 Examples:
   bpfpatch info lb.o
   bpfpatch info lb.o --json | jq .programs
+  bpfpatch info lb.o --kernel 5.4
 """
 
+_NEED: Final = ("kind", "name", "cpu", "since", "count#")
 EXECUTABLE: Final = 4
 """SHF_EXECINSTR."""
 
@@ -45,12 +49,15 @@ _CPUS: Final = {
 
 @click.command("info", cls=Command, epilog=EPILOG)
 @click.argument("obj", metavar="OBJ")
+@click.option("--kernel", metavar="VERSION", help="Say what this kernel lacks, such as 5.4.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(obj: str, *, as_json: bool) -> None:
+def command(obj: str, *, kernel: str | None, as_json: bool) -> None:
     """Say what OBJ holds: sections, programs, subprograms, maps and records; - is stdin."""
     shown, parsed = read_object(obj)
     with blame(shown):
+        version = None if kernel is None else parse_version(kernel)
         facts = info_json(shown, parsed)
+        facts |= _needs(parsed, version)
     if as_json:
         echo_json(facts)
         return
@@ -108,6 +115,26 @@ def info_json(shown: str, obj: ElfObject) -> dict[str, Any]:
     }
 
 
+def _needs(obj: ElfObject, kernel: tuple[int, int] | None) -> dict[str, Any]:
+    """What a kernel must have, and what a certain one lacks."""
+    found = needs(obj)
+    rows = [
+        {
+            "kind": need.kind,
+            "name": need.name,
+            "since": "{}.{}".format(*need.since),
+            "count": need.count,
+            "cpu": _CPUS.get(need.cpu),
+        }
+        for need in found
+    ]
+    out: dict[str, Any] = {"needs": rows}
+    if kernel is not None:
+        lacks = [need.since > kernel for need in found]
+        out["missing"] = [row for row, is_lacking in zip(rows, lacks, strict=True) if is_lacking]
+    return out
+
+
 def _is_debug(name: str) -> bool:
     base = name.removeprefix(".rela").removeprefix(".rel")
     return is_debug_name(base)
@@ -163,6 +190,9 @@ def _show(facts: dict[str, Any]) -> None:
     records = [{"table": name, "rows": rows} for name, rows in facts["records"].items()]
     _table("records", records, "table", "rows#")
     _table("sections", facts["sections"], "index#", "name", "type", "bytes#", "executable")
+    shown = facts.get("missing", facts["needs"])
+    title = "missing" if "missing" in facts else "needs"
+    _table(title, [{**row, "cpu": row["cpu"] or ""} for row in shown], *_NEED)
     for problem in facts["violations"]:
         echo(f"problem: {problem}")
     for notice in facts["notices"]:

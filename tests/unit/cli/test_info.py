@@ -89,3 +89,28 @@ def test_assembly_is_no_object(run: Any, tmp_path: Path) -> None:
     result = run("info", path, status=1)
     assert (result.stdout, len(result.stderr.splitlines())) == ("", 1)
     assert "x.s" in result.stderr
+
+
+def test_what_a_kernel_lacks(run: Any, run_json: Any) -> None:
+    """With --kernel, what of an object that version lacks is named, with what brought it."""
+    path = fixture_path("ringbuf.clang-19.v3.el.g.o")
+    missing = run_json("info", path, "--kernel", "5.4")["missing"]
+    assert {(row["kind"], row["name"], row["since"]) for row in missing} >= {
+        ("map type", "ringbuf", "5.8"),
+        ("helper", "ringbuf_output", "5.8"),
+    }
+    assert run_json("info", path, "--kernel", "6.18")["missing"] == []
+    assert "ringbuf_output" in run("info", path, "--kernel", "5.4").stdout
+    assert "looks like 6.18" in run("info", path, "--kernel", "new", status=1).stderr
+
+
+def test_what_needs_a_level(run_json: Any) -> None:
+    """Without, all that not every kernel has is listed; instructions with their cpu version."""
+    needs = run_json("info", fixture_path("cpu_v4.clang-19.v4.el.o"))["needs"]
+    levels = {row["name"]: (row["cpu"], row["since"]) for row in needs if row["kind"] == "insn"}
+    assert ("v4", "6.6") in levels.values()
+    assert {row["since"] for row in needs if row["kind"] == "program type"} <= {
+        "4.8",
+        "4.1",
+        "3.19",
+    }
