@@ -17,7 +17,7 @@ from bpfpatch.facts.kinds import ProgType
 from bpfpatch.facts.sections import section_kind
 from bpfpatch.passes import Pipeline, Result, Target
 from bpfpatch.passes.cover import Cover
-from bpfpatch.passes.cover.cover import COUNTING
+from bpfpatch.passes.cover.mapping import COUNTING
 from bpfpatch.runs import available
 
 from .exec_inputs import given_inputs, read_btf, run_options, tell_limits
@@ -125,11 +125,12 @@ def instrument(
     pipeline = Pipeline((Cover(edges=edges, count=count, tree=tree, strict=strict),))
     with blame(where), patience("instrumenting"):
         made, result = pipeline.run_object(found, Target.loadable(cpu=cpu), dwarf)
+        said = _summary(made, result)  # before anything is written: it reads what reports will
         data = made.to_bytes()
     with blame("<stdout>" if output == "-" else output):
         write_all(output, data)
     if not quiet:
-        for line in (*made.notices, *result.notices, _summary(made, result)):
+        for line in (*made.notices, *result.notices, said):
             echo(f"{where}: {line}", err=True)
 
 

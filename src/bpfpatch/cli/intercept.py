@@ -15,7 +15,7 @@ from bpfpatch.facts.kinds import ProgType
 from bpfpatch.intercept import Choice, Session, Wanted
 from bpfpatch.passes import Pipeline, Target, Trace
 from bpfpatch.passes.cover import Cover
-from bpfpatch.passes.cover.cover import COUNTING
+from bpfpatch.passes.cover.mapping import COUNTING
 
 from .failure import Command, Failure
 from .intercept_log import Log

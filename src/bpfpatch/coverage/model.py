@@ -162,7 +162,7 @@ class Coverage:
         lines = _Lines(cover.lines)
         jumps = isa.is_cond_jump(cover.insns).tolist()
         work = _Work(lines, jumps)
-        functions = tuple(work.function(one, list(hits)) for one in cover.functions)
+        functions = tuple(work.function(one, hits) for one in cover.functions)
         said = (*notices, *work.notices(cover.counting), *_left_out(functions))
         return cls(
             cover, tuple(hits), functions, _files(lines, functions), tuple(dict.fromkeys(said))
@@ -227,7 +227,7 @@ class _Work:
     jumps: list[bool]
     n_clamped: int = field(default=0)
 
-    def function(self, one: FunctionMap, hits: list[int]) -> FunctionCoverage:
+    def function(self, one: FunctionMap, hits: Sequence[int]) -> FunctionCoverage:
         blocks, edges, calls = one.counts(hits)
         counted = tuple(
             BlockCount(start, end, self._clamped(count))
@@ -322,6 +322,9 @@ def _files(lines: _Lines, functions: tuple[FunctionCoverage, ...]) -> dict[str, 
             if found is not None and found.line:
                 rows = branches.setdefault(found.file, {})
                 rows.setdefault(found.line, []).append(branch)
+    starting: dict[str, list[FunctionCoverage]] = {}
+    for function in functions:
+        starting.setdefault(function.file, []).append(function)
     text: dict[str, dict[int, str]] = {}
     for row in lines.rows:
         if row.text and row.line:
@@ -331,7 +334,7 @@ def _files(lines: _Lines, functions: tuple[FunctionCoverage, ...]) -> dict[str, 
             path=path,
             lines=dict(sorted(mine.items())),
             branches={line: tuple(found) for line, found in sorted(branches.get(path, {}).items())},
-            functions=tuple(one for one in functions if one.file == path),
+            functions=tuple(starting.get(path, ())),
             text=dict(sorted(text.get(path, {}).items())),
         )
         for path, mine in sorted(counts.items())

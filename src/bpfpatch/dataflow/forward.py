@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from bpfpatch import isa
 from bpfpatch.facts.helpers import returns_nothing
 from bpfpatch.patch import CodeView
+from bpfpatch.program.types import Slots
 
 from .backward import Masks
 from .blocks import Blocks
@@ -19,7 +21,24 @@ _R10: Final = np.uint16(1 << 10)
 _ALL: Final = 0xFFF
 
 
-def set_before(view: CodeView, blocks: Blocks, writes: Masks, given: Masks) -> Masks:
+@dataclass(frozen=True, slots=True, eq=False)
+class Calls:
+    """Calls that decide what the called subprogs are given.
+
+    Attributes:
+        slot: (k,) the calls, ascending.
+        callee: (k,) the subprog that each calls.
+        least: (m,) registers that a subprog has whatever its calls are given.
+    """
+
+    slot: Slots
+    callee: Slots
+    least: Masks
+
+
+def set_before(
+    view: CodeView, blocks: Blocks, writes: Masks, given: Masks, calls: Calls | None = None
+) -> Masks:
     """Find the registers that are set before each instruction, on every path to it.
 
     A call leaves R1 to R5 unset, and R0 too where it might return nothing:
@@ -30,6 +49,7 @@ def set_before(view: CodeView, blocks: Blocks, writes: Masks, given: Masks) -> M
         blocks: its blocks.
         writes: (n,) registers that each instruction defines or destroys.
         given: (m,) registers that are set on entry of each subprog.
+        calls: what is unset at one of these is not given to the subprog that it calls either.
 
     Returns:
         (n,) masks, bit r for register r. In code that nothing leads to, all bits.
@@ -38,9 +58,15 @@ def set_before(view: CodeView, blocks: Blocks, writes: Masks, given: Masks) -> M
     check_kfunc_call() and prepare_func_exit().
     """
     sets, clears = _effects(view, writes)
-    gen, kill, event_at = _summaries(view, blocks, sets, clears)
-    into = _fixpoint(view, blocks, given, gen, kill)
-    return _spread(view, blocks, sets, event_at, into)
+    event_at = [(reg, np.flatnonzero((sets | clears) >> reg & 1)) for reg in range(isa.R10)]
+    ends = np.append(blocks.start[1:], len(view))[: len(blocks)]
+    gen, kill = _summaries(blocks.start, ends, sets, event_at)
+    into = _Walk(view, blocks, given, gen, kill)
+    if calls is not None:
+        block = np.searchsorted(blocks.start, calls.slot, side="right") - 1
+        before = _summaries(blocks.start[block], calls.slot, sets, event_at)
+        into.add_calls(block.tolist(), calls, *before)
+    return _spread(view, blocks, sets, event_at, into.solved())
 
 
 def _effects(view: CodeView, writes: Masks) -> tuple[Masks, Masks]:
@@ -63,53 +89,75 @@ Events = list[tuple[int, np.ndarray[tuple[int], np.dtype[np.intp]]]]
 
 
 def _summaries(
-    view: CodeView, blocks: Blocks, sets: Masks, clears: Masks
-) -> tuple[list[int], list[int], Events]:
-    """What is set, and unset, after each block; and the slots at which that happens."""
-    gen = np.zeros(len(blocks), np.uint16)
-    kill = np.zeros(len(blocks), np.uint16)
-    behind = np.append(blocks.start[1:], len(view))[: len(blocks)]
-    event_at: Events = []
-    for register in range(isa.R10):
-        at = np.flatnonzero((sets | clears) >> register & 1)
-        event_at.append((register, at))
+    starts: Slots, ends: Slots, sets: Masks, event_at: Events
+) -> tuple[list[int], list[int]]:
+    """What is set, and unset, from each start on up to its end; k of each."""
+    gen = np.zeros(len(starts), np.uint16)
+    kill = np.zeros(len(starts), np.uint16)
+    for register, at in event_at:
         if not at.size:
             continue
-        latest = np.searchsorted(at, behind) - 1
-        is_here = (latest >= 0) & (at[latest] >= blocks.start)
+        latest = np.searchsorted(at, ends) - 1
+        is_here = (latest >= 0) & (at[latest] >= starts)
         is_set = (sets[at[latest]] >> register & 1).astype(bool)
         gen |= (is_here & is_set).astype(np.uint16) << register
         kill |= (is_here & ~is_set).astype(np.uint16) << register
-    return gen.tolist(), kill.tolist(), event_at
+    return gen.tolist(), kill.tolist()
 
 
-def _fixpoint(
-    view: CodeView, blocks: Blocks, given: Masks, gen: list[int], kill: list[int]
-) -> list[int]:
+class _Walk:
     """What is set before each block: what all paths to it agree on."""
-    n_blocks = len(blocks)
-    falls, jump, owner = blocks.falls.tolist(), blocks.jump.tolist(), blocks.subprog.tolist()
-    into = [_ALL] * n_blocks
-    entry = np.searchsorted(blocks.start, view.starts).tolist()
-    for block, mask in zip(entry, given.tolist(), strict=True):
-        into[block] = int(_R10) | mask
-    is_indirect = blocks.is_indirect.tolist()
-    todo = list(range(n_blocks - 1, -1, -1))
-    is_queued = bytearray(b"\1" * n_blocks)
-    while todo:
-        block = todo.pop()
-        is_queued[block] = 0
-        out = (into[block] & ~kill[block]) | gen[block]
-        goals: Iterable[int] = (block + 1 if falls[block] else n_blocks, jump[block])
-        if is_indirect[block]:
-            goals = (*goals, *blocks.indirect.get(owner[block], ()))
-        for goal in goals:
-            if 0 <= goal < n_blocks and into[goal] & ~out:
-                into[goal] &= out
-                if not is_queued[goal]:
-                    is_queued[goal] = 1
-                    todo.append(goal)
-    return into
+
+    def __init__(
+        self, view: CodeView, blocks: Blocks, given: Masks, gen: list[int], kill: list[int]
+    ) -> None:
+        self._blocks = blocks
+        self._gen, self._kill = gen, kill
+        self._entry = np.searchsorted(blocks.start, view.starts).tolist()
+        self._given = given.tolist()
+        self._least = [0] * len(self._given)
+        self._calls: dict[int, list[tuple[int, int, int]]] = {}
+        self._into = [_ALL] * len(blocks)
+        for block, mask in zip(self._entry, self._given, strict=True):
+            self._into[block] = int(_R10) | mask
+        self._todo = list(range(len(blocks) - 1, -1, -1))
+        self._is_queued = bytearray(b"\1" * len(blocks))
+
+    def add_calls(self, block: list[int], calls: Calls, gen: list[int], kill: list[int]) -> None:
+        """Take calls into account: the block of each, and what is set and unset in front of it."""
+        self._least = calls.least.tolist()
+        for at, *call in zip(block, gen, kill, calls.callee.tolist(), strict=True):
+            self._calls.setdefault(at, []).append((call[0], call[1], call[2]))
+
+    def solved(self) -> list[int]:
+        """The masks, by block. Each block is looked at again only where its own has lost a bit."""
+        blocks, into = self._blocks, self._into
+        n_blocks = len(into)
+        falls, jump, owner = blocks.falls.tolist(), blocks.jump.tolist(), blocks.subprog.tolist()
+        is_indirect = blocks.is_indirect.tolist()
+        while self._todo:
+            block = self._todo.pop()
+            self._is_queued[block] = 0
+            out = (into[block] & ~self._kill[block]) | self._gen[block]
+            goals: Iterable[int] = (block + 1 if falls[block] else n_blocks, jump[block])
+            if is_indirect[block]:
+                goals = (*goals, *blocks.indirect.get(owner[block], ()))
+            for goal in goals:
+                if 0 <= goal < n_blocks:
+                    self._lose(goal, out)
+            for gen, kill, callee in self._calls.get(block, ()):
+                at_call = (into[block] & ~kill) | gen
+                self._given[callee] &= at_call | self._least[callee]
+                self._lose(self._entry[callee], int(_R10) | self._given[callee])
+        return into
+
+    def _lose(self, block: int, mask: int) -> None:
+        if not self._into[block] & ~mask:
+            return
+        self._into[block] &= mask
+        if not self._is_queued[block]:
+            self._is_queued[block] = 1
+            self._todo.append(block)
 
 
 def _spread(

@@ -18,7 +18,7 @@ from bpfpatch.program.types import LOST, Mask, Slots
 
 from .backward import Masks
 from .blocks import Blocks
-from .forward import set_before
+from .forward import Calls, set_before
 
 _ARGS: Final = np.uint16(isa.ARGS)
 _R1: Final = np.uint16(1 << isa.R1)
@@ -49,14 +49,7 @@ def given_args(
     most = np.full(given.size, _ARGS) if takes is None else takes & _ARGS
     least = wanted[view.starts] & _ARGS
     given = (given & most) | least
-    while True:
-        out = set_before(view, blocks, writes, given)
-        fewer = given.copy()
-        np.bitwise_and.at(fewer, callees, out[callers])
-        fewer |= given & least
-        if (fewer == given).all():
-            return out
-        given = fewer
+    return set_before(view, blocks, writes, given, Calls(callers, callees, least))
 
 
 def _entries(view: CodeView) -> tuple[Slots, Slots, Masks]:

@@ -100,27 +100,53 @@ _ENDLESS: Final = 1 << 20
 
 
 def _heaviest(edges: list[set[int]], weight: list[int]) -> list[int]:
-    """The weight of the heaviest chain from each on, itself included."""
-    out = weight.copy()
-    # A chain without repetition ends after so many rounds; one that goes on is a recursion.
-    for _ in edges:
-        new = [own + max((out[to] for to in edges[m]), default=0) for m, own in enumerate(weight)]
-        if new == out:
-            return out
-        out = [min(value, _ENDLESS) for value in new]
-    return [_ENDLESS if edges[m] else own for m, own in enumerate(out)]
+    """The weight of the heaviest chain from each on, itself included; endless in a recursion."""
+    out = [_ENDLESS] * len(weight)
+    for m in _ends_first(edges):
+        out[m] = min(weight[m] + max((out[to] for to in edges[m]), default=0), _ENDLESS)
+    return out
 
 
 def _before(calls: list[set[int]], weight: list[int], goals: set[int]) -> list[int | None]:
     """The heaviest chain from each, itself included, up to a caller of one of the goals."""
-    out: list[int | None] = [None] * len(weight)
-    for _ in calls:
-        new: list[int | None] = []
-        for m, own in enumerate(weight):
-            after = [0 for to in calls[m] if to in goals]
-            after += [found for to in calls[m] if (found := out[to]) is not None]
-            new.append(min(own + max(after), _ENDLESS) if after else None)
-        if new == out:
-            break
-        out = new
+    reaching = _reaching(calls, goals)
+    out: list[int | None] = [_ENDLESS if m in reaching else None for m in range(len(weight))]
+    for m in _ends_first(calls):
+        after = [] if goals.isdisjoint(calls[m]) else [0]
+        after += [found for to in calls[m] if (found := out[to]) is not None]
+        out[m] = min(weight[m] + max(after), _ENDLESS) if after else None
     return out
+
+
+def _ends_first(edges: list[set[int]]) -> list[int]:
+    """Each after all that it has an edge to; without those from which a circle can be reached."""
+    into = _turned(edges)
+    n_open = [len(those) for those in edges]
+    order = [m for m, count in enumerate(n_open) if not count]
+    for m in order:  # it grows meanwhile
+        for source in into[m]:
+            n_open[source] -= 1
+            if not n_open[source]:
+                order.append(source)
+    return order
+
+
+def _reaching(edges: list[set[int]], goals: set[int]) -> set[int]:
+    """All that have a path of at least one edge to a goal."""
+    into = _turned(edges)
+    out: set[int] = set()
+    work = list(goals)
+    while work:
+        new = into[work.pop()] - out
+        out |= new
+        work += new
+    return out
+
+
+def _turned(edges: list[set[int]]) -> list[set[int]]:
+    """The same edges, the other way round."""
+    into: list[set[int]] = [set() for _ in edges]
+    for m, those in enumerate(edges):
+        for to in those:
+            into[to].add(m)
+    return into

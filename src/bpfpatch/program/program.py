@@ -224,11 +224,18 @@ class Program:
             isa.describe(self.insns, slot),
         )
 
+    @cached_property
+    def _texts(self) -> dict[int, str]:
+        """Strings read so far, by offset: thousands of line records have one file's name."""
+        return {}
+
     def _string(self, str_off: int) -> str:
-        end = self.strings.find(b"\0", str_off)
-        if end < 0:
-            return ""
-        return self.strings[str_off:end].decode("utf-8", "replace")
+        found = self._texts.get(str_off)
+        if found is None:
+            end = self.strings.find(b"\0", str_off)
+            found = self.strings[str_off:end].decode("utf-8", "replace") if end >= 0 else ""
+            self._texts[str_off] = found
+        return found
 
 
 def _derived_subprogs(refs: References, n_slots: int) -> Subprogs:

@@ -24,10 +24,8 @@ from ..trace.kfuncs import arguments_taken
 from .counters import WORD
 from .flow import flows
 from .insert import Inserter, add_storage
-from .mapping import PERCPU_MOST, SECTION, CoverMap, FunctionMap, LineRow
+from .mapping import COUNTING, PERCPU_MOST, SECTION, CoverMap, FunctionMap, LineRow
 from .plan import Code, Planner
-
-COUNTING: Final = ("plain", "atomic", "percpu")
 
 
 @register

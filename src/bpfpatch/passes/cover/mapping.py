@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, Self
 
@@ -15,13 +16,16 @@ from bpfpatch import isa
 from bpfpatch.errors import FormatError
 
 from .flow import OUTSIDE, Way
+from .packing import most, number, pack, unpack, words
 from .tree import derive
 
 SECTION: Final = ".bpfpatch.cover"
 DATA_SECTION: Final = ".data.cover"
 """Where counters are, behind the identity, unless each processor has its own."""
-VERSION: Final = 2
-"""Version 1 has no arcs of blocks and edges together, and nothing that is left out."""
+VERSION: Final = 3
+"""Version 1 has no arcs of blocks and edges together, and nothing that is left out. Up to version 2
+the identity does not cover lines and names."""
+COUNTING: Final = ("plain", "atomic", "percpu")
 PERCPU_MOST: Final = 4096
 """Counters in one value of a per-cpu array: 32 KiB, which is also how far a load can reach."""
 
@@ -59,7 +63,9 @@ class FunctionMap:
     of_both: bool = False
     why: str = ""
 
-    def counts(self, hits: list[int]) -> tuple[list[int | None], list[int | None], int | None]:
+    def counts(
+        self, hits: Sequence[int] | Mapping[int, int]
+    ) -> tuple[list[int | None], list[int | None], int | None]:
         """From counters to what they stand for.
 
         Args:
@@ -90,7 +96,7 @@ class FunctionMap:
         """Indices of the blocks, original ones, whose counts are not known whatever runs."""
         if not self.why:
             return []
-        zeros = [0] * (1 + max((at for _, _, at in self.arcs), default=0))
+        zeros = {at: 0 for _, _, at in self.arcs}
         counts = self.counts(zeros)[0]
         return [
             at
@@ -141,6 +147,9 @@ class CoverMap:
         lines: line records, by slot; none without line info.
         code: the original instructions, little-endian.
         names: what calls and loads refer to, by slot: helpers aside, what only relocations say.
+        version: of the section's form, which decides what the identity covers.
+        identity: a number of 64 bits that tells one instrumented object from another, by all that
+            a report says of it.
     """
 
     counting: str
@@ -150,14 +159,18 @@ class CoverMap:
     lines: tuple[LineRow, ...]
     code: bytes
     names: dict[int, str] = field(default_factory=dict)
+    version: int = VERSION
+    identity: int = field(init=False, compare=False)
 
-    @property
-    def identity(self) -> int:
-        """A number of 64 bits that tells one instrumented object from another."""
-        functions = [_plain(one) for one in self.functions]
-        text = json.dumps([self.counting, self.byteorder, self.n_counters, functions])
-        digest = hashlib.sha256(self.code + text.encode()).digest()
-        return int.from_bytes(digest[:8], "little")
+    def __post_init__(self) -> None:
+        """Work the identity out, once."""
+        if self.version >= VERSION:
+            covered: Any = self._body()
+        else:
+            functions = [_plain(one) for one in self.functions]
+            covered = [self.counting, self.byteorder, self.n_counters, functions]
+        digest = hashlib.sha256(self.code + json.dumps(covered).encode()).digest()
+        object.__setattr__(self, "identity", int.from_bytes(digest[:8], "little"))
 
     @property
     def is_percpu(self) -> bool:
@@ -180,8 +193,8 @@ class CoverMap:
     @property
     def n_in_entry(self) -> int:
         """Counters in one entry: as many as fit, or as there are."""
-        most = max(self.n_counters, 1)
-        return min(most, PERCPU_MOST) if self.is_percpu else most
+        n_all = max(self.n_counters, 1)
+        return min(n_all, PERCPU_MOST) if self.is_percpu else n_all
 
     @property
     def insns(self) -> isa.Insns:
@@ -189,23 +202,43 @@ class CoverMap:
         return np.frombuffer(self.code, isa.INSN)
 
     def to_bytes(self) -> bytes:
-        """The section's content."""
+        """The section's content, in the form of this version whatever it was read from.
+
+        Raises:
+            FormatError: `parse` would not take it, or not for the same.
+        """
+        body = {"identity": f"{self.identity:016x}"} | self._body()
+        if self.version >= VERSION:
+            body["code"] = base64.b64encode(self.code).decode()
+        else:
+            body["code"] = base64.b64encode(zlib.compress(self.code)).decode()
+        data = pack(json.dumps(body, separators=(",", ":")).encode())
+        if type(self).parse(data) != self:
+            raise FormatError(f"section {SECTION} does not come back as it was written")
+        return data
+
+    def _body(self) -> dict[str, Any]:
+        """All but the code, and the identity, which covers it; each text once."""
         body: dict[str, Any] = {
-            "version": VERSION if self._is_new else 1,
-            "identity": f"{self.identity:016x}",
+            "version": self.version,
             "counting": self.counting,
             "byteorder": self.byteorder,
             "n_counters": self.n_counters,
             "functions": [_plain(one) for one in self.functions],
-            "lines": [[r.slot, r.file, r.line, r.column, r.text] for r in self.lines],
-            "code": base64.b64encode(zlib.compress(self.code)).decode(),
             "names": {str(slot): name for slot, name in self.names.items()},
         }
-        return zlib.compress(json.dumps(body, separators=(",", ":")).encode())
+        if self.version < VERSION:
+            plain = [[row.slot, row.file, row.line, row.column, row.text] for row in self.lines]
+            return body | {"lines": plain}
+        at: dict[str, int] = {}
 
-    @property
-    def _is_new(self) -> bool:
-        return self.n_entries > 1 or any(one.of_both or one.why for one in self.functions)
+        def number_of(text: str) -> int:
+            return at.setdefault(text, len(at))
+
+        rows = [
+            [r.slot, number_of(r.file), r.line, r.column, number_of(r.text)] for r in self.lines
+        ]
+        return body | {"texts": list(at), "lines": rows}
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
@@ -215,21 +248,29 @@ class CoverMap:
             FormatError: it is none, or of another version.
         """
         try:
-            body = json.loads(_expand(data))
+            body = json.loads(unpack(data, most(len(data)), f"section {SECTION}"))
             version = body["version"]
-            if version not in (1, VERSION):
-                raise FormatError(f"section {SECTION} has version {version}, this reads {VERSION}")
+            if type(version) is not int or not 1 <= version <= VERSION:
+                raise FormatError(
+                    f"section {SECTION} has version {str(version)[:40]}, this reads {VERSION}"
+                )
+            code = base64.b64decode(body["code"], validate=True)
+            if version < VERSION:
+                code = unpack(code, most(len(data)), f"the code in section {SECTION}")
+            texts = [words(text) for text in body["texts"]] if version >= VERSION else None
             out = cls(
-                counting=str(body["counting"]),
+                counting=words(body["counting"]),
                 byteorder="big" if body["byteorder"] == "big" else "little",
-                n_counters=int(body["n_counters"]),
+                n_counters=number(body["n_counters"]),
                 functions=tuple(_function(one) for one in body["functions"]),
-                lines=tuple(_line(row) for row in body["lines"]),
-                code=_expand(base64.b64decode(body["code"])),
-                names={int(slot): str(name) for slot, name in body["names"].items()},
+                lines=tuple(_line(row, texts) for row in body["lines"]),
+                code=code,
+                names={int(slot): words(name) for slot, name in body["names"].items()},
+                version=version,
             )
         except (
             AttributeError,
+            IndexError,
             KeyError,
             OverflowError,
             RecursionError,
@@ -251,26 +292,19 @@ class CoverMap:
         """
         n_slots, rest = divmod(len(self.code), isa.INSN.itemsize)
         lines = [row.slot for row in self.lines]
+        # Those of a function are in one entry, so that some of the one before may stay unused.
+        n_most = 2 * sum(len(one.arcs) for one in self.functions) + PERCPU_MOST
         is_fine = (
             rest == 0
-            and 0 <= self.n_counters <= _MOST
+            and self.counting in COUNTING
+            and 0 <= self.n_counters <= n_most
             and lines == sorted(lines)
             and all(_is_sound(one, self.n_counters, n_slots) for one in self.functions)
+            # Blocks do not overlap, or lines of code would be looked at once for each.
+            and sum(end - start for one in self.functions for start, end in one.blocks) <= n_slots
         )
         if not is_fine:
             raise FormatError(f"section {SECTION} is broken: numbers in it name what is not there")
-
-
-_MOST: Final = 1 << 28
-"""Bytes that a section may expand to."""
-
-
-def _expand(data: bytes) -> bytes:
-    worker = zlib.decompressobj()
-    out = worker.decompress(data, _MOST)
-    if not worker.eof:
-        raise FormatError(f"section {SECTION} is cut off, or expands to more than {_MOST} bytes")
-    return out
 
 
 def _plain(one: FunctionMap) -> dict[str, Any]:
@@ -286,17 +320,17 @@ _NEW: Final = ("of_both", "why")
 
 def _function(body: dict[str, Any]) -> FunctionMap:
     return FunctionMap(
-        name=body["name"],
-        section=body["section"],
-        start=int(body["start"]),
-        end=int(body["end"]),
-        blocks=tuple((int(a), int(b)) for a, b in body["blocks"]),
-        edges=tuple((int(a), int(b), int(c)) for a, b, c in body["edges"]),
-        n_nodes=int(body["n_nodes"]),
-        arcs=tuple((int(a), int(b), int(c)) for a, b, c in body["arcs"]),
+        name=words(body["name"]),
+        section=words(body["section"]),
+        start=number(body["start"]),
+        end=number(body["end"]),
+        blocks=tuple((number(a), number(b)) for a, b in body["blocks"]),
+        edges=tuple((number(a), number(b), number(c)) for a, b, c in body["edges"]),
+        n_nodes=number(body["n_nodes"]),
+        arcs=tuple((number(a), number(b), number(c)) for a, b, c in body["arcs"]),
         of_edges=bool(body["of_edges"]),
         of_both=bool(body.get("of_both", False)),
-        why=str(body.get("why", "")),
+        why=words(body.get("why", "")),
     )
 
 
@@ -317,6 +351,8 @@ def _is_sound(one: FunctionMap, n_counters: int, n_slots: int) -> bool:
     )
 
 
-def _line(row: list[Any]) -> LineRow:
+def _line(row: list[Any], texts: list[str] | None) -> LineRow:
     slot, file, line, column, text = row
-    return LineRow(int(slot), str(file), int(line), int(column), str(text))
+    if texts is not None:
+        file, text = texts[number(file)], texts[number(text)]
+    return LineRow(number(slot), words(file), number(line), number(column), words(text))
