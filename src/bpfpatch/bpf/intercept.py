@@ -18,6 +18,7 @@ import select
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -160,6 +161,14 @@ class Interception:
             raise self._error
 
     def _serve(self) -> None:
+        try:
+            self._receive()
+        except Exception as error:
+            self._error = self._error or error
+            # Nobody would answer any more: what waits must not wait for ever.
+            self._listener.close()
+
+    def _receive(self) -> None:
         poll = select.poll()
         poll.register(self._listener.fd, select.POLLIN)
         poll.register(self._woken, select.POLLIN)
@@ -177,15 +186,21 @@ class Interception:
 
     def _answer(self, one: Notification) -> None:
         """Answer a call whatever happens: its thread waits, and nothing else would wake it."""
-        with Remote(one.tid) as remote:
-            outcome = answer(self._listener, one, remote, self._on_load)
-            try:
-                if self._on_done is not None:
-                    self._on_done(outcome)
-            except Exception as error:
-                self._error = self._error or error
-            finally:
-                _close(outcome)
+        try:
+            with Remote(one.tid) as remote:
+                outcome = answer(self._listener, one, remote, self._on_load)
+        except Exception as error:
+            self._error = self._error or error
+            with suppress(OSError):
+                self._listener.fail(one, errno.ENOSYS)
+            return
+        try:
+            if self._on_done is not None:
+                self._on_done(outcome)
+        except Exception as error:
+            self._error = self._error or error
+        finally:
+            _close(outcome)
 
 
 def _close(outcome: Outcome) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import struct
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -92,7 +93,10 @@ def spawn(
     prepared = seccomp.prepare_install()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with ours, theirs:
-        pid = os.fork()
+        with warnings.catch_warnings():
+            # Other threads, as NumPy's, do not matter to what the child does until it executes.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
         if not pid:
             _child(theirs, prepared, list(argv), environment, mask)
         theirs.close()

@@ -25,17 +25,13 @@ from bpfpatch.errors import UnsupportedError
 from bpfpatch.facts.maps import MapDefinition
 from bpfpatch.program import FUNC_INFO, LINE_INFO, Program
 
+from .buildfile import ALIGN, BuiltSection, Strings, file_of
 from .contents import BTF_MAPS
 from .newdata import SHF_ALLOC, SHF_WRITE, map_type
 from .newrelocs import R_BPF_64_32, R_BPF_64_64
 from .object import ElfObject
 from .raw import (
-    EHDR,
-    EHDR_SIZE,
-    EM_BPF,
-    ET_REL,
     REL,
-    SHDR,
     SHF_EXECINSTR,
     SHF_INFO_LINK,
     SHT_NOBITS,
@@ -50,7 +46,6 @@ from .space import CORE_RELO, INSN_SIZE
 from .symtab import STB_GLOBAL, STB_LOCAL, STT_FUNC, STT_NOTYPE, STT_OBJECT, STT_SECTION
 
 _TEXT: Final = ".text"
-_ALIGN: Final = 8
 _MERGED: Final = "license"
 
 
@@ -115,36 +110,11 @@ def build_object(parts: Parts) -> ElfObject:
     return _Builder(parts).build()
 
 
-@dataclass(slots=True)
-class _Section:
-    name: str
-    type: int
-    flags: int
-    data: bytes
-    size: int
-    link: int = 0
-    info: int = 0
-    entsize: int = 0
-    align: int = _ALIGN
-
-
-class _Strings:
-    def __init__(self) -> None:
-        self.data = bytearray(b"\0")
-        self._at: dict[str, int] = {"": 0}
-
-    def add(self, text: str) -> int:
-        if text not in self._at:
-            self._at[text] = len(self.data)
-            self.data += text.encode("utf-8", "surrogateescape") + b"\0"
-        return self._at[text]
-
-
 class _Builder:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._strings = _Strings()
-        self._sections = [_Section("", SHT_NULL, 0, b"", 0, align=0)]
+        self._strings = Strings()
+        self._sections = [BuiltSection("", SHT_NULL, 0, b"", 0, align=0)]
         self._symbols: list[tuple[str, int, int, int, int]] = []
         self._index: dict[str, int] = {}
         subprogs = parts.program.subprogs
@@ -175,7 +145,7 @@ class _Builder:
             ".symtab", SHT_SYMTAB, 0, self._symbol_rows(code), link=symtab + 1, info=n_local
         )
         self._section(".strtab", SHT_STRTAB, 0, b"", align=1)
-        return ElfObject.parse(self._file())
+        return ElfObject.parse(file_of(self._sections, self._strings))
 
     # Sections.
 
@@ -188,12 +158,12 @@ class _Builder:
         *,
         link: int = 0,
         info: int = 0,
-        align: int = _ALIGN,
+        align: int = ALIGN,
     ) -> int:
         entsize = {SHT_REL: REL["little"].itemsize, SHT_SYMTAB: SYM["little"].itemsize}.get(kind, 0)
         held = b"" if kind == SHT_NOBITS else data
         self._sections.append(
-            _Section(name, kind, flags, held, len(data), link, info, entsize, align)
+            BuiltSection(name, kind, flags, held, len(data), link, info, entsize, align)
         )
         return len(self._sections) - 1
 
@@ -201,9 +171,9 @@ class _Builder:
         flags = SHF_ALLOC | SHF_EXECINSTR
         main, rest = insns[: self._main_end].tobytes(), insns[self._main_end :].tobytes()
         # In front of all others, so that slots are the flat program's.
-        made = [_Section(self._parts.section, SHT_PROGBITS, flags, main, len(main))]
+        made = [BuiltSection(self._parts.section, SHT_PROGBITS, flags, main, len(main))]
         if rest:
-            made.append(_Section(_TEXT, SHT_PROGBITS, flags, rest, len(rest)))
+            made.append(BuiltSection(_TEXT, SHT_PROGBITS, flags, rest, len(rest)))
         self._sections[1:1] = made
         for name in self._index:
             self._index[name] += len(made)
@@ -368,31 +338,6 @@ class _Builder:
         if not any(made.values()):
             return None
         return BtfExt.empty("little").with_sections(**made).to_bytes()
-
-    def _file(self) -> bytes:
-        offs = [self._strings.add(one.name) for one in self._sections]
-        strtab = len(self._sections) - 1
-        self._sections[strtab].data = bytes(self._strings.data)
-        self._sections[strtab].size = len(self._strings.data)
-        rows = np.zeros(len(self._sections), SHDR["little"])
-        out = bytearray(EHDR_SIZE)
-        for at, one in enumerate(self._sections):
-            if at:
-                out += bytes(-len(out) % one.align)
-            rows["name_off"][at], rows["type"][at] = offs[at], one.type
-            rows["flags"][at], rows["byte_off"][at] = one.flags, len(out) if at else 0
-            rows["size"][at], rows["link"][at], rows["info"][at] = one.size, one.link, one.info
-            rows["addralign"][at], rows["entsize"][at] = one.align, one.entsize
-            out += one.data
-        out += bytes(-len(out) % _ALIGN)
-        header = np.zeros(1, EHDR["little"])
-        header["ident"][0, :7] = [0x7F, *b"ELF", 2, 1, 1]
-        header["type"], header["machine"], header["version"] = ET_REL, EM_BPF, 1
-        header["shoff"], header["ehsize"] = len(out), EHDR_SIZE
-        header["shentsize"], header["shnum"] = SHDR["little"].itemsize, len(rows)
-        header["shstrndx"] = strtab
-        out[:EHDR_SIZE] = header.tobytes()
-        return bytes(out) + rows.tobytes()
 
 
 def _unique(names: Sequence[str]) -> list[str]:

@@ -126,7 +126,7 @@ class _Capture:
         attach_btf_id = request.subject.attach_btf_id
         if int(request.call.attr["attach_prog_fd"][0]):
             self._notices.append("it attaches to a program or a module, which a loader has to give")
-        elif attach_btf_id and request.type in _NEEDS_BTF:
+        elif attach_btf_id and self._is_portable and request.type in _NEEDS_BTF:
             target = attach_target(request.attach_type, attach_btf_id)
         section = section_of(request.type, request.attach_type, request.flags, target)
         if not section:
