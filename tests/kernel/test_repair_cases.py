@@ -318,3 +318,29 @@ def test_orders_are_told(maps: dict[str, int]) -> None:
         for mending in repaired(trouble, maps).report.mendings:
             assert mending.order is Order.SAME
             assert mending.shown_by
+
+
+def test_a_guard_returns_what_is_asked_for(maps: dict[str, int]) -> None:
+    """Without a wish a program returns what drops the packet; else the value given."""
+    text = PACKET + "r0 = *(u8 *)(r7 + 0); exit"
+    program = bp.asm.assemble(text.replace(";", "\n"))
+    for on_guard, value in ((None, 0), (7, 7)):
+        done = repair_program(program, ProgType.XDP, on_guard=on_guard)
+        assert done.report.is_whole
+        assert f"r0 = {value:#x}" in bp.asm.format_program(done.code.program)
+
+
+def test_what_the_kernel_lacks_is_not_mended() -> None:
+    """A helper that there is not is said to be missing."""
+    done = repair_program(bp.asm.assemble("call 9999\nexit"))
+    (program,) = done.report.programs
+    assert program.reason.startswith("not mended, since this kernel does not have or allow it")
+    assert not done.report.mendings
+
+
+def test_a_program_that_is_wrong_stays_refused() -> None:
+    """A use of what is no pointer on every path to it is no work for a guard."""
+    done = repair_program(bp.asm.assemble("call 7\nr0 = *(u8 *)(r0 + 0)\nexit"))
+    (program,) = done.report.programs
+    assert not program.is_loaded
+    assert "invalid mem access 'scalar'" in program.reason

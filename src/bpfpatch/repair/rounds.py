@@ -141,7 +141,7 @@ class Rounds:
             return _not_ours(verdict)
         last = refusal.path.last
         if last is None or refusal.where is None or last.slot >= origin.size:
-            return f"not understood: {verdict.reason}"
+            return f"no mending is known: {verdict.reason}"
         return self._over(program) or self._mend(program, verdict, refusal, origin)
 
     def _mend(

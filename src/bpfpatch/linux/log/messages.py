@@ -155,6 +155,8 @@ _ROWS: Final[tuple[tuple[Kind, Family, str, str], ...]] = (
      "that the index in R{reg} is not negative"),
     (Kind.REGION, _V, rf"{_REG} unbounded memory access, make sure to bounds check.*",
      "an upper bound of the index in R{reg}"),
+    (Kind.REGION, _V, rf"{_REG} invalid (?:rdonly|rdwr|tracepoint)? ?buffer access: .*",
+     "that the access stays in its region"),
     (Kind.REGION, _V, r"invalid access to (?:map value|map key|memory|mem|flow keys).*",
      "that the access stays in its region"),
     (Kind.STACK_ACCESS, _V, r"invalid (?:unbounded )?variable-offset(?: indirect)? ?"
@@ -252,6 +254,8 @@ _ROWS: Final[tuple[tuple[Kind, Family, str, str], ...]] = (
      r"release (?:helper|kernel function|kfunc).*|Reference may already|"
      r"helper .*more than one.*ref_obj_id|verifier internal error: more than one arg with ref).*",
      "that what was acquired is released"),
+    (Kind.HELPER, _K, r"(?:helper call might sleep|metadata kfuncs|ldimm64 failed to find|"
+     r"kernel function \S+ is sleepable).*", "what this kernel has, or allows here"),
     (Kind.LOCK, _P, r".*(?:bpf_\w*spin_\w*lock|spin_lock|holding a lock|lock is missing|"
      r"rcu_read_(?:un)?lock|rcu read (?:un)?lock|preempt_(?:en|dis)able|IRQ|irq|"
      r"non-preemptible|sleepable|lock-ed region|critical section|in rbtree cb).*",

@@ -44,6 +44,8 @@ def test_examples_of_the_docs_are_understood(kind: str, family: str, message: st
         ("program of this type cannot use helper bpf_skb_pull_data#39", Kind.HELPER, {}),
         ("calling kernel function bpf_x is not allowed", Kind.HELPER, {}),
         ("BPF_EXIT instruction in main prog would lead to reference leak", Kind.REFERENCE, {}),
+        ("helper call might sleep in a non-sleepable prog", Kind.HELPER, {}),
+        ("R1 invalid rdwr buffer access: off=-4, size=4", Kind.REGION, {"reg": "1"}),
         ("bpf_spin_unlock is missing", Kind.LOCK, {}),
         ("back-edge from insn 4 to 0", Kind.LOOP, {}),
         ("the sentence of a kernel to come", Kind.UNKNOWN, {}),
