@@ -344,3 +344,14 @@ def test_a_program_that_is_wrong_stays_refused() -> None:
     (program,) = done.report.programs
     assert not program.is_loaded
     assert "invalid mem access 'scalar'" in program.reason
+
+
+def test_a_full_frame_keeps_the_slot(maps: dict[str, int]) -> None:
+    """Where the frame has no room, a slot that nothing else uses grows in its place."""
+    text = (
+        PACKET + "*(u64 *)(r10 - 512) = 1; *(u32 *)(r10 - 16) = r7; r2 = r7; r2 += 14;"
+        "if r2 > r8 goto l; r1 = *(u32 *)(r10 - 16); r0 = *(u8 *)(r1 + 0); l: r0 = 1; exit"
+    )
+    done = repair_program(bp.asm.assemble(text.replace(";", "\n")), ProgType.XDP)
+    assert done.report.is_whole, list(done.report.lines())
+    assert "*(u64 *)(r10 - 0x10) = r7" in bp.asm.format_program(done.code.program)

@@ -105,6 +105,22 @@ class Code:
         lows = [low for low in lows if -_DEEPEST <= low < 0]
         return max(-min(lows, default=0), int(self._stack.deepest[subprog]))
 
+    def lowest_taken(self, subprog: int) -> int:
+        """The lowest place in the frame whose address is taken; below it there are only spills."""
+        begin, end = self.span(subprog)
+        insns = self.view.insns[begin:end]
+        code, dst = insns["code"], isa.dst(insns)
+        copies = dst[(code == _MOV_REG) & (isa.src(insns) == _FP)]
+        if not copies.size:
+            return 0
+        lows = insns["imm"][(code == _ADD_IMM) & np.isin(dst, copies)]
+        lows = lows[(lows >= -_DEEPEST) & (lows < 0)]
+        return int(lows.min(initial=0)) if lows.size else -_DEEPEST
+
+    def room(self, subprog: int) -> int:
+        """Bytes that a frame may grow by in the worst chain of calls, as far as can be told."""
+        return int(self._stack.room[subprog])
+
     def steps_between(self, first: int, last: int) -> bool:
         """Whether the one runs straight into the other: both are in one block, in this order."""
         return first <= last and self.block(first) == self.block(last)

@@ -22,6 +22,7 @@ from .base import Mended, Tools
 
 KINDS: Final = (Kind.SPILL, Kind.FILL)
 _FP: Final = 10
+_WORD: Final = 8
 _STX, _ST, _LDX = 3, 2, 1
 _MODE: Final = 0xE0
 _MEM: Final = 0x60
@@ -42,11 +43,33 @@ def mend(site: Site, tools: Tools) -> Mended | None:
     access = site.code.fields(slot)
     if web.is_open or not all(_is_part(site.code.fields(load), access) for load in web.loads):
         return None
-    home = site.fresh(slot)
+    own = _own_place(site, slot, web, access)
+    is_tight = site.code.room(site.code.subprog(slot)) < 2 * _WORD
+    home = own if own is not None and is_tight else site.fresh(slot) or own
     if home is None:
         return None
     _move(site, web, access, home)
     return Mended("spill", Order.SAME, _WHY, "dataflow")
+
+
+def _own_place(site: Site, slot: int, web: Web, access: Fields) -> int | None:
+    """The 8 aligned bytes around a slot, if nothing else is there: for frames that are full."""
+    code = site.code
+    home = access.off // _WORD * _WORD
+    subprog = code.subprog(slot)
+    if home + _WORD > code.lowest_taken(subprog):
+        return None
+    mine = {*web.stores, *web.loads}
+    begin, end = code.span(subprog)
+    for at in range(begin, end):
+        fields = code.fields(at)
+        kind = fields.code & 7
+        base = fields.src if kind == _LDX else fields.dst
+        if kind not in (_ST, _STX, _LDX) or base != _FP or at in mine:
+            continue
+        if fields.off < home + _WORD and fields.off + fields.size > home:
+            return None
+    return home
 
 
 def _store(site: Site) -> int | None:

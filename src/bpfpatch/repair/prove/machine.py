@@ -55,7 +55,7 @@ class Machine:
         self._n_fresh = 0
         self.frame = z3.BitVec("fp", 64)
         self._assume_pointer(self.frame)
-        self._safe = _lowest_taken(code, subprog)
+        self._safe = code.lowest_taken(subprog)
 
     def anything(self, slot: int, reached: Term) -> State:
         """The state of code that is entered at a slot, from anywhere."""
@@ -185,19 +185,3 @@ def _pointers(code: Code, site: Site) -> set[tuple[int, int, bool]]:
         for place in places:
             out[place] = out[place] & held if place in out else held
     return {(slot, reg, behind) for (slot, behind), held in out.items() for reg in held}
-
-
-def _lowest_taken(code: Code, subprog: int) -> int:
-    """The lowest place in the frame whose address is taken; what ends below is only spilled to."""
-    begin, end = code.span(subprog)
-    insns = code.view.insns[begin:end]
-    op, dst, src = insns["code"], isa.dst(insns), isa.src(insns)
-    copies = {int(reg) for reg in dst[(op == 0xBF) & (src == _FP)]}
-    if not copies:
-        return 0
-    lows = [
-        int(insn["imm"])
-        for insn, reg in zip(insns[op == 0x07], dst[op == 0x07].tolist(), strict=True)
-        if reg in copies and -512 <= int(insn["imm"]) < 0
-    ]
-    return min(lows, default=-512)
