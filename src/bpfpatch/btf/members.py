@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _STEP = re.compile(r"\.?([A-Za-z_]\w*)|\[(\d{1,10})\]")
 _ACCESS = re.compile(r"\d{1,10}(:\d{1,10}){0,63}", re.ASCII)
+_MOST_NAMES = 20
 _ROOTS = {"struct": Kind.STRUCT, "union": Kind.UNION, "typedef": Kind.TYPEDEF}
 
 
@@ -107,7 +108,16 @@ def _enter(btf: Btf, at: Place, name: str) -> Place:
             if not member.name and inner not in seen:
                 seen.add(inner)
                 queue.append(_down(place, member))
-    raise OptionError(f"{btf.type_name(at.type_id)!r} has no member {name!r}")
+    names = dict.fromkeys(
+        member.name
+        for place in queue
+        for member in getattr(_aggregate(btf, place.type_id), "members", ())
+        if member.name
+    )
+    shown = ", ".join([*names][:_MOST_NAMES]) + (", ..." if len(names) > _MOST_NAMES else "")
+    raise OptionError(
+        f"{btf.type_name(at.type_id)!r} has no member {name!r}; it has: {shown or 'none'}"
+    )
 
 
 def _down(place: Place, member: Member) -> Place:

@@ -29,6 +29,7 @@ from .inputs import (
 from .options import Real, cpu_option, dwarf_option, relax_option
 from .plugins import blame_pass, load_plugins, plugin_option
 from .screen import echo, echo_diff, echo_json, patience
+from .values import given_values, value_options
 
 if TYPE_CHECKING:
     from bpfpatch.report import Diff
@@ -40,6 +41,8 @@ Examples:
   bpfpatch apply -p 'sprinkle{every=2,seed=7}' lb.o -o - | bpfpatch info -
   bpfpatch apply --plugin count.py -p count-calls lb.o -o lb.o
   bpfpatch apply -p dce lb.o --diff
+  bpfpatch apply --set enable_ipv6=0 --set limits.max=10 lb.o -o lb.mine.o
+  bpfpatch apply --set enable_ipv6=0 -p 'const,dce{maps=true},nops' lb.o -o lb.mine.o
   bpfpatch apply -p dce,nops lb.o -o lb.small.o --verify --verify-seconds 2
 
 Without a pipeline the object is written as it is. Without -o nothing is
@@ -70,6 +73,7 @@ class Rewrite:
 @click.argument("obj", metavar="OBJ")
 @click.option("-p", "--pipeline", "text", metavar="PIPELINE", default="", help="Passes to run.")
 @click.option("-o", "--output", metavar="OUT", help="File to write; - for stdout.")
+@value_options
 @cpu_option
 @relax_option
 @dwarf_option
@@ -108,6 +112,9 @@ def command(
     obj: str,
     text: str,
     output: str | None,
+    texts: tuple[str, ...],
+    set_files: tuple[str, ...],
+    set_writable: bool,
     cpu: str | None,
     no_relax: bool,
     dwarf: Any,
@@ -138,7 +145,8 @@ def command(
         check_terminal(output)
     load_plugins(plugins)
     pipeline = _pipeline(text)
-    source = read_input(obj, wanted, endian)
+    values = given_values(texts, set_files, set_writable=set_writable)
+    source = values.into_input(read_input(obj, wanted, endian))
     with blame(source.shown), patience("rewriting"):
         made = _run(source, pipeline, Target.loadable(cpu=cpu), dwarf, None if no_relax else "auto")
         done = _rewrite(source, *made, with_diff=with_diff)

@@ -25,6 +25,7 @@ from .failure import Command, Failure, blame
 from .inputs import check_terminal, read_object
 from .options import cpu_option, dwarf_option
 from .screen import echo, patience
+from .values import given_values, value_options
 
 _DEFAULT: Final = "instrument"
 _COMMANDS: Final = {
@@ -174,10 +175,21 @@ An object that does not count yet is instrumented for the run, with --edges;
 @click.command("run", cls=Command, epilog=RUN_EPILOG)
 @click.argument("obj", metavar="OBJ")
 @run_options
+@value_options
 @click.option("-o", "--output", metavar="OUT", required=True, help="File for the counters.")
 @click.option("--object", "keep", metavar="FILE", help="Write the object that counted, too.")
 @click.option("-q", "--quiet", is_flag=True, help="No report and no notices.")
-def run_command(*, obj: str, output: str, keep: str | None, quiet: bool, **options: Any) -> None:
+def run_command(
+    *,
+    obj: str,
+    output: str,
+    keep: str | None,
+    quiet: bool,
+    texts: tuple[str, ...],
+    set_files: tuple[str, ...],
+    set_writable: bool,
+    **options: Any,
+) -> None:
     """Run a program of OBJ on given input, and save what it counted to OUT."""
     asked = _Asked(**options)
     if (obj, asked.path, *asked.pcaps).count("-") > 1:
@@ -187,7 +199,9 @@ def run_command(*, obj: str, output: str, keep: str | None, quiet: bool, **optio
     reason = available(asked.mode)
     if reason is not None:
         raise Failure(f"mode {asked.mode}", reason)
+    values = given_values(texts, set_files, set_writable=set_writable)
     where, found = read_object(obj)
+    found = values.into(where, found)
     with blame(where):
         counting = instrumented(found)
     ran = _run(where, counting, asked)

@@ -24,6 +24,7 @@ from .inputs import Input as Source
 from .inputs import endian_option, format_option, read_input
 from .plugins import blame_pass, load_plugins, plugin_option
 from .screen import echo_json
+from .values import given_values, value_options
 
 EPILOG: Final = """\b
 Examples:
@@ -64,6 +65,7 @@ class Asked:
 @click.command("exec", cls=Command, epilog=EPILOG)
 @click.argument("obj", metavar="OBJ")
 @run_options
+@value_options
 @click.option("--maps", is_flag=True, help="Print what changed in the maps.")
 @click.option("--trace", is_flag=True, help="Print each instruction as it runs (interp).")
 @click.option("-p", "--passes", "text", metavar="PIPELINE", default="", help="Rewrite it first.")
@@ -85,6 +87,9 @@ def command(
     ctx_text: str | None,
     btf_path: str | None,
     repeat: int,
+    texts: tuple[str, ...],
+    set_files: tuple[str, ...],
+    set_writable: bool,
     maps: bool,
     trace: bool,
     text: str,
@@ -99,7 +104,8 @@ def command(
     """Run a program of OBJ, an object, raw instructions or assembly, on given input."""
     _check(mode, trace=trace, internal=internal, stdins=(obj, path, *pcaps))
     load_plugins(plugins)
-    source = read_input(obj, wanted, endian)
+    values = given_values(texts, set_files, set_writable=set_writable)
+    source = values.into_input(read_input(obj, wanted, endian))
     with blame(source.shown):
         program = rewritten(pick(source, prog), text, internal=internal)
         asked = Asked(source, program, _type(program, type_name), mode, budget, seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Final
 
 import click
@@ -24,6 +25,7 @@ Examples:
   bpfpatch info lb.o
   bpfpatch info lb.o --json | jq .programs
   bpfpatch info lb.o --kernel 5.4
+  bpfpatch info lb.o --globals
 """
 
 _NEED: Final = ("kind", "name", "cpu", "since", "count#")
@@ -49,15 +51,18 @@ _CPUS: Final = {
 
 @click.command("info", cls=Command, epilog=EPILOG)
 @click.argument("obj", metavar="OBJ")
+@click.option("--globals", "with_globals", is_flag=True, help="List variables and their values.")
 @click.option("--kernel", metavar="VERSION", help="Say what this kernel lacks, such as 5.4.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(obj: str, *, kernel: str | None, as_json: bool) -> None:
+def command(obj: str, *, with_globals: bool, kernel: str | None, as_json: bool) -> None:
     """Say what OBJ holds: sections, programs, subprograms, maps and records; - is stdin."""
     shown, parsed = read_object(obj)
     with blame(shown):
         version = None if kernel is None else parse_version(kernel)
         facts = info_json(shown, parsed)
         facts |= _needs(parsed, version)
+        if with_globals:
+            facts["globals"] = globals_json(parsed)
     if as_json:
         echo_json(facts)
         return
@@ -135,6 +140,25 @@ def _needs(obj: ElfObject, kernel: tuple[int, int] | None) -> dict[str, Any]:
     return out
 
 
+def globals_json(obj: ElfObject) -> list[dict[str, Any]]:
+    """Global variables, with what they hold.
+
+    Raises:
+        FormatError: types or symbols are broken.
+    """
+    return [
+        {
+            "name": one.name,
+            "section": one.section,
+            "type": one.type,
+            "byte_off": one.byte_off,
+            "bytes": one.size,
+            "value": one.value,
+        }
+        for one in obj.variables
+    ]
+
+
 def _is_debug(name: str) -> bool:
     base = name.removeprefix(".rela").removeprefix(".rel")
     return is_debug_name(base)
@@ -187,6 +211,8 @@ def _show(facts: dict[str, Any]) -> None:
         *("name", "section", "start#", "end#", "insns#", "references#"),
     )
     _table("maps", facts["maps"], "name", "kind")
+    variables = [one | {"value": json.dumps(one["value"])} for one in facts.get("globals", [])]
+    _table("globals", variables, "name", "section", "type", "bytes#", "value")
     records = [{"table": name, "rows": rows} for name, rows in facts["records"].items()]
     _table("records", records, "table", "rows#")
     _table("sections", facts["sections"], "index#", "name", "type", "bytes#", "executable")

@@ -20,6 +20,7 @@ from .failure import Failure
 from .inputs import Input, endian_option, format_option, read_input
 from .options import Real
 from .screen import echo, echo_json, patience
+from .values import given_values, value_options
 
 UNCHECKED: Final = 2
 
@@ -87,6 +88,7 @@ arguments, or some program could not be checked in some mode.
     is_flag=True,
     help="Exit with 0 where some programs cannot be checked and others are the same.",
 )
+@value_options
 @click.option("--fixed-rodata", is_flag=True, help="Do not vary read-only data.")
 @format_option
 @endian_option
@@ -106,6 +108,9 @@ def command(
     seed: int,
     ignore: tuple[str, ...],
     allow_unchecked: bool,
+    texts: tuple[str, ...],
+    set_files: tuple[str, ...],
+    set_writable: bool,
     fixed_rodata: bool,
     wanted: str,
     endian: ByteOrder,
@@ -125,7 +130,9 @@ def command(
         "ignore": ignore,
         "vary_rodata": not fixed_rodata,
     }
-    pair = _Pair(read_input(a, wanted, endian), read_input(b, wanted, endian))
+    values = given_values(texts, set_files, set_writable=set_writable)
+    before, after = read_input(a, wanted, endian), read_input(b, wanted, endian)
+    pair = _Pair(values.into_input(before), values.into_input(after, before.obj))
     verdicts = list(_shown(pair.verdicts(progs, options), brief=brief, quiet=as_json))
     if as_json:
         echo_json(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -31,6 +32,7 @@ from .newrelocs import relocation_row
 from .raw import EM_BPF, ByteOrder, RawElf, parse_raw
 from .rewrite import Dwarf, Rewritten, rewrite
 from .space import read_insns
+from .values import Variable, variables, with_values
 
 _NO_MACHINE: Final = "its e_machine is 0, as old compilers leave it; it is read as BPF"
 
@@ -46,10 +48,12 @@ class ElfObject:
         raw: the container.
         notices: what was odd about it, and what `with_code` updated or had to take away, as
             sentences for the user.
+        settled: names that `with_values` was given: what they stand for is known for good.
     """
 
     raw: RawElf
     notices: tuple[str, ...] = field(default=())
+    settled: tuple[str, ...] = field(default=())
 
     @classmethod
     def parse(cls, data: bytes | bytearray | memoryview) -> ElfObject:
@@ -164,7 +168,7 @@ class ElfObject:
                 needs, or something else refers to a symbol that leaves.
         """
         raw, notices = rewrite(self.raw, self._code, new, dwarf)
-        return ElfObject(raw, self.notices + notices)
+        return replace(self, raw=raw, notices=self.notices + notices)
 
     def relocation(self, section: str, symbol: str) -> NDArray[Any]:
         """A row that makes an inserted ld_imm64 load the address of a map or variable.
@@ -198,7 +202,7 @@ class ElfObject:
             OptionError: the name is taken, or the map starts with something.
             UnsupportedError: the object has no symbol table, or .BTF.ext without .BTF.
         """
-        return ElfObject(add_map(self.raw, self.btf, new, value), self.notices)
+        return replace(self, raw=add_map(self.raw, self.btf, new, value))
 
     def with_global(
         self, name: str, data: bytes, section: str = ".bss", make: MakeType | None = None
@@ -217,7 +221,7 @@ class ElfObject:
             UnsupportedError: the object has no symbol table.
         """
         raw = add_global(self.raw, self.btf, name, data, section, make)
-        return ElfObject(raw, self.notices)
+        return replace(self, raw=raw)
 
     def with_section(self, name: str, data: bytes) -> ElfObject:
         """This object with a section of data for tools, which loaders skip.
@@ -225,7 +229,7 @@ class ElfObject:
         Raises:
             OptionError: there is one of this name.
         """
-        return ElfObject(add_section(self.raw, name, data), self.notices)
+        return replace(self, raw=add_section(self.raw, name, data))
 
     def with_relocatable(self) -> ElfObject:
         """This object, with a section of relocations for each code section.
@@ -236,7 +240,40 @@ class ElfObject:
             UnsupportedError: the object has no symbol table.
         """
         numbers = tuple(self._code.space.sections.tolist())
-        return ElfObject(add_rel_sections(self.raw, numbers), self.notices)
+        return replace(self, raw=add_rel_sections(self.raw, numbers))
+
+    @cached_property
+    def variables(self) -> tuple[Variable, ...]:
+        """Global variables with a type; none in an object without .BTF.
+
+        Raises:
+            FormatError: types or symbols are broken.
+        """
+        return variables(self.raw, self.btf)
+
+    def with_values(self, values: Mapping[str, Any], *, writable: bool = False) -> ElfObject:
+        """This object with other values in its variables.
+
+        ::
+
+            obj.with_values({"enable_ipv6": False, "limits.max": 10, "mode": "MODE_FAST"})
+
+        Args:
+            values: by variable, or member or element of one; see
+                `bpfpatch.btf.values.write_value` for what stands for what.
+            writable: whether variables that programs may write (``.data``, ``.bss``) can be
+                given, too: for them it is what they start with.
+
+        Returns:
+            The new object; pass ``const`` takes the given read-only ones for constants.
+
+        Raises:
+            OptionError: there is no such variable or member, the value does not fit its type,
+                it is an address, or one that programs may write.
+        """
+        raw = with_values(self.raw, self.btf, values, writable=writable)
+        kept = tuple(name for name in self.settled if name not in values)
+        return replace(self, raw=raw, settled=(*kept, *values))
 
     @cached_property
     def sections(self) -> tuple[Section, ...]:

@@ -85,7 +85,8 @@ def verify(
         bounds: how far to go.
         ignore: what need not be the same: members of `WHAT`, ``maps:NAME`` for one map.
         vary_rodata: run with other read-only data, too; it is settled only when an object
-            is loaded. Say no if the rewriting relied on what is in it.
+            is loaded. Say no if the rewriting relied on what is in it; it is not varied either
+            where an object was given values: see `ElfObject.with_values`.
         provenance: what the pipeline or linearizing returned, to follow both in step.
         progress: called now and then with the number of inputs so far.
 
@@ -103,7 +104,7 @@ def verify(
         modes=tuple(modes),
         bounds=bounds,
         ignore=ignore,
-        vary_rodata=vary_rodata,
+        vary_rodata=vary_rodata and not any(one and one.settled for one in (obj, after_obj)),
         provenance=provenance,
         progress=progress,
     )
