@@ -1,6 +1,9 @@
-"""Write a sequence of rows as a line program.
+"""Write a sequence of rows as a line program, in the very operations that LLVM takes.
 
-Source: DWARF 5, sections 6.2.5.1 to 6.2.5.3.
+Rows that are the same as before thus make the same bytes as before.
+
+Source: DWARF 5, sections 6.2.5.1 to 6.2.5.3; llvm 19, MCDwarfLineAddr::encode() and
+MCDwarfLineTable::emitOne().
 """
 
 from __future__ import annotations
@@ -35,25 +38,31 @@ def encode_sequence(
     Returns:
         Where in the code the first address is, and the code.
     """
-    out = bytearray(b"\0\x09\x02" + addend.to_bytes(8, order))
-    state = _State(out, head, sequence.rows[0].address)
-    for row in sequence.rows:
-        state.put(row)
-    out += state.advance(sequence.end)
-    out += _END_SEQUENCE
-    return 3, bytes(out)
+    state = _State(head, sequence.rows[0].address)
+    first, *others = sequence.rows
+    state.put_flags(first)
+    at = len(state.out) + 3
+    state.out += b"\0\x09\x02" + addend.to_bytes(8, order)
+    state.step(first)
+    for row in others:
+        state.put_flags(row)
+        state.step(row)
+    state.end(sequence.end)
+    return at, bytes(state.out)
 
 
 class _State:
-    """What the machine's registers hold so far."""
+    """What the machine's registers hold so far, and the code that made them so."""
 
-    def __init__(self, out: bytearray, head: Head, address: int) -> None:
-        self.out, self.head, self.address = out, head, address
+    def __init__(self, head: Head, address: int) -> None:
+        self.out = bytearray()
+        self.head, self.address = head, address
         self.file, self.line, self.column = 1, 1, 0
         self.is_stmt, self.isa = head.is_stmt, 0
+        self._most = (255 - head.opcode_base) // head.line_range
 
-    def put(self, row: Row) -> None:
-        """Append what makes one more row."""
+    def put_flags(self, row: Row) -> None:
+        """Append what sets all registers for a row but address and line."""
         out = self.out
         if row.file != self.file:
             out += bytes([_SET_FILE]) + uleb_bytes(row.file)
@@ -71,36 +80,39 @@ class _State:
             (row.epilogue_begin, _EPILOGUE_BEGIN),
         )
         out += bytes(code for is_set, code in flags if is_set)
-        self._step(row.address, row.line - self.line)
-        self.file, self.line, self.column = row.file, row.line, row.column
+        self.file, self.column = row.file, row.column
         self.is_stmt, self.isa = row.is_stmt, row.isa
 
-    def _step(self, address: int, lines: int) -> None:
-        """One row, this far on: by one operation where it can be."""
+    def step(self, row: Row) -> None:
+        """Append the row itself: by one operation where it can be."""
         head, out = self.head, self.out
-        if not head.line_base <= lines < head.line_base + head.line_range:
+        units, lines = self._units(row.address), row.line - self.line
+        self.address, self.line = row.address, row.line
+        needs_copy = not 0 <= lines - head.line_base < min(head.line_range, 256 - head.opcode_base)
+        if needs_copy:
             out += bytes([_ADVANCE_LINE]) + sleb_bytes(lines)
             lines = 0
+        special = lines - head.line_base + head.opcode_base
+        is_special = 0 <= lines - head.line_base < head.line_range and special <= 255
+        if (units or lines) and is_special:
+            for by_const in (0, self._most):
+                code = special + head.line_range * (units - by_const)
+                if units >= by_const and code <= 255:
+                    out += bytes([_CONST_ADD_PC] * (by_const > 0) + [code])
+                    return
+        if units:
+            out += bytes([_ADVANCE_PC]) + uleb_bytes(units)
+        is_whole = is_special and not needs_copy and (units or lines)
+        out += bytes([special if is_whole else _COPY])
+
+    def end(self, address: int) -> None:
+        """Append the end of the sequence."""
         units = self._units(address)
-        self.address = address
-        if not head.line_base <= lines < head.line_base + head.line_range:
-            out += self._advance(units) + bytes([_COPY])  # a header whose range leaves out zero
-            return
-        most = (255 - head.opcode_base) // head.line_range
-        for by_const in (0, most):
-            code = lines - head.line_base + head.line_range * (units - by_const) + head.opcode_base
-            if units >= by_const and code <= 255:
-                out += bytes([_CONST_ADD_PC] * (by_const > 0) + [code])
-                return
-        out += self._advance(units)
-        out += bytes([lines - head.line_base + head.opcode_base])
-
-    def advance(self, address: int) -> bytes:
-        """What moves the address alone."""
-        return self._advance(self._units(address))
-
-    def _advance(self, units: int) -> bytes:
-        return bytes([_ADVANCE_PC]) + uleb_bytes(units) if units else b""
+        if units and units == self._most:
+            self.out += bytes([_CONST_ADD_PC])
+        elif units:
+            self.out += bytes([_ADVANCE_PC]) + uleb_bytes(units)
+        self.out += _END_SEQUENCE
 
     def _units(self, address: int) -> int:
         units, rest = divmod(address - self.address, self.head.min_insn)
