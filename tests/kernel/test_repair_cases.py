@@ -192,6 +192,14 @@ TROUBLES = [
         ("guard-index",),
     ),
     Trouble(
+        "unbounded-addition-on-both-sides",
+        "r6 = *(u64 *)(r1 + 0);"
+        + LOOKUP
+        + "if r0 == 0 goto l; r0 += 16; r0 += r6; r0 = *(u8 *)(r0 + 0); l: exit",
+        ("guard-index", "guard-index"),
+        "kprobe",
+    ),
+    Trouble(
         "modulo",
         "r6 = *(u32 *)(r1 + 0); *(u64 *)(r10 - 16) = 1; *(u64 *)(r10 - 8) = 2;"
         "r3 = 4; r6 %= r3; r6 <<= 2; r2 = r10; r2 += -16; r2 += r6; r0 = *(u32 *)(r2 + 0); exit",

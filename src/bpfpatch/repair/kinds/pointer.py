@@ -10,6 +10,7 @@ from bpfpatch.patch import Body
 
 from ..report import Order
 from ..site import Fields, Site
+from ..uppers import zero_uppers
 from .base import GUARD_WHY, Mended, Tools, guard
 
 KINDS: Final = (Kind.POINTER_MATH, Kind.POINTER_OP, Kind.NULL_MATH, Kind.OFFSET)
@@ -42,12 +43,22 @@ def _bound(site: Site, tools: Tools, fields: Fields) -> Mended | None:
     pointer, index = (left, fields.src) if left.is_pointer else (right, fields.dst)
     slot = site.slot(site.last)
     use = _next_use(site, slot, fields.dst)
-    most = _FAR
+    most, fixed = _FAR, 0
     if use is not None:
         off, size = use
         region = 0 if pointer.kind == "fp" else pointer.size
         if region is not None and region - pointer.off - off - size >= 0:
             most = region - pointer.off - off - size
+            fixed = 0 if pointer.kind == "fp" else pointer.off + off
+    uppers = zero_uppers(site.code, site.code.subprog(slot)).get(slot, 0)
+    free = site.free(slot, 1, avoid=1 << fields.dst | 1 << fields.src)
+    key = f"guard-index r{index} {-fixed}..{most}"
+    if fixed > 0 and not uppers >> index & 1 and free is not None and key not in tools.tried:
+        # The index may be negative, as long as the access stays behind the region's start.
+        work = free[0]
+        text = f"r{work} = r{index}; r{work} += {fixed}; if r{work} > {most + fixed} goto leave"
+        if guard(site, tools, slot, text):
+            return Mended("guard-index", Order.GUARD, GUARD_WHY, key=key)
     key = f"guard-index r{index} <= {most}"
     if key in tools.tried:
         key, most = f"guard-index r{index} <= {_FAR}", _FAR
