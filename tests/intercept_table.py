@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ from support.machine.samecode import functions_of
 
 OBJECTS = Path(__file__).parent / "fixtures" / "obj"
 PINS = Path("/sys/fs/bpf")
+_LOCK = threading.Lock()
 SECONDS = "3"
 SCRIPTS = (
     'BEGIN { printf("hello %d\\n", 1); exit(); }',
@@ -167,15 +169,17 @@ def read_back(row: Row, session: Session) -> Callable[[Outcome], None]:
         request, verdict = outcome.request, outcome.verdict
         session.on_done(outcome)
         kind = "rewritten" if outcome.is_rewritten else "as it was"
-        row.counts[outcome.ending if outcome.ending != "loaded" else kind] += 1
-        if outcome.note:
-            name = "" if request is None else request.type.text
-            row.notes[f"{name}: {outcome.note[:150]}"] += 1
+        has_code = False
         if outcome.is_rewritten and verdict is not None and verdict.handle is not None:
-            with kernel.LoadedProgram(
-                os.dup(verdict.handle.fd), "", ProgType.UNSPEC, request.program
-            ) as loaded:
-                row.counts["read back"] += len(loaded.xlated()) > 0
+            fd = os.dup(verdict.handle.fd)
+            with kernel.LoadedProgram(fd, "", ProgType.UNSPEC, request.program) as loaded:
+                has_code = len(loaded.xlated()) > 0
+        with _LOCK:
+            row.counts[outcome.ending if outcome.ending != "loaded" else kind] += 1
+            row.counts["read back"] += has_code
+            if outcome.note:
+                name = "" if request is None else request.type.text
+                row.notes[f"{name}: {outcome.note[:150]}"] += 1
 
     return on_done
 
