@@ -51,12 +51,12 @@ def under_bpftool(
 ) -> int:
     """Let bpftool load an object, and take its pins away again."""
     root = BPFFS / f"bpfpatch_icpt_{os.getpid()}_{next(_count)}"
-    line = 'exec bpftool prog loadall "$1" "$2" pinmaps "$2.maps" > /dev/null 2>&1'
+    line = 'exec bpftool prog loadall "$1" "$2" pinmaps "$2_maps" > /dev/null 2>&1'
     try:
         return kernel.intercept(["sh", "-c", line, "sh", str(path), str(root)], on_load, on_done)
     finally:
         shutil.rmtree(root, ignore_errors=True)
-        shutil.rmtree(f"{root}.maps", ignore_errors=True)
+        shutil.rmtree(f"{root}_maps", ignore_errors=True)
 
 
 def xlated_of(fd: int) -> bytes:
