@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -18,16 +20,50 @@ from bpfpatch.isa.semantics import (
     U64,
     compute,
     holds,
+    signed,
 )
 from bpfpatch.patch import CodeView
 from bpfpatch.program.types import Mask
 
 from .blocks import Blocks
 
-Known = dict[int, int]
-"""Registers that hold a constant, each with its unsigned 64 bits."""
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An address in an object's data, before it is loaded.
+
+    Attributes:
+        section: the section's number.
+        byte_off: bytes from its start; it may lie outside.
+    """
+
+    section: int
+    byte_off: int
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Memory whose contents are known.
+
+    Attributes:
+        addresses: by slot of an ld_imm64 that a relocation fills in, what it loads.
+        read: the number in so many bytes at an address, or None where it is not known.
+    """
+
+    addresses: Mapping[int, Address]
+    read: Callable[[Address, int], int | None]
+
+
+Value = int | Address
+
+Known = dict[int, Value]
+"""Registers that hold a constant: its unsigned 64 bits, or an address in known data."""
 
 _MOV, _NEG, _END = 0xB0, 0x80, 0xD0
+_ADD, _SUB = 0x00, 0x10
+_LDX, _MODE_MASK, _SIZE_MASK = 0x01, 0xE0, 0x18
+_MEM, _MEMSX = 0x60, 0x80
+_SIZES: Final = {0x00: 4, 0x08: 2, 0x10: 1, 0x18: 8}
 # Above the registers of `isa.writes`.
 _OPAQUE: Final = 1 << 14
 _SECOND: Final = 1 << 15
@@ -39,23 +75,47 @@ class Constants:
     """Runs blocks on what is known of the registers.
 
     Constants are followed through moves, arithmetic and 64-bit loads of a
-    number; memory is never looked at. Functions in which no branch compares
-    anything are not looked at one instruction at a time.
+    number; memory is looked at where there is ``data``. Without that, functions in
+    which no branch compares anything are not looked at one instruction at a time.
 
     Args:
         view: the code.
         blocks: its blocks.
         opaque: (n,) slots whose immediate is not known before loading: a
             relocation or a CO-RE record fills it in.
+        data: memory whose contents are known; None for none.
+
+    Attributes:
+        results: with ``data``, by slot of each load and arithmetic instruction that was run what
+            it gave when it was run last, or None for what is not known.
+        arguments: with ``data``, by slot of each call what is known of R1 to R5 there.
+        kept: slots of loads of known data that a loader may change, and that give nothing so.
     """
 
-    __slots__ = ("_behind", "_columns", "_flags", "_is_needed", "_makes", "_start")
+    __slots__ = (
+        "_behind",
+        "_columns",
+        "_data",
+        "_flags",
+        "_is_needed",
+        "_makes",
+        "_start",
+        "arguments",
+        "kept",
+        "results",
+    )
 
-    def __init__(self, view: CodeView, blocks: Blocks, opaque: Mask) -> None:
+    def __init__(
+        self, view: CodeView, blocks: Blocks, opaque: Mask, data: Data | None = None
+    ) -> None:
+        self._data = data
+        self.results: dict[int, Value | None] = {}
+        self.arguments: dict[int, Known] = {}
+        self.kept: set[int] = set()
         flags = isa.writes(view.insns)
         flags[opaque] |= _OPAQUE
         flags[view.node < 0] |= _SECOND
-        is_needed = _compares(view, blocks)
+        is_needed = np.ones(len(blocks), bool) if data is not None else _compares(view, blocks)
         insns = view.insns if is_needed.any() else view.insns[:0]
         self._columns: tuple[list[int], ...] = (
             insns["code"].tolist(),
@@ -81,7 +141,10 @@ class Constants:
             What is known at its end, and whether its last instruction, if that
             is a branch, is taken: None where that is not known.
         """
-        if not self._is_needed[block] or not (known or self._makes[block]):
+        if not self._is_needed[block]:
+            return {}, None
+        # What was found with more knowledge than there is now must not stand.
+        if self._data is None and not (known or self._makes[block]):
             return {}, None
         known = known.copy()
         verdict = None
@@ -92,25 +155,73 @@ class Constants:
                 continue
             src, imm = srcs[slot], imms[slot]
             kind = code & CLASS_MASK
-            operand = known.get(src) if code & SRC_X else imm & U64
+            operand: Value | None = known.get(src) if code & SRC_X else imm & U64
             if kind in (ALU, ALU64):
                 value = None
                 if not flag & _OPAQUE:
                     value = _result(known.get(dst), operand, code, offs[slot], imm)
-                _set(known, dst, value)
-            elif code == isa.LD_IMM64 and src == _NUMBER and not flag & _OPAQUE:
-                known[dst] = (imms[slot + 1] << 32 | imm & 0xFFFFFFFF) & U64
+                self._put(known, slot, dst, value)
+            elif code == isa.LD_IMM64:
+                self._put(known, slot, dst, self._number(slot))
+            elif _is_load(code):
+                self._put(known, slot, dst, self._load(slot, known.get(src)))
             elif flag & ~_OPAQUE:
+                if self._data is not None:
+                    self.arguments[slot] = {r: known[r] for r in known if isa.ARGS >> r & 1}
                 for register in [r for r in known if flag >> r & 1]:
                     del known[register]
-            elif kind in (JMP, JMP32) and dst in known and operand is not None:
-                verdict = None if flag & _OPAQUE else holds(code, known[dst], operand)
+            elif kind in (JMP, JMP32) and not flag & _OPAQUE:
+                verdict = _decided(code, known.get(dst), operand)
         return known, verdict
+
+    def _put(self, known: Known, slot: int, register: int, value: Value | None) -> None:
+        if self._data is not None:
+            self.results[slot] = value
+        if value is None:
+            known.pop(register, None)
+        else:
+            known[register] = value
+
+    def _number(self, slot: int) -> Value | None:
+        """What an ld_imm64 loads."""
+        _, _, srcs, _, imms = self._columns
+        if self._data is not None and slot in self._data.addresses:
+            return self._data.addresses[slot]
+        if srcs[slot] != _NUMBER or self._flags[slot] & _OPAQUE:
+            return None
+        return (imms[slot + 1] << 32 | imms[slot] & 0xFFFFFFFF) & U64
+
+    def _load(self, slot: int, base: Value | None) -> int | None:
+        """What a load gives from an address.
+
+        Source: RFC 9669 sections 5.1 and 5.2.
+        """
+        codes, _, _, offs, _ = self._columns
+        code = codes[slot]
+        if not isinstance(base, Address) or self._data is None:
+            return None
+        size = _SIZES[code & _SIZE_MASK]
+        value = self._data.read(Address(base.section, base.byte_off + offs[slot]), size)
+        if value is not None and self._flags[slot] & _OPAQUE:
+            self.kept.add(slot)
+            return None
+        if value is None or code & _MODE_MASK == _MEM:
+            return value
+        return signed(value, 8 * size) & U64
+
+
+def _is_load(code: int) -> bool:
+    """Whether it is a plain load from memory into a register."""
+    return code & CLASS_MASK == _LDX and code & _MODE_MASK in (_MEM, _MEMSX)
+
+
+def _decided(code: int, left: Value | None, right: Value | None) -> bool | None:
+    return holds(code, left, right) if isinstance(left, int) and isinstance(right, int) else None
 
 
 def _result(
-    left: int | None, operand: int | None, code: int, slot_off: int, imm: int
-) -> int | None:
+    left: Value | None, operand: Value | None, code: int, slot_off: int, imm: int
+) -> Value | None:
     """What an arithmetic instruction computes, or None where something of it is unknown."""
     operation = code & OP_MASK
     if operation == _MOV:
@@ -119,14 +230,24 @@ def _result(
         operand = 0
     if left is None or operand is None:
         return None
+    if isinstance(left, Address) or isinstance(operand, Address):
+        return _moved(left, operand, code, slot_off)
     return compute(code, slot_off, left, operand, imm)
 
 
-def _set(known: Known, register: int, value: int | None) -> None:
-    if value is None:
-        known.pop(register, None)
-    else:
-        known[register] = value
+def _moved(left: Value, right: Value, code: int, slot_off: int) -> Address | None:
+    """An address, moved or copied; None for all else that is done with one."""
+    if code & CLASS_MASK != ALU64 or slot_off:
+        return None
+    operation = code & OP_MASK
+    if operation == _MOV and isinstance(right, Address):
+        return right
+    if operation == _ADD and isinstance(left, int):
+        left, right = right, left
+    if operation not in (_ADD, _SUB) or not isinstance(left, Address) or not isinstance(right, int):
+        return None
+    distance = signed(right, 64)
+    return Address(left.section, left.byte_off + (distance if operation == _ADD else -distance))
 
 
 def _makes_constants(view: CodeView, blocks: Blocks) -> Mask:

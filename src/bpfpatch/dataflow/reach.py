@@ -36,13 +36,14 @@ def reachable(
     roots: Slots,
     constants: Constants | None = None,
     pads: Slots | None = None,
+    follows: Mask | None = None,
 ) -> Reach:
     """Follow jumps, fall-through, calls and taken function addresses from entry points.
 
     A conditional jump goes both ways, unless the constants decide it. A block
     knows on entry what all the jumps and fall-throughs agree on that can enter
     it: one that cannot run spoils nothing. A call or a function address takes
-    no knowledge along.
+    no knowledge along, but for what ``follows`` says.
 
     Linear in blocks and calls: what is known on a block's entry only ever
     shrinks, so that no block is run more often than there are registers, and
@@ -54,11 +55,13 @@ def reachable(
         roots: indices into ``view.starts`` that are entered from outside.
         constants: what decides branches; None for nothing.
         pads: slots, starts of blocks, to which control may come from anywhere in their subprog.
+        follows: (m,) subprogs that know the arguments that all reached calls of them agree on;
+            for constants that follow data. By default none.
 
     Source: conditional constant propagation as in Wegman and Zadeck, "Constant
     Propagation with Conditional Branches", TOPLAS 13(2), 1991.
     """
-    search = _Search(view, blocks, constants)
+    search = _Search(view, blocks, constants, follows)
     search.run(roots)
     if pads is not None:
         search.land(pads)
@@ -74,9 +77,21 @@ def reachable(
 class _Search:
     """One search: what is known on entry of every block so far, None where none has come."""
 
-    __slots__ = ("blocks", "calls", "constants", "entry_block", "known", "todo", "verdict")
+    __slots__ = (
+        "blocks",
+        "calls",
+        "constants",
+        "entry_block",
+        "follows",
+        "known",
+        "todo",
+        "verdict",
+    )
 
-    def __init__(self, view: CodeView, blocks: Blocks, constants: Constants | None) -> None:
+    def __init__(
+        self, view: CodeView, blocks: Blocks, constants: Constants | None, follows: Mask | None
+    ) -> None:
+        self.follows = np.zeros(len(view.starts), bool) if follows is None else follows
         self.blocks = blocks
         self.constants = constants
         self.entry_block = np.searchsorted(blocks.start, view.starts).tolist()
@@ -125,8 +140,14 @@ class _Search:
                 self._enter(jump[block], known)
             for target in blocks.indirect.get(owner[block], ()) if is_indirect[block] else ():
                 self._enter(target, known)
-            for callee in self.calls.get(block, ()):
-                self._enter(self.entry_block[callee], {})
+            for slot, callee in self.calls.get(block, ()):
+                self._enter(self.entry_block[callee], self._arguments(slot, callee))
+
+    def _arguments(self, slot: int, callee: int) -> Known:
+        """What a call takes along; the address of a function says nothing of its calls."""
+        if self.constants is None or not self.follows[callee]:
+            return {}
+        return self.constants.arguments.get(slot, {})
 
     def _enter(self, block: int, known: Known) -> None:
         """Control can come into a block with this knowledge."""
@@ -145,12 +166,13 @@ def _where(verdicts: list[bool | None], wanted: bool) -> Slots:
     return np.array(rows, np.int32)
 
 
-def _calls_by_block(view: CodeView, blocks: Blocks) -> dict[int, list[int]]:
-    """Subprogs that each block calls or takes the address of."""
+def _calls_by_block(view: CodeView, blocks: Blocks) -> dict[int, list[tuple[int, int]]]:
+    """By block, slot and subprog of each that it calls or takes the address of."""
     alive = view.ref_is_entry & (view.ref_target != LOST)
     caller = np.searchsorted(blocks.start, view.ref_slot[alive], side="right") - 1
     callee = view.subprog_of(view.ref_target[alive])
-    out: dict[int, list[int]] = {}
-    for block, subprog in zip(caller.tolist(), callee.tolist(), strict=True):
-        out.setdefault(block, []).append(subprog)
+    out: dict[int, list[tuple[int, int]]] = {}
+    rows = zip(caller.tolist(), view.ref_slot[alive].tolist(), callee.tolist(), strict=True)
+    for block, slot, subprog in rows:
+        out.setdefault(block, []).append((slot, subprog))
     return out

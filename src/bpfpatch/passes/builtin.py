@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 CLASSES: Final = {
     "blind": "passes.blind.Blind",
+    "const": "passes.const.Const",
     "cover": "passes.cover.Cover",
     "ctx-access": "linux.passes.ctx_access.CtxAccess",
     "dce": "passes.dce.Dce",

@@ -84,10 +84,10 @@ class Dce(Pass):
         """Indices into ``view.starts`` of the functions that stay in any case."""
         if not self.functions:
             return np.arange(len(view.starts), dtype=np.int32)
-        return np.flatnonzero(_stays(program)[view.subprog]).astype(np.int32)
+        return np.flatnonzero(kept_functions(program)[view.subprog]).astype(np.int32)
 
 
-def _stays(program: Program) -> Mask:
+def kept_functions(program: Program) -> Mask:
     """(m,) functions that something outside of the code enters, or must enter if anything does.
 
     The latter are those that no other one leads to: nothing calls them, or
