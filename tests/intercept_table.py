@@ -24,7 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 from bpfpatch import kernel
-from bpfpatch.bpf.intercept import Answer, Outcome
+from bpfpatch.bpf.intercept import Answer, LoadOutcome
 from bpfpatch.bpf.loadrequest import LoadRequest
 from bpfpatch.errors import BpfPatchError
 from bpfpatch.facts.kinds import ProgType
@@ -162,10 +162,10 @@ def alone(argv: list[str]) -> int:
     return subprocess.run(argv, check=False).returncode
 
 
-def read_back(row: Row, session: Session) -> Callable[[Outcome], None]:
+def read_back(row: Row, session: Session) -> Callable[[LoadOutcome], None]:
     """Count an outcome, and read what was rewritten."""
 
-    def on_done(outcome: Outcome) -> None:
+    def on_done(outcome: LoadOutcome) -> None:
         request, verdict = outcome.request, outcome.verdict
         session.on_done(outcome)
         kind = "rewritten" if outcome.is_rewritten else "as it was"

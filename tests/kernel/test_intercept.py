@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from bpfpatch import Body, PatchList, isa, kernel
-from bpfpatch.bpf.intercept import Answer, Interception, Outcome
+from bpfpatch.bpf.intercept import Answer, Interception, LoadOutcome
 from bpfpatch.bpf.loadrequest import LoadRequest
 from support.machine.loader import HERE
 from support.machine.tools import need_bpf
@@ -40,9 +40,11 @@ def loader(mode: str) -> list[str]:
     return [sys.executable, "-S", HERE, mode]
 
 
-def run_intercepted(mode: str, tmp_path: Path, on_load: Any = None) -> tuple[Any, list[Outcome]]:
+def run_intercepted(
+    mode: str, tmp_path: Path, on_load: Any = None
+) -> tuple[Any, list[LoadOutcome]]:
     """(what the loader saw, what became of its loads)."""
-    outcomes: list[Outcome] = []
+    outcomes: list[LoadOutcome] = []
     out = tmp_path / "told.json"
     argv = ["sh", "-c", 'out=$1; shift; exec "$@" > "$out"', "sh", str(out), *loader(mode)]
     assert kernel.intercept(argv, on_load, outcomes.append) == 0
@@ -201,7 +203,7 @@ def test_a_second_listener_is_said() -> None:
 
 def test_a_process_with_fewer_privileges_is_let_through(tmp_path: Path) -> None:
     """It gets what the kernel says to it, not what it would say to us."""
-    outcomes: list[Outcome] = []
+    outcomes: list[LoadOutcome] = []
     out = tmp_path / "told.json"
     tmp_path.chmod(0o777)
     for folder in tmp_path.parents:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bpfpatch import kernel
-from bpfpatch.bpf.intercept import Answer, Outcome
+from bpfpatch.bpf.intercept import Answer, LoadOutcome
 from bpfpatch.bpf.loadrequest import LoadRequest
 from bpfpatch.bpf.syscall import Handle
 from bpfpatch.coverage import cover_map
@@ -47,7 +47,7 @@ def path_of(name: str) -> Path:
 def under_bpftool(
     path: Path,
     on_load: Callable[[LoadRequest], Answer],
-    on_done: Callable[[Outcome], None] | None = None,
+    on_done: Callable[[LoadOutcome], None] | None = None,
 ) -> int:
     """Let bpftool load an object, and take its pins away again."""
     root = BPFFS / f"bpfpatch_icpt_{os.getpid()}_{next(_count)}"
@@ -89,7 +89,7 @@ def test_what_is_captured_loads_again(name: str) -> None:
         pairs[request.name] = (mine, xlated_of(tried.verdict.handle.fd))
         return tried
 
-    outcomes: list[Outcome] = []
+    outcomes: list[LoadOutcome] = []
     status = under_bpftool(path_of(name), on_load, outcomes.append)
     assert not [one.note for one in outcomes if one.note]
     assert pairs or status
@@ -144,7 +144,7 @@ def test_a_pipeline_runs_on_each_load(text: str) -> None:
             counters.append(cover_map(done.obj).n_counters)
         return done
 
-    outcomes: list[Outcome] = []
+    outcomes: list[LoadOutcome] = []
     assert under_bpftool(path_of("xdp_balancer"), on_load, outcomes.append) == 0
     (outcome,) = [one for one in outcomes if one.is_rewritten]
     assert outcome.ending == "loaded"
@@ -190,7 +190,7 @@ def test_rewritten_programs_do_what_the_others_do(name: str, tmp_path: Path) -> 
     argv = [sys.executable, HERE, path, *functions]
     alone = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
     rewriter, pipeline = Rewriter(Target()), Pipeline.parse("sprinkle{every=2},blind")
-    outcomes: list[Outcome] = []
+    outcomes: list[LoadOutcome] = []
     out = tmp_path / "out.txt"
     line = ["sh", "-c", 'out=$1; shift; exec "$@" > "$out"', "sh", str(out), *argv]
 

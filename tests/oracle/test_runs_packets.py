@@ -15,7 +15,16 @@ import pytest
 from bpfpatch.asm import assemble
 from bpfpatch.elf import ElfObject, LinkedProgram
 from bpfpatch.passes import Pipeline, Target, base
-from bpfpatch.runs import MODES, Frame, Input, Outcome, Runner, available, open_runner, read_pcap
+from bpfpatch.runs import (
+    MODES,
+    Input,
+    Outcome,
+    PcapFrame,
+    Runner,
+    available,
+    open_runner,
+    read_pcap,
+)
 from support.inputs import capture
 
 FOLDER = Path("/usr/lib/x86_64-linux-gnu/bpf")
@@ -41,7 +50,7 @@ def programs() -> Iterator[tuple[Path, str]]:
                 yield path, info.name
 
 
-def frames() -> tuple[Frame, ...]:
+def frames() -> tuple[PcapFrame, ...]:
     """The packets of the capture."""
     return read_pcap(capture.PATH.read_bytes()).frames
 

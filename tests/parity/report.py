@@ -17,7 +17,7 @@ from bpfpatch.elf import ElfObject
 from bpfpatch.facts import ProgFlag
 from bpfpatch.kernel import VerifierError
 from bpfpatch.linux.parity.compare import Parity
-from bpfpatch.linux.parity.sweep import SOURCES, Row, Status, Tally, compare_object
+from bpfpatch.linux.parity.sweep import SOURCES, Status, SweepRow, SweepTally, compare_object
 from support.cases.parity import compare_case, why
 from support.cases.paritycase import ParityCase, read_cases
 from support.generators.acceptable import acceptable_case
@@ -26,7 +26,7 @@ from support.inputs.bpfobjects import fixture_objects, libbpf_tools_objects, xdp
 CASES = Path(__file__).parent / "cases"
 
 
-def objects(found: list[tuple[str, bytes]]) -> Iterator[Row]:
+def objects(found: list[tuple[str, bytes]]) -> Iterator[SweepRow]:
     """The programs of objects of this machine's byte order."""
     mine = 1 if sys.byteorder == "little" else 2
     for name, data in found:
@@ -34,14 +34,14 @@ def objects(found: list[tuple[str, bytes]]) -> Iterator[Row]:
             yield from compare_object(ElfObject.parse(data), name)
 
 
-def cases(found: Iterable[ParityCase]) -> Iterator[Row]:
+def cases(found: Iterable[ParityCase]) -> Iterator[SweepRow]:
     """The programs of case files, or random ones."""
     for case in found:
         try:
             outcome = compare_case(case)
         except VerifierError as error:
             for source in SOURCES:
-                yield Row(case.name, "", source, Status.REFUSED, "VerifierError", str(error))
+                yield SweepRow(case.name, "", source, Status.REFUSED, "VerifierError", str(error))
             continue
         for source, one in outcome.by_source.items():
             text = why(one)
@@ -49,7 +49,7 @@ def cases(found: Iterable[ParityCase]) -> Iterator[Row]:
             cause = one.cause if isinstance(one, Parity) else f"{type(one).__name__}: {one}"
             if text and source == "offline" and outcome.is_by_paths:
                 cause = "what only the verifier's paths tell"
-            yield Row(case.name, "", source, status, cause, text)
+            yield SweepRow(case.name, "", source, status, cause, text)
 
 
 def file_cases() -> Iterator[ParityCase]:
@@ -79,7 +79,7 @@ def main() -> int:
         "libxdp1": lambda: objects(xdp_tools_objects()),
         "libbpf-tools": lambda: objects(libbpf_tools_objects()),
     }
-    found: dict[str, list[Row]] = {}
+    found: dict[str, list[SweepRow]] = {}
     for name, rows in groups.items():
         print(f"{name} ...", file=sys.stderr, flush=True)
         found[name] = list(rows())
@@ -87,7 +87,7 @@ def main() -> int:
     print("| --- | --- | --- | --- | --- | --- |")
     for name, rows in found.items():
         for source in SOURCES:
-            tally = Tally.of(rows, source)
+            tally = SweepTally.of(rows, source)
             share = f"{100 * tally.equal / tally.total:.1f}" if tally.total else "-"
             print(
                 f"| {name} | {source} | {tally.equal} | {tally.total} | {share} |",
@@ -98,7 +98,7 @@ def main() -> int:
     print("| --- | --- | --- | --- |")
     for name, rows in found.items():
         for source in SOURCES:
-            for cause, count in Tally.of(rows, source).causes:
+            for cause, count in SweepTally.of(rows, source).causes:
                 print(f"| {name} | {source} | {cause} | {count} |")
     if options.list:
         for rows in found.values():

@@ -175,7 +175,7 @@ def test_value_analysis_goes_through_it(opcode: isa.Opcode) -> None:
     if opcode.kind is Kind.BARRIER or opcode.name in ("callx", "tail_call", "call_args"):
         assert opcode.cpu >= isa.CPU_NEWER  # not in a program that is submitted
         return
-    assert decoded.Code(program).kind[slot] in _DECODED[opcode.kind]
+    assert decoded.DecodedCode(program).kind[slot] in _DECODED[opcode.kind]
     aux = aux_data(program, Subject(prog_type=ProgType.SCHED_CLS), None)
     seen = aux.columns[SEEN].values
     after = slot + len(instruction(opcode))

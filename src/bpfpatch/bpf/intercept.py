@@ -25,7 +25,7 @@ from typing import Final, Literal
 from bpfpatch.errors import BpfPatchError
 from bpfpatch.program import Program
 
-from .loadcall import LoadCall, NotOursError, Verdict
+from .loadcall import CallVerdict, LoadCall, NotOursError
 from .loadedbtf import forget_btf
 from .loadrequest import Attempt, HasProgram, LoadRequest, code_of
 from .log import summarize
@@ -42,7 +42,7 @@ _AT_ONCE: Final = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Outcome:
+class LoadOutcome:
     """What became of one load.
 
     Attributes:
@@ -58,12 +58,12 @@ class Outcome:
     request: LoadRequest | None
     tid: int
     ending: Ending
-    verdict: Verdict | None = None
+    verdict: CallVerdict | None = None
     is_rewritten: bool = False
     note: str = ""
 
 
-OnDone = Callable[[Outcome], None]
+OnDone = Callable[[LoadOutcome], None]
 
 
 def intercept(
@@ -203,7 +203,7 @@ class Interception:
             _close(outcome)
 
 
-def _close(outcome: Outcome) -> None:
+def _close(outcome: LoadOutcome) -> None:
     if outcome.verdict is not None and outcome.verdict.handle is not None:
         outcome.verdict.handle.close()
     if outcome.request is not None:
@@ -212,7 +212,7 @@ def _close(outcome: Outcome) -> None:
 
 def answer(
     listener: Listener, one: Notification, remote: Remote, on_load: OnLoad | None
-) -> Outcome:
+) -> LoadOutcome:
     """Answer one call, and say what became of it."""
     request = None
     try:
@@ -233,23 +233,23 @@ def answer(
     except Exception as error:
         return _let_through(listener, one, request, _said(error))
     if not listener.is_valid(one):
-        return Outcome(request, one.tid, "gone")
+        return LoadOutcome(request, one.tid, "gone")
     try:
         verdict, is_rewritten, note = _judge(request, on_load)
         ending = _reply(listener, one, request, verdict)
     except Exception as error:
         return _let_through(listener, one, request, _said(error))
-    return Outcome(request, one.tid, ending, verdict, is_rewritten, note)
+    return LoadOutcome(request, one.tid, ending, verdict, is_rewritten, note)
 
 
 def _let_through(
     listener: Listener, one: Notification, request: LoadRequest | None, why: str
-) -> Outcome:
+) -> LoadOutcome:
     is_there = listener.let_through(one)
-    return Outcome(request, one.tid, "let through" if is_there else "gone", note=why)
+    return LoadOutcome(request, one.tid, "let through" if is_there else "gone", note=why)
 
 
-def _judge(request: LoadRequest, on_load: OnLoad | None) -> tuple[Verdict, bool, str]:
+def _judge(request: LoadRequest, on_load: OnLoad | None) -> tuple[CallVerdict, bool, str]:
     """(the kernel's verdict, whether it is on the answer, why it is not)."""
     try:
         new = None if on_load is None else on_load(request)
@@ -276,13 +276,15 @@ def _judge(request: LoadRequest, on_load: OnLoad | None) -> tuple[Verdict, bool,
     return original, False, _refusal(verdict, why)
 
 
-def _refusal(verdict: Verdict, why: Verdict) -> str:
+def _refusal(verdict: CallVerdict, why: CallVerdict) -> str:
     said = summarize(why.text).message
     name = errno.errorcode.get(verdict.errno, str(verdict.errno))
     return f"the kernel refuses what was made of it: {said or name}"
 
 
-def _reply(listener: Listener, one: Notification, request: LoadRequest, verdict: Verdict) -> Ending:
+def _reply(
+    listener: Listener, one: Notification, request: LoadRequest, verdict: CallVerdict
+) -> Ending:
     if not listener.is_valid(one):
         return "gone"
     number = verdict.errno

@@ -51,7 +51,7 @@ class NotOursError(Exception):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Code:
+class LoadedCode:
     """What a program is loaded from.
 
     Attributes:
@@ -68,7 +68,7 @@ class Code:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Verdict:
+class CallVerdict:
     """What the kernel said to a load.
 
     Attributes:
@@ -129,7 +129,7 @@ class LoadCall:
         self._check(row)
         self.license = self._string(int(row["license"]))
         insns = self._rows(int(row["insns"]), isa.INSN, int(row["insn_cnt"]), 8)
-        self.code = Code(
+        self.code = LoadedCode(
             insns,
             self._records(row, "func_info", FUNC_ROW),
             self._records(row, "line_info", LINE_ROW),
@@ -234,7 +234,7 @@ class LoadCall:
 
     # Making the call.
 
-    def make(self, code: Code | None = None, log_level: int | None = None) -> Verdict:
+    def make(self, code: LoadedCode | None = None, log_level: int | None = None) -> CallVerdict:
         """Make the call.
 
         Args:
@@ -254,7 +254,7 @@ class LoadCall:
                 return verdict
             size *= 8
 
-    def _make(self, code: Code, level: int, log_size: int, room: int) -> Verdict:
+    def _make(self, code: LoadedCode, level: int, log_size: int, room: int) -> CallVerdict:
         attr = self.attr.copy()
         log = np.zeros(room, "u1")
         license_ = np.frombuffer(self.license + b"\0", "u1")
@@ -279,7 +279,7 @@ class LoadCall:
         told = int(attr["log_true_size"][0])
         true_size = None if told == _UNTOLD else told
         handle = None if fd is None else Handle(fd)
-        return Verdict(handle, number, _written(log, true_size), true_size, seconds)
+        return CallVerdict(handle, number, _written(log, true_size), true_size, seconds)
 
     def _call(self, attr: NDArray[Any]) -> tuple[int | None, int, float]:
         """(descriptor, error number, seconds)."""
@@ -300,7 +300,7 @@ class LoadCall:
             return fd, 0, time.perf_counter() - began
         return None, errno.EAGAIN, spent
 
-    def write_back(self, verdict: Verdict) -> None:
+    def write_back(self, verdict: CallVerdict) -> None:
         """Put into the process's memory what the kernel would have written there.
 
         Raises:

@@ -30,7 +30,7 @@ from bpfpatch.program import (
 from bpfpatch.program.refs import read_references
 from bpfpatch.program.types import Slots
 
-from .loadcall import CORE_ROW, FUNC_ROW, LINE_ROW, Code, LoadCall, NotOursError, Verdict
+from .loadcall import CORE_ROW, FUNC_ROW, LINE_ROW, CallVerdict, LoadCall, LoadedCode, NotOursError
 from .loadedbtf import btf_id_of, read_btf, read_btf_by_id
 from .map import Map, possible_cpus
 from .mapfacts import map_facts, with_ld_map
@@ -72,7 +72,7 @@ class Attempt:
     """
 
     program: Program | None
-    verdict: Verdict
+    verdict: CallVerdict
 
     @property
     def is_loaded(self) -> bool:
@@ -226,7 +226,7 @@ class LoadRequest:
         )
         return with_ld_map(program, self.map_fds)
 
-    def _subprogs(self, code: Code, btf: Btf | None) -> Subprogs:
+    def _subprogs(self, code: LoadedCode, btf: Btf | None) -> Subprogs:
         refs = read_references(code.insns, np.zeros(0, np.int32))
         rows = code.func_info[code.func_info["insn_off"] < self.n_slots]
         # Sets, since the first np.union1d of a process imports much.
@@ -290,7 +290,7 @@ class LoadRequest:
         return Attempt(program, self.call.make(code, log_level))
 
 
-def code_of(program: Program) -> Code:
+def code_of(program: Program) -> LoadedCode:
     """What a flat program is loaded from."""
     relos = program.tables.get(_CORE_RELO)
     core = np.zeros(0 if relos is None else len(relos), CORE_ROW)
@@ -298,7 +298,7 @@ def code_of(program: Program) -> Code:
         core["insn_off"] = relos.insn * _INSN_SIZE
         for field in relos.rows.dtype.names or ():
             core[field] = relos.rows[field]
-    return Code(program.insns, func_info(program), line_info(program), core)
+    return LoadedCode(program.insns, func_info(program), line_info(program), core)
 
 
 def _program(new: Program | HasProgram) -> Program:

@@ -76,7 +76,7 @@ _COMMAND_AT: Final = 16  # the low half of the first argument, on a little-endia
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class SyscallArch:
     """What a filter has to know of a machine.
 
     Attributes:
@@ -91,12 +91,12 @@ class Machine:
 
 
 MACHINES: Final = {
-    "x86_64": Machine(0xC000003E, 321, 317),
-    "aarch64": Machine(0xC00000B7, 280, 277),
+    "x86_64": SyscallArch(0xC000003E, 321, 317),
+    "aarch64": SyscallArch(0xC00000B7, 280, 277),
 }
 
 
-def machine(name: str | None = None) -> Machine:
+def machine(name: str | None = None) -> SyscallArch:
     """This machine's numbers, or those of another by its ``uname -m``.
 
     Raises:
@@ -110,7 +110,7 @@ def machine(name: str | None = None) -> Machine:
     return found
 
 
-def load_filter(of: Machine) -> NDArray[Any]:
+def load_filter(of: SyscallArch) -> NDArray[Any]:
     """(k,) struct sock_filter: notify of BPF_PROG_LOAD, let all else through.
 
     Calls of another architecture (32-bit programs, x32) have another number or

@@ -15,8 +15,8 @@ Example::
 from .btf import Btf, Head
 from .builder import BtfBuilder
 from .ext import CORE_RELO, FUNC_INFO, LINE_INFO, BtfExt, ExtSection
-from .lines import SourceLine, line_col_join, line_col_split, source_line
-from .members import Place
+from .lines import BtfLine, line_col_join, line_col_split, source_line
+from .members import BtfPlace
 from .types import (
     Array,
     BtfType,
@@ -58,6 +58,8 @@ __all__ = [
     "Btf",
     "BtfBuilder",
     "BtfExt",
+    "BtfLine",
+    "BtfPlace",
     "BtfType",
     "ByteOrder",
     "Const",
@@ -78,11 +80,9 @@ __all__ = [
     "Kind",
     "Member",
     "Param",
-    "Place",
     "Ptr",
     "Restrict",
     "SecVar",
-    "SourceLine",
     "Struct",
     "TypeTag",
     "Typedef",

@@ -19,7 +19,7 @@ from .wire import HEAD_WORDS, ByteOrder, Kind, info_flag, info_kind, info_vlen
 
 if TYPE_CHECKING:
     from .builder import BtfBuilder
-    from .members import Place
+    from .members import BtfPlace
 
 #: A type's name may be this long. Names overlap freely, so that without a
 #: limit a hostile section makes reading all types quadratic in its size.
@@ -342,11 +342,11 @@ class Btf:
             self._ptr_size = sizes.guess_ptr_size(self)
         return self._ptr_size
 
-    def member_path(self, root: int | str, path: str) -> Place:
+    def member_path(self, root: int | str, path: str) -> BtfPlace:
         """Where a member is; see members.member_path()."""
         return members.member_path(self, root, path)
 
-    def access_path(self, type_id: int, access: str) -> Place:
+    def access_path(self, type_id: int, access: str) -> BtfPlace:
         """What a CO-RE field access means; see members.access_path()."""
         return members.access_path(self, type_id, access)
 

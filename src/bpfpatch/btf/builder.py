@@ -8,7 +8,7 @@ from .btf import Btf
 from .encode import encode
 from .header import HEADER_LEN, HEADER_LEN_LAYOUT
 from .types import BtfType
-from .wire import MAGIC, MAX_STR_OFF, MAX_TYPE_ID, VERSION, ByteOrder, Span, pack_words
+from .wire import MAGIC, MAX_STR_OFF, MAX_TYPE_ID, VERSION, ByteOrder, WireSpan, pack_words
 
 #: Rows of the sections that a header names.
 _STRINGS, _LAYOUT = 1, 2
@@ -182,7 +182,7 @@ def _string_offs(source: Btf) -> dict[str, int]:
     return offs
 
 
-def _assemble(source: Btf, sections: list[tuple[Span, bytes]]) -> bytes:
+def _assemble(source: Btf, sections: list[tuple[WireSpan, bytes]]) -> bytes:
     """The source with other sections; gaps and what else there is stay.
 
     Args:
@@ -207,15 +207,15 @@ def _assemble(source: Btf, sections: list[tuple[Span, bytes]]) -> bytes:
 
 
 def _lay_out(
-    data: bytes, hdr_len: int, sections: list[tuple[Span, bytes]]
-) -> tuple[bytes, list[Span]]:
+    data: bytes, hdr_len: int, sections: list[tuple[WireSpan, bytes]]
+) -> tuple[bytes, list[WireSpan]]:
     """Put the sections into the order and the gaps that they had.
 
     Returns:
         All bytes after the header, and each section's new place, from the header's end.
     """
     out = bytearray()
-    places = [Span(0, 0)] * len(sections)
+    places = [WireSpan(0, 0)] * len(sections)
     at = hdr_len
     for row in sorted(range(len(sections)), key=lambda row: sections[row][0].byte_off):
         span, new = sections[row]
@@ -225,7 +225,7 @@ def _lay_out(
         # Strings may start anywhere, the others at a multiple of 4.
         if row != _STRINGS:
             out += bytes(-len(out) % 4)
-        places[row] = Span(len(out), len(new))
+        places[row] = WireSpan(len(out), len(new))
         out += new
         at = max(at, span.end)
     return bytes(out) + data[at:], places

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from bpfpatch.errors import FormatError
 
-from .wire import ByteOrder, Span, read_preamble, read_words
+from .wire import ByteOrder, WireSpan, read_preamble, read_words
 
 #: hdr_len up to linux v7.0, and with the layout section.
 HEADER_LEN = 24
@@ -29,9 +29,9 @@ class BtfHeader:
 
     byteorder: ByteOrder
     hdr_len: int
-    types: Span
-    strings: Span
-    layout: Span
+    types: WireSpan
+    strings: WireSpan
+    layout: WireSpan
     extra: bytes
 
 
@@ -68,12 +68,14 @@ def read_header(data: bytes, byteorder: ByteOrder | None) -> BtfHeader:
         hdr_len=hdr_len,
         types=spans[0],
         strings=spans[1],
-        layout=spans[2] if has_layout else Span(hdr_len, 0),
+        layout=spans[2] if has_layout else WireSpan(hdr_len, 0),
         extra=data[known:hdr_len],
     )
 
 
-def _read_span(data: bytes, hdr_len: int, field: tuple[int, ...], byte_off: int, name: str) -> Span:
+def _read_span(
+    data: bytes, hdr_len: int, field: tuple[int, ...], byte_off: int, name: str
+) -> WireSpan:
     start, length = field
     room = len(data) - hdr_len
     if start + length > room:
@@ -81,10 +83,10 @@ def _read_span(data: bytes, hdr_len: int, field: tuple[int, ...], byte_off: int,
             f"the {name} section claims {length} bytes from {start:#x}, {room} follow the header",
             byte_off,
         )
-    return Span(hdr_len + start, length)
+    return WireSpan(hdr_len + start, length)
 
 
-def _refuse_overlap(spans: list[Span]) -> None:
+def _refuse_overlap(spans: list[WireSpan]) -> None:
     used = sorted((span for span in spans if span.length), key=lambda span: span.byte_off)
     for before, after in pairwise(used):
         if before.end > after.byte_off:

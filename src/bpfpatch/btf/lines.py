@@ -40,7 +40,7 @@ def line_col_join(line: int, column: int = 0) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class SourceLine:
+class BtfLine:
     """One line of the source.
 
     Attributes:
@@ -59,7 +59,7 @@ class SourceLine:
         return f"{self.file}:{self.line}"
 
 
-def source_line(strings: Btf, record: np.void) -> SourceLine:
+def source_line(strings: Btf, record: np.void) -> BtfLine:
     """What one record of ``line_info`` says.
 
     Args:
@@ -71,4 +71,4 @@ def source_line(strings: Btf, record: np.void) -> SourceLine:
     """
     line, column = line_col_split(int(record["line_col"]))
     file = strings.string(int(record["file_name_off"]))
-    return SourceLine(file, line, column, strings.string(int(record["line_off"])))
+    return BtfLine(file, line, column, strings.string(int(record["line_off"])))

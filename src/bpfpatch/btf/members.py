@@ -22,7 +22,7 @@ _ROOTS = {"struct": Kind.STRUCT, "union": Kind.UNION, "typedef": Kind.TYPEDEF}
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class BtfPlace:
     """Where a member is.
 
     Attributes:
@@ -52,7 +52,7 @@ class Place:
         return self.bit_off // 8
 
 
-def member_path(btf: Btf, root: int | str, path: str) -> Place:
+def member_path(btf: Btf, root: int | str, path: str) -> BtfPlace:
     """Walk a path as C writes it, through anonymous structs and unions.
 
     Args:
@@ -64,7 +64,7 @@ def member_path(btf: Btf, root: int | str, path: str) -> Place:
         OptionError: no such type or member.
         FormatError: the types themselves are broken.
     """
-    at = Place(root if isinstance(root, int) else _root(btf, root), 0)
+    at = BtfPlace(root if isinstance(root, int) else _root(btf, root), 0)
     pos = 0
     while pos < len(path):
         step = _STEP.match(path, pos)
@@ -91,7 +91,7 @@ def _aggregate(btf: Btf, type_id: int) -> Struct | Union | None:
     return found if isinstance(found, (Struct, Union)) else None
 
 
-def _enter(btf: Btf, at: Place, name: str) -> Place:
+def _enter(btf: Btf, at: BtfPlace, name: str) -> BtfPlace:
     """The member ``name``, of this struct or of an anonymous one within it."""
     if _aggregate(btf, at.type_id) is None:
         raise OptionError(f"{at.path or 'the root'!r} is no struct or union, it has no {name!r}")
@@ -120,14 +120,14 @@ def _enter(btf: Btf, at: Place, name: str) -> Place:
     )
 
 
-def _down(place: Place, member: Member) -> Place:
+def _down(place: BtfPlace, member: Member) -> BtfPlace:
     path = place.path
     if member.name:
         path = f"{path}.{member.name}" if path else member.name
-    return Place(member.type_id, place.bit_off + member.bit_off, member.bitfield_size, path)
+    return BtfPlace(member.type_id, place.bit_off + member.bit_off, member.bitfield_size, path)
 
 
-def _element(btf: Btf, at: Place, index: int) -> Place:
+def _element(btf: Btf, at: BtfPlace, index: int) -> BtfPlace:
     array = btf.type(btf.resolve(at.type_id))
     if not isinstance(array, Array):
         raise OptionError(f"{at.path or 'the root'!r} is no array, it has no element {index}")
@@ -137,12 +137,12 @@ def _element(btf: Btf, at: Place, index: int) -> Place:
     return _index(btf, at, array, index)
 
 
-def _index(btf: Btf, at: Place, array: Array, index: int) -> Place:
+def _index(btf: Btf, at: BtfPlace, array: Array, index: int) -> BtfPlace:
     bit_off = at.bit_off + 8 * index * btf.size_of(array.type_id)
-    return Place(array.type_id, bit_off, 0, f"{at.path}[{index}]")
+    return BtfPlace(array.type_id, bit_off, 0, f"{at.path}[{index}]")
 
 
-def access_path(btf: Btf, type_id: int, access: str) -> Place:
+def access_path(btf: Btf, type_id: int, access: str) -> BtfPlace:
     """Walk the access string of a field-based CO-RE record.
 
     The first number indexes the root as an array, each further one a
@@ -162,15 +162,15 @@ def access_path(btf: Btf, type_id: int, access: str) -> Place:
     if not _ACCESS.fullmatch(access):
         raise FormatError(f"CO-RE access string {access[:80]!r} is not 1 to 64 numbers with colons")
     first, *rest = (int(number) for number in access.split(":"))
-    at = Place(type_id, 8 * first * btf.size_of(type_id) if first else 0)
+    at = BtfPlace(type_id, 8 * first * btf.size_of(type_id) if first else 0)
     if first:
-        at = Place(type_id, at.bit_off, 0, f"[{first}]")
+        at = BtfPlace(type_id, at.bit_off, 0, f"[{first}]")
     for index in rest:
         at = _step_by_index(btf, at, index)
     return at
 
 
-def _step_by_index(btf: Btf, at: Place, index: int) -> Place:
+def _step_by_index(btf: Btf, at: BtfPlace, index: int) -> BtfPlace:
     inner = btf.resolve(at.type_id)
     found = btf.type(inner)
     if isinstance(found, Array):

@@ -13,7 +13,7 @@ from .wire import ByteOrder
 
 if TYPE_CHECKING:
     from .btf import Btf
-    from .members import Place
+    from .members import BtfPlace
 
 _TRUTHS: Final = {"true": 1, "yes": 1, "on": 1, "false": 0, "no": 0, "off": 0}
 _MAX_ELEMENTS: Final = 1 << 20
@@ -55,7 +55,7 @@ def read_value(btf: Btf, type_id: int, data: bytes, order: ByteOrder) -> Any:
 
 
 def write_value(
-    btf: Btf, place: Place, data: bytearray, value: Any, order: ByteOrder, name: str
+    btf: Btf, place: BtfPlace, data: bytearray, value: Any, order: ByteOrder, name: str
 ) -> None:
     """Write a value into bytes, in place.
 
@@ -99,7 +99,7 @@ def write_value(
 
 def _write_array(
     btf: Btf,
-    place: Place,
+    place: BtfPlace,
     kind: Array,
     data: bytearray,
     value: Any,
@@ -130,11 +130,11 @@ def _write_array(
         write_value(btf, inner, data, item, order, f"{name}[{index}]")
 
 
-def _within(btf: Btf, place: Place, path: str) -> Place:
-    from .members import Place  # noqa: PLC0415 - it imports the types
+def _within(btf: Btf, place: BtfPlace, path: str) -> BtfPlace:
+    from .members import BtfPlace  # noqa: PLC0415 - it imports the types
 
     found = btf.member_path(place.type_id, path)
-    return Place(found.type_id, place.bit_off + found.bit_off, found.bitfield_size, found.path)
+    return BtfPlace(found.type_id, place.bit_off + found.bit_off, found.bitfield_size, found.path)
 
 
 def _first_member(kind: Struct | Union) -> str:

@@ -102,7 +102,7 @@ def info_flag(info: int) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class WireSpan:
     """A part of the input.
 
     Attributes:

@@ -19,7 +19,7 @@ from bpfpatch.program import Program
 
 from .failure import Command, Failure, blame
 from .inputs import (
-    Input,
+    CliInput,
     check_terminal,
     endian_option,
     format_option,
@@ -174,7 +174,7 @@ def _pipeline(text: str) -> Pipeline:
 
 
 def _run(
-    source: Input, pipeline: Pipeline, target: Target, dwarf: Any, relax: How | None
+    source: CliInput, pipeline: Pipeline, target: Target, dwarf: Any, relax: How | None
 ) -> tuple[ElfObject | None, Result]:
     running: list[Pass] = []
     with blame_pass(running):
@@ -184,7 +184,7 @@ def _run(
 
 
 def _rewrite(
-    source: Input, changed: ElfObject | None, result: Result, *, with_diff: bool
+    source: CliInput, changed: ElfObject | None, result: Result, *, with_diff: bool
 ) -> Rewrite:
     notices = result.notices
     if changed is not None:
@@ -197,7 +197,7 @@ def _rewrite(
     return Rewrite(data, notices, result, diff, changed)
 
 
-def _load_checked(source: Input, done: Rewrite, dwarf: Any, *, quiet: bool) -> Rewrite:
+def _load_checked(source: CliInput, done: Rewrite, dwarf: Any, *, quiet: bool) -> Rewrite:
     """The same once all programs load, mended where the kernel refused one.
 
     Raises:
@@ -224,7 +224,7 @@ def _load_checked(source: Input, done: Rewrite, dwarf: Any, *, quiet: bool) -> R
     return replace(done, data=repaired.obj.to_bytes(), result=result, changed=repaired.obj)
 
 
-def _verified(source: Input, done: Rewrite, given: Mapping[str, Any]) -> Iterator[Verdict]:
+def _verified(source: CliInput, done: Rewrite, given: Mapping[str, Any]) -> Iterator[Verdict]:
     """What running each program before and after says.
 
     Args:
@@ -262,7 +262,7 @@ def _assembly(program: Program) -> bytes:
     return format_program(program).encode()
 
 
-def _diff(source: Input, result: Result, changed: ElfObject | None) -> Diff:
+def _diff(source: CliInput, result: Result, changed: ElfObject | None) -> Diff:
     from bpfpatch.report import diff_programs  # noqa: PLC0415 - few ask for it
 
     return diff_programs(

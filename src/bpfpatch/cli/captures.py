@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from bpfpatch.elf.files import read_all
 from bpfpatch.errors import FormatError, UnsupportedError
 from bpfpatch.runs import read_pcap
-from bpfpatch.runs.pcap import ETHERNET, Frame
+from bpfpatch.runs.pcap import ETHERNET, PcapFrame
 
 from .failure import blame
 from .screen import echo
@@ -39,7 +39,7 @@ def read_packets(paths: Iterable[str]) -> list[bytes]:
     return out
 
 
-def _warn_of_cut(where: str, frames: tuple[Frame, ...]) -> None:
+def _warn_of_cut(where: str, frames: tuple[PcapFrame, ...]) -> None:
     cut = [number for number, frame in enumerate(frames) if frame.is_cut]
     if not cut:
         return

@@ -17,7 +17,7 @@ from bpfpatch.program import Program
 from bpfpatch.report.keys import function_name
 
 from .failure import Command, Failure, blame
-from .inputs import Input, endian_option, format_option, read_input
+from .inputs import CliInput, endian_option, format_option, read_input
 from .screen import echo_json, echo_lines
 
 EPILOG: Final = """\b
@@ -81,7 +81,7 @@ def command(
         echo_lines(_xlated(program, span, names, raw=raw, lines=lines))
 
 
-def _flat(source: Input, link: str | None) -> tuple[Program, Mapping[int, str]]:
+def _flat(source: CliInput, link: str | None) -> tuple[Program, Mapping[int, str]]:
     """The program to show, and what its relocations refer to by slot."""
     if link is None:
         return source.program, source.names
@@ -174,7 +174,7 @@ class _Bytes:
 
 
 def _json(
-    source: Input,
+    source: CliInput,
     program: Program,
     names: Mapping[int, str],
     span: Span,

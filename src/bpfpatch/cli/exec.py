@@ -20,7 +20,7 @@ from bpfpatch.runs import Input, Outcome, Runner, available, open_runner
 from .exec_inputs import Given, given_inputs, read_btf, run_options, tell_limits
 from .exec_show import Shown, Tracer, show_many, show_one, to_json
 from .failure import Command, Failure, blame
-from .inputs import Input as Source
+from .inputs import CliInput as Source
 from .inputs import endian_option, format_option, read_input
 from .plugins import blame_pass, load_plugins, plugin_option
 from .screen import echo_json

@@ -50,7 +50,7 @@ _TEXT: Final = frozenset({9, 10, 13, *range(32, 127)})
 
 
 @dataclass(frozen=True, eq=False)
-class Input:
+class CliInput:
     """One input, read.
 
     Attributes:
@@ -78,7 +78,7 @@ class Input:
             return {} if self.obj is None else reference_names(self.obj)
 
 
-def read_input(path: str, wanted: str = "auto", byteorder: ByteOrder = "little") -> Input:
+def read_input(path: str, wanted: str = "auto", byteorder: ByteOrder = "little") -> CliInput:
     """Read an input.
 
     Args:
@@ -96,11 +96,11 @@ def read_input(path: str, wanted: str = "auto", byteorder: ByteOrder = "little")
             raise FormatError("it is empty", 0)
         found = _format_of(path, data) if wanted == "auto" else wanted
         if found == "raw":
-            return Input(shown, "raw", Program.from_bytes(data, byteorder), None, byteorder)
+            return CliInput(shown, "raw", Program.from_bytes(data, byteorder), None, byteorder)
         if found == "asm":
-            return Input(shown, "asm", _assemble(data), None, byteorder)
+            return CliInput(shown, "asm", _assemble(data), None, byteorder)
         obj = ElfObject.parse(data)
-        return Input(shown, "elf", obj.code, obj, obj.byteorder)
+        return CliInput(shown, "elf", obj.code, obj, obj.byteorder)
 
 
 def read_object(path: str) -> tuple[str, ElfObject]:

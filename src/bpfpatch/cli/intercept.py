@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import click
 
-from bpfpatch.bpf.intercept import OnDone, OnLoad, Outcome
+from bpfpatch.bpf.intercept import LoadOutcome, OnDone, OnLoad
 from bpfpatch.coverage.formats import format_of
 from bpfpatch.errors import BpfPatchError, OptionError
 from bpfpatch.facts.kinds import ProgType
@@ -175,7 +175,7 @@ def _folder(path: str) -> Path:
 
 
 def _functions(session: Session, log: Log, wanted: Wanted) -> tuple[OnLoad | None, OnDone]:
-    def on_done(outcome: Outcome) -> None:
+    def on_done(outcome: LoadOutcome) -> None:
         session.on_done(outcome)
         log.done(outcome)
 

@@ -8,7 +8,7 @@ import threading
 from collections import Counter
 from contextlib import suppress
 
-from bpfpatch.bpf.intercept import Outcome
+from bpfpatch.bpf.intercept import LoadOutcome
 from bpfpatch.intercept import told_load
 from bpfpatch.text import visible
 
@@ -50,7 +50,7 @@ class Log:
             self._said.add(text)
         self.say(text)
 
-    def done(self, outcome: Outcome) -> None:
+    def done(self, outcome: LoadOutcome) -> None:
         """Take note of a load."""
         with self._lock:
             kept = "rewritten" if outcome.is_rewritten and outcome.ending == "loaded" else ""
@@ -71,7 +71,7 @@ class Log:
         self.say(f"{n_loads} loads" + (f": {parts}" if parts else ""))
 
 
-def _whose(outcome: Outcome) -> str:
+def _whose(outcome: LoadOutcome) -> str:
     request = outcome.request
     if request is None:
         return ""

@@ -177,28 +177,28 @@ def _show_programs(rows: Sequence[Any], context: int, *, show_all: bool) -> None
 
 
 def _show_table(rows: Sequence[Any], sources: Sequence[Any]) -> None:
-    from bpfpatch.linux.parity.sweep import Tally  # noqa: PLC0415 - see command()
+    from bpfpatch.linux.parity.sweep import SweepTally  # noqa: PLC0415 - see command()
 
     names = list(dict.fromkeys(row.object for row in rows))
     for source in sources:
         table = []
         for name in [*names, ""]:
-            tally = Tally.of((row for row in rows if not name or row.object == name), source)
+            tally = SweepTally.of((row for row in rows if not name or row.object == name), source)
             shown = [name or "all", tally.total, tally.equal, tally.refused]
             table.append(
                 [*shown, "; ".join(cause for cause, _ in tally.causes[:3]) if name else ""]
             )
         title = f"Aux from {source}"
         echo_table(title, ["object", "programs#", "equal#", "refused#", "different by"], table)
-        causes = Tally.of(rows, source).causes
+        causes = SweepTally.of(rows, source).causes
         if causes:
             echo_table("Causes", ["cause", "programs#"], causes[:_MAX_CAUSES])
 
 
 def _json(rows: Sequence[Any], sources: Sequence[Any]) -> dict[str, Any]:
-    from bpfpatch.linux.parity.sweep import Tally  # noqa: PLC0415 - see command()
+    from bpfpatch.linux.parity.sweep import SweepTally  # noqa: PLC0415 - see command()
 
-    tallies = [Tally.of(rows, source) for source in sources]
+    tallies = [SweepTally.of(rows, source) for source in sources]
     return {
         "programs": [
             {

@@ -21,7 +21,7 @@ from bpfpatch.loader.guess import Guess, guess_types, named_type
 from bpfpatch.loader.object import KernelObject
 
 from .failure import Command, Failure, blame
-from .inputs import Input, endian_option, format_option, read_input
+from .inputs import CliInput, endian_option, format_option, read_input
 from .screen import echo, echo_json, echo_table, patience
 
 EPILOG: Final = """\b
@@ -40,7 +40,7 @@ With --baseline, what was refused then may be refused now.
 
 
 @dataclass
-class Row:
+class LoadRow:
     """One input, and what became of its programs.
 
     Attributes:
@@ -143,17 +143,17 @@ def _load(
     endian: ByteOrder,
     stack: ExitStack,
     folder: str | None,
-) -> Row:
+) -> LoadRow:
     try:
         source = read_input(file, wanted, endian)
         with blame(source.shown):
-            return Row(file, list(_verdicts(source, progs, prog_type, stack)))
+            return LoadRow(file, list(_verdicts(source, progs, prog_type, stack)))
     except Failure as failure:
-        return Row(file, error="; ".join(failure.messages))
+        return LoadRow(file, error="; ".join(failure.messages))
 
 
 def _verdicts(
-    source: Input, progs: Sequence[str], prog_type: ProgType | None, stack: ExitStack
+    source: CliInput, progs: Sequence[str], prog_type: ProgType | None, stack: ExitStack
 ) -> Iterator[LoadVerdict]:
     obj = source.obj
     if obj is None:
@@ -178,14 +178,14 @@ def _verdicts(
         yield judge_linked(opened, linked, guesses[name])
 
 
-def _check_found(rows: Sequence[Row], progs: Sequence[str]) -> None:
+def _check_found(rows: Sequence[LoadRow], progs: Sequence[str]) -> None:
     found = {verdict.name for row in rows for verdict in row.verdicts}
     for name in progs:
         if name not in found and not any(row.error for row in rows):
             raise click.BadParameter(f"no object has a program {name!r}", param_hint="--prog")
 
 
-def _pin(rows: Sequence[Row], folder: str) -> None:
+def _pin(rows: Sequence[LoadRow], folder: str) -> None:
     with blame(folder):
         Path(folder).mkdir(parents=True, exist_ok=True)
         for row in rows:
@@ -194,7 +194,7 @@ def _pin(rows: Sequence[Row], folder: str) -> None:
                     pin(verdict.loaded, str(Path(folder) / (verdict.name or "program")))
 
 
-def _show(rows: Sequence[Row], *, why: bool, with_log: bool, changes: list[str] | None) -> None:
+def _show(rows: Sequence[LoadRow], *, why: bool, with_log: bool, changes: list[str] | None) -> None:
     cells = []
     for row in rows:
         for verdict in row.verdicts:
@@ -256,7 +256,7 @@ def _verdict_json(verdict: LoadVerdict) -> dict[str, Any]:
     return out
 
 
-def _json(rows: Sequence[Row], changes: list[str] | None) -> dict[str, Any]:
+def _json(rows: Sequence[LoadRow], changes: list[str] | None) -> dict[str, Any]:
     verdicts = [verdict for row in rows for verdict in row.verdicts]
     out: dict[str, Any] = {
         "objects": [row.to_json() for row in rows],
@@ -284,7 +284,7 @@ def _baseline(file: str) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def _worse(
-    before: dict[tuple[str, str], dict[str, Any]], rows: Sequence[Row], tolerance: float
+    before: dict[tuple[str, str], dict[str, Any]], rows: Sequence[LoadRow], tolerance: float
 ) -> Iterator[str]:
     """What got worse, a sentence each."""
     seen = set()

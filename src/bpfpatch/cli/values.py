@@ -14,7 +14,7 @@ from bpfpatch.elf.files import read_all
 from bpfpatch.errors import OptionError
 
 from .failure import Failure, blame
-from .inputs import Input
+from .inputs import CliInput
 from .options import Callback
 
 _OPTIONS: Final = (
@@ -75,7 +75,7 @@ class Values:
         with blame(shown):
             return obj.with_values(values, writable=self.writable)
 
-    def into_input(self, source: Input, skip: ElfObject | None = None) -> Input:
+    def into_input(self, source: CliInput, skip: ElfObject | None = None) -> CliInput:
         """The same of an input.
 
         Raises:

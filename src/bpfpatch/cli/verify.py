@@ -17,7 +17,7 @@ from .captures import read_packets
 from .diff import DIFFERENT, DiffCommand
 from .exec_inputs import parse_hex
 from .failure import Failure
-from .inputs import Input, endian_option, format_option, read_input
+from .inputs import CliInput, endian_option, format_option, read_input
 from .options import Real
 from .screen import echo, echo_json, patience
 from .values import given_values, value_options
@@ -166,8 +166,8 @@ def exit_status(verdicts: list[Verdict], *, allow_unchecked: bool = False) -> in
 class _Pair:
     """Both inputs."""
 
-    before: Input
-    after: Input
+    before: CliInput
+    after: CliInput
 
     def verdicts(self, progs: tuple[str, ...], options: dict[str, Any]) -> Iterator[Verdict]:
         """A verdict for each program of the original."""

@@ -18,7 +18,7 @@ from .lcov import need_lines
 from .model import Branch, Coverage, FileCoverage
 from .pieces import Pieces
 from .sources import Sources
-from .totals import Tally, Totals, of_file, sides
+from .totals import CoverTally, Totals, of_file, sides
 
 _HEAD: Final = (
     '<?xml version="1.0" encoding="UTF-8"?>\n'
@@ -42,8 +42,8 @@ def to_cobertura(coverage: Coverage, sources: Sources, title: str = "bpf") -> st
     need_lines(coverage, "Cobertura report")
     files = list(coverage.files.values())
     totals = [of_file(file) for file in files]
-    lines = sum((one.lines for one in totals), Tally())
-    branches = sum((one.branches for one in totals), Tally())
+    lines = sum((one.lines for one in totals), CoverTally())
+    branches = sum((one.branches for one in totals), CoverTally())
     rates = {"line-rate": _rate(lines), "branch-rate": _rate(branches), "complexity": "0"}
     counts = {
         "lines-covered": str(lines.hit),
@@ -97,8 +97,8 @@ def _class(
             {
                 "name": visible(function.name),
                 "signature": "",
-                "line-rate": _rate(Tally.of(mine.values())),
-                "branch-rate": _rate(Tally.of(ways)),
+                "line-rate": _rate(CoverTally.of(mine.values())),
+                "branch-rate": _rate(CoverTally.of(ways)),
                 "complexity": "0",
             },
         )
@@ -136,9 +136,9 @@ def _lines(
 
 def _condition(ways: Iterable[int]) -> str:
     """As Cobertura writes it: ``50% (1/2)``."""
-    tally = Tally.of(ways)
+    tally = CoverTally.of(ways)
     return f"{100 * tally.hit // tally.total}% ({tally})"
 
 
-def _rate(tally: Tally) -> str:
+def _rate(tally: CoverTally) -> str:
     return f"{tally.share:.4f}"

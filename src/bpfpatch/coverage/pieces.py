@@ -13,7 +13,7 @@ from .totals import sides
 State = Literal["hit", "part", "miss", "unknown"]
 
 
-class Piece(NamedTuple):
+class LinePiece(NamedTuple):
     """Instructions in a row that belong to one line and one block.
 
     Attributes:
@@ -45,7 +45,7 @@ class Pieces:
         self._rows = coverage.cover.lines
         self._slots = [row.slot for row in self._rows]
         self.of_function = [self._cut(at, one) for at, one in enumerate(coverage.functions)]
-        self.of_line: dict[tuple[str, int], list[Piece]] = {}
+        self.of_line: dict[tuple[str, int], list[LinePiece]] = {}
         for pieces in self.of_function:
             for piece in pieces:
                 if piece.line:
@@ -59,12 +59,12 @@ class Pieces:
                 out[piece.line] = higher(piece.times, out.get(piece.line, 0))
         return dict(sorted(out.items()))
 
-    def _cut(self, number: int, function: FunctionCoverage) -> list[Piece]:
+    def _cut(self, number: int, function: FunctionCoverage) -> list[LinePiece]:
         """A function's blocks, cut where another line starts.
 
         A line record holds until the next one, also from one block into the next.
         """
-        out: list[Piece] = []
+        out: list[LinePiece] = []
         for start, end, times in function.blocks:
             if start == end:
                 continue
@@ -72,7 +72,7 @@ class Pieces:
             bounds = [start, *inside, end]
             for first, behind in pairwise(bounds):
                 file, line = self._line(first, function.start)
-                piece = Piece(first, behind, times, number, file, line)
+                piece = LinePiece(first, behind, times, number, file, line)
                 if first > start and out[-1][2:] == piece[2:]:
                     piece = piece._replace(start=out.pop().start)
                 out.append(piece)
@@ -85,7 +85,7 @@ class Pieces:
         return self._rows[at].file, self._rows[at].line
 
 
-def state(times: int | None, pieces: Sequence[Piece], branches: Sequence[Branch]) -> State:
+def state(times: int | None, pieces: Sequence[LinePiece], branches: Sequence[Branch]) -> State:
     """Whether a line ran, and whether all of it did: all its instructions, all ways from it."""
     if times is None:
         return "unknown"

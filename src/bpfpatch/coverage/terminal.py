@@ -12,7 +12,7 @@ from .code import CountedCode
 from .model import Branch, Coverage, FileCoverage, FunctionCoverage
 from .pieces import Pieces, State, state
 from .sources import Sources
-from .totals import Tally, Totals, of_file, of_object, sides
+from .totals import CoverTally, Totals, of_file, of_object, sides
 from .words import shown_path, times
 
 NO_LINES: Final = "(no source line)"
@@ -60,8 +60,8 @@ def function_table(coverage: Coverage) -> Table:
     """A row for each function."""
     rows = []
     for one in coverage.functions:
-        blocks = Tally.of(block.times for block in one.blocks if block.end > block.start)
-        ways = Tally.of(way for branch in one.branches for way in sides(branch))
+        blocks = CoverTally.of(block.times for block in one.blocks if block.end > block.start)
+        ways = CoverTally.of(way for branch in one.branches for way in sides(branch))
         where = f"{shown_path(one.file)}:{one.line}" if one.line else ""
         rows.append(
             TableRow(
@@ -92,7 +92,7 @@ def _file_row(name: str, totals: Totals) -> TableRow:
     return TableRow(cells, tally.share if tally.total else None)
 
 
-def _tally(tally: Tally) -> tuple[str, str]:
+def _tally(tally: CoverTally) -> tuple[str, str]:
     return str(tally), tally.percent
 
 
@@ -146,7 +146,7 @@ def _ways(branches: tuple[Branch, ...]) -> str:
     if len(branches) <= MANY_BRANCHES:
         shown = [f"jump {times(one.taken)} / on {times(one.not_taken)}" for one in branches]
         return f"  [{', '.join(shown)}]"
-    tally = Tally.of(count for one in branches for count in sides(one))
+    tally = CoverTally.of(count for one in branches for count in sides(one))
     return f"  [{tally.hit} of {tally.total} ways]"
 
 

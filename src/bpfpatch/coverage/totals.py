@@ -10,7 +10,7 @@ from .words import percent
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class CoverTally:
     """So many of so many.
 
     Attributes:
@@ -21,11 +21,11 @@ class Tally:
     hit: int = 0
     total: int = 0
 
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(self.hit + other.hit, self.total + other.total)
+    def __add__(self, other: CoverTally) -> CoverTally:
+        return CoverTally(self.hit + other.hit, self.total + other.total)
 
-    def __sub__(self, other: Tally) -> Tally:
-        return Tally(self.hit - other.hit, self.total - other.total)
+    def __sub__(self, other: CoverTally) -> CoverTally:
+        return CoverTally(self.hit - other.hit, self.total - other.total)
 
     def __str__(self) -> str:
         return f"{self.hit}/{self.total}"
@@ -41,7 +41,7 @@ class Tally:
         return percent(self.hit, self.total)
 
     @classmethod
-    def of(cls, counts: Iterable[int | None]) -> Tally:
+    def of(cls, counts: Iterable[int | None]) -> CoverTally:
         """Count how many are not 0, of those that are known."""
         seen = [count > 0 for count in counts if count is not None]
         return cls(sum(seen), len(seen))
@@ -58,10 +58,10 @@ class Totals:
         blocks: basic blocks.
     """
 
-    lines: Tally
-    branches: Tally
-    functions: Tally
-    blocks: Tally
+    lines: CoverTally
+    branches: CoverTally
+    functions: CoverTally
+    blocks: CoverTally
 
     def __sub__(self, other: Totals) -> Totals:
         return Totals(
@@ -72,7 +72,7 @@ class Totals:
         )
 
     @property
-    def main(self) -> tuple[str, Tally]:
+    def main(self) -> tuple[str, CoverTally]:
         """What to judge by: lines, or blocks where no lines are known."""
         return ("lines", self.lines) if self.lines.total else ("blocks", self.blocks)
 
@@ -86,9 +86,9 @@ def of_file(file: FileCoverage) -> Totals:
     """Totals of one source file."""
     ways = [way for found in file.branches.values() for branch in found for way in sides(branch)]
     return Totals(
-        lines=Tally.of(file.lines.values()),
-        branches=Tally.of(ways),
-        functions=Tally.of(one.calls for one in file.functions),
+        lines=CoverTally.of(file.lines.values()),
+        branches=CoverTally.of(ways),
+        functions=CoverTally.of(one.calls for one in file.functions),
         blocks=_blocks(file.functions),
     )
 
@@ -98,14 +98,14 @@ def of_object(coverage: Coverage) -> Totals:
     functions = coverage.functions
     ways = [way for one in functions for branch in one.branches for way in sides(branch)]
     return Totals(
-        lines=Tally.of(n for file in coverage.files.values() for n in file.lines.values()),
-        branches=Tally.of(ways),
-        functions=Tally.of(one.calls for one in functions),
+        lines=CoverTally.of(n for file in coverage.files.values() for n in file.lines.values()),
+        branches=CoverTally.of(ways),
+        functions=CoverTally.of(one.calls for one in functions),
         blocks=_blocks(functions),
     )
 
 
-def _blocks(functions: Iterable[FunctionCoverage]) -> Tally:
-    return Tally.of(
+def _blocks(functions: Iterable[FunctionCoverage]) -> CoverTally:
+    return CoverTally.of(
         block.times for one in functions for block in one.blocks if block.end > block.start
     )

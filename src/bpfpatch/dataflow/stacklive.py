@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from .stackreach import FrameWalks
-from .stackwalk import Step
+from .stackwalk import WalkStep
 
 WORD: Final = 8
 FRAME_BYTES: Final = 512
@@ -104,7 +104,7 @@ def dead_words(live: int, depth: int) -> list[int]:
     ]
 
 
-def _sum(steps: list[Step]) -> tuple[int, int]:
+def _sum(steps: list[WalkStep]) -> tuple[int, int]:
     """What a block reads before it writes it, and what it writes before it reads it."""
     reads = writes = 0
     for step in reversed(steps):

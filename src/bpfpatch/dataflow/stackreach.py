@@ -10,7 +10,7 @@ from bpfpatch.program.types import LOST
 
 from .blocks import Blocks
 from .stackvalues import DEEPEST, LOADED, ceiling_of, floor_of
-from .stackwalk import FrameWalk, Reach, Step
+from .stackwalk import FrameWalk, Reach, WalkStep
 
 _FP = int(isa.R10)
 
@@ -73,7 +73,7 @@ class FrameWalks:
             one for all_ in self._pointed.values() for one in all_
         }
 
-    def steps(self, subprog: int) -> list[list[Step]]:
+    def steps(self, subprog: int) -> list[list[WalkStep]]:
         """By block of a subprog what its instructions do with the frame, in order."""
         return FrameWalk(self, subprog, 0).steps()
 

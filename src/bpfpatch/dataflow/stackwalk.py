@@ -65,7 +65,7 @@ Reach = dict[int, tuple[int, int]]
 
 
 @dataclass(slots=True, eq=False)
-class Step:
+class WalkStep:
     """What an instruction does with the frame's bytes; masks, bit n for the byte at R10 - 512 + n.
 
     Attributes:
@@ -104,21 +104,21 @@ class FrameWalk:
         self.args = args
         self.touched: Reach = {}
         self.tracks = self.needs_numbers = False
-        self.step: Step | None = None
+        self.step: WalkStep | None = None
 
     def reach(self) -> Reach:
         """How far it goes from each base."""
         self._solve()
         return self.touched
 
-    def steps(self) -> list[list[Step]]:
+    def steps(self) -> list[list[WalkStep]]:
         """What its instructions do with the frame, by block."""
         into = self._solve()
         blocks = self.walks.blocks
         first = int(np.searchsorted(blocks.subprog, self.subprog))
-        out: list[list[Step]] = []
+        out: list[list[WalkStep]] = []
         for block in range(first, int(np.searchsorted(blocks.subprog, self.subprog, "right"))):
-            found: list[Step] = []
+            found: list[WalkStep] = []
             if block in into:
                 self._block(block, into[block], found)
             out.append(found)
@@ -185,7 +185,7 @@ class FrameWalk:
             return out
         return {**out, SCALAR + dst: after}
 
-    def _block(self, block: int, state: State, steps: list[Step] | None) -> State:
+    def _block(self, block: int, state: State, steps: list[WalkStep] | None) -> State:
         at = block - self.code.first
         begin, end = self.code.starts[at], self.code.starts[at + 1]
         if begin == end:
@@ -195,7 +195,7 @@ class FrameWalk:
             if not is_odd and dst not in state and src not in state:
                 continue
             if steps is not None:
-                self.step = Step(slot)
+                self.step = WalkStep(slot)
             self._insn(state, slot, code, dst, src, off, imm, writes, taken)
             if steps is not None and self.step is not None:
                 if self.step.reads or self.step.writes or self.step.holds:

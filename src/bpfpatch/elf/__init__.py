@@ -12,7 +12,7 @@ from .contents import MapSymbol, ProgramInfo, Section, Symbol, program_type
 from .link import LinkedProgram, LinkReloc, LinkTarget, TargetKind
 from .newdata import u64_array
 from .object import ElfObject
-from .rewrite import Dwarf, Rewritten
+from .rewrite import Dwarf, RewrittenFile
 
 __all__ = [
     "Dwarf",
@@ -22,7 +22,7 @@ __all__ = [
     "LinkedProgram",
     "MapSymbol",
     "ProgramInfo",
-    "Rewritten",
+    "RewrittenFile",
     "Section",
     "Symbol",
     "TargetKind",

@@ -19,7 +19,7 @@ from bpfpatch.program import Anchor, AnchoredTable, Program
 
 from .cleanup import CLEANUP_SECTION
 from .fields import CodeRelocs
-from .parts import Parts
+from .parts import ObjectParts
 from .raw import RawElf
 from .space import ADDRESS, ADDRESS_TABLE, JUMP_TABLE, CodeSpace, Slots64
 from .symtab import STT_SECTION, RelSection
@@ -58,7 +58,7 @@ def is_debug_name(name: str) -> bool:
     return name.startswith(_DEBUG_PREFIXES)
 
 
-def opaque_sections(parts: Parts) -> tuple[str, ...]:
+def opaque_sections(parts: ObjectParts) -> tuple[str, ...]:
     """Names of sections that say something of code that is not understood.
 
     Those are tables of exceptions, which count bytes within functions, and what only tools read,
@@ -110,7 +110,7 @@ class Addresses:
         }
 
 
-def read_addresses(parts: Parts, relocs: CodeRelocs) -> Addresses:
+def read_addresses(parts: ObjectParts, relocs: CodeRelocs) -> Addresses:
     """Find all addresses of code in data.
 
     Args:
@@ -139,7 +139,7 @@ def read_addresses(parts: Parts, relocs: CodeRelocs) -> Addresses:
     )
 
 
-def _pointed_at(parts: Parts) -> Slots64:
+def _pointed_at(parts: ObjectParts) -> Slots64:
     """Slots of the named symbols in code that relocations of data are against."""
     sym = [rel.rows["sym"] for rel in parts.rels if _holds_addresses(parts, rel)]
     found = np.unique(np.concatenate([np.zeros(0, np.uint32), *sym])).astype(np.int64)
@@ -153,14 +153,14 @@ def _pointed_at(parts: Parts) -> Slots64:
     return slots
 
 
-def _holds_addresses(parts: Parts, rel: RelSection) -> bool:
+def _holds_addresses(parts: ObjectParts, rel: RelSection) -> bool:
     name = parts.raw.names[rel.target]
     is_own = int(parts.space.code_index[rel.target]) >= 0
     is_own |= name in (".BTF", ".BTF.ext", CLEANUP_SECTION)
     return not is_own and not is_debug_name(name) and len(parts.symbols) > 0
 
 
-def _relocated(parts: Parts, rel: RelSection) -> tuple[Slots64, NDArray[Any]]:
+def _relocated(parts: ObjectParts, rel: RelSection) -> tuple[Slots64, NDArray[Any]]:
     """Addresses that a relocation and an addend in place make up together.
 
     A pointer to a function symbol with no addend needs no row: it moves with
@@ -187,7 +187,7 @@ def _relocated(parts: Parts, rel: RelSection) -> tuple[Slots64, NDArray[Any]]:
     return _to_slots(parts, rows, code[needs_row], local[needs_row]), rows
 
 
-def _widths(parts: Parts, rel: RelSection, picked: NDArray[Any]) -> NDArray[np.int64]:
+def _widths(parts: ObjectParts, rel: RelSection, picked: NDArray[Any]) -> NDArray[np.int64]:
     """(n,) bytes that each relocation covers.
 
     Raises:
@@ -209,7 +209,7 @@ def _widths(parts: Parts, rel: RelSection, picked: NDArray[Any]) -> NDArray[np.i
     return width
 
 
-def _to_slots(parts: Parts, rows: NDArray[Any], code: Slots64, local: Slots64) -> Slots64:
+def _to_slots(parts: ObjectParts, rows: NDArray[Any], code: Slots64, local: Slots64) -> Slots64:
     """The instructions at these bytes of these code sections."""
     is_bad = ~parts.space.is_slot(code, local)
     slots: Slots64 = parts.space.slot(code, np.where(is_bad, 0, local))
@@ -240,7 +240,7 @@ def _integers(raw: RawElf, section: int, byte_off: Slots64, width: NDArray[np.in
 
 
 def _jump_tables(
-    parts: Parts, relocs: CodeRelocs, section: int, known: NDArray[Any]
+    parts: ObjectParts, relocs: CodeRelocs, section: int, known: NDArray[Any]
 ) -> tuple[Slots64, NDArray[Any], Slots64]:
     """Entries of .jumptables that no relocation of their own places; and the loose ones."""
     n_entries = len(parts.raw.contents[section]) // ENTRY_SIZE
@@ -262,7 +262,7 @@ _UNOWNED: Final = -1
 _CONTESTED: Final = -2
 
 
-def _owners(parts: Parts, relocs: CodeRelocs, section: int, n_entries: int) -> Slots64:
+def _owners(parts: ObjectParts, relocs: CodeRelocs, section: int, n_entries: int) -> Slots64:
     """(n_entries,) code section that each entry counts from, or a negative number."""
     owner = np.full(n_entries, _UNOWNED, np.int64)
     symbols = parts.symbols

@@ -74,7 +74,7 @@ class DataPart:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Parts:
+class NewObjectParts:
     """What an object is made of.
 
     Attributes:
@@ -100,7 +100,7 @@ class Parts:
     is_global: tuple[bool, ...]
 
 
-def build_object(parts: Parts) -> ElfObject:
+def build_object(parts: NewObjectParts) -> ElfObject:
     """The object.
 
     Raises:
@@ -111,7 +111,7 @@ def build_object(parts: Parts) -> ElfObject:
 
 
 class _Builder:
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: NewObjectParts) -> None:
         self._parts = parts
         self._strings = Strings()
         self._sections = [BuiltSection("", SHT_NULL, 0, b"", 0, align=0)]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bpfpatch.program import LANDING_PAD, Anchor, AnchoredTable, Program
 
-from .parts import Parts
+from .parts import ObjectParts
 from .raw import RawElf
 from .space import INSN_SIZE, CodeSpace
 
@@ -33,7 +33,7 @@ _TYPES: Final = (3, 4, 10)
 """R_BPF_64_ABS32, R_BPF_64_NODYLD32, and what clang up to 12 used for both."""
 
 
-def read_cleanup(parts: Parts) -> dict[str, AnchoredTable] | None:
+def read_cleanup(parts: ObjectParts) -> dict[str, AnchoredTable] | None:
     """The tables of landing pads and ranges, if there are any; None if one is not understood.
 
     A landing pad follows where a jump to it arrives; a range covers what is put into it.
@@ -55,7 +55,7 @@ def read_cleanup(parts: Parts) -> dict[str, AnchoredTable] | None:
     }
 
 
-def _read(parts: Parts, section: int) -> tuple[NDArray[np.int64], NDArray[Any]] | None:
+def _read(parts: ObjectParts, section: int) -> tuple[NDArray[np.int64], NDArray[Any]] | None:
     """(n, 3) slots of one section's ranges, and their rows."""
     content = parts.raw.contents[section]
     rels = [rel.rows for rel in parts.rels if rel.target == section]

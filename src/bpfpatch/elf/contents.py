@@ -9,7 +9,7 @@ import numpy as np
 
 from bpfpatch.facts.sections import section_kind
 
-from .decode import Code, is_text_name
+from .decode import ObjectCode, is_text_name
 from .raw import SHT_NOBITS, RawElf
 from .symtab import (
     STB_LOCAL,
@@ -163,7 +163,7 @@ def symbols(raw: RawElf) -> tuple[Symbol, ...]:
     )
 
 
-def programs(code: Code) -> tuple[ProgramInfo, ...]:
+def programs(code: ObjectCode) -> tuple[ProgramInfo, ...]:
     """Global functions of all code sections but .text, in the order of their slots.
 
     Source: linux v6.1, tools/lib/bpf/libbpf.c, bpf_object__add_programs() and
@@ -181,7 +181,7 @@ def programs(code: Code) -> tuple[ProgramInfo, ...]:
     return tuple(out)
 
 
-def functions(code: Code) -> tuple[ProgramInfo, ...]:
+def functions(code: ObjectCode) -> tuple[ProgramInfo, ...]:
     """All functions with a name, in the order of their slots, as if each were a program."""
     subprogs = code.program.subprogs
     ends = subprogs.ends(len(code.program)).tolist()
@@ -195,7 +195,7 @@ def functions(code: Code) -> tuple[ProgramInfo, ...]:
     )
 
 
-def _functions(code: Code) -> list[tuple[int, int, int]]:
+def _functions(code: ObjectCode) -> list[tuple[int, int, int]]:
     """(subprog, slot, symbol) of all global function symbols."""
     table = code.program.tables["symbol"]
     sym = table.rows["sym"].astype(np.int64)

@@ -30,7 +30,7 @@ from .fields import (
     mark,
     restore_fields,
 )
-from .parts import Parts, read_parts
+from .parts import ObjectParts, read_parts
 from .raw import RawElf
 from .space import (
     ADDRESS_TABLE,
@@ -47,7 +47,7 @@ from .symtab import STB_LOCAL, STT_FILE, STT_SECTION, RelSection, SymbolTable
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Code:
+class ObjectCode:
     """The code of an object, with what it takes to write it back.
 
     Attributes:
@@ -83,7 +83,7 @@ class Code:
         return self._rel_of.get(target)
 
 
-def read_code(raw: RawElf, btf: Btf | None, ext: BtfExt | None) -> Code:
+def read_code(raw: RawElf, btf: Btf | None, ext: BtfExt | None) -> ObjectCode:
     """Decode an object's code.
 
     Raises:
@@ -128,7 +128,7 @@ def read_code(raw: RawElf, btf: Btf | None, ext: BtfExt | None) -> Code:
         strings=b"" if btf is None else btf.string_bytes,
     )
     _check_round_trip(parts, program)
-    return Code(
+    return ObjectCode(
         program,
         space,
         parts.symbols,
@@ -159,7 +159,7 @@ def _take_old_calls(insns: NDArray[Any], second: NDArray[np.bool_]) -> bool:
     return bool(is_old.any())
 
 
-def _join(parts: Parts, relocs: CodeRelocs, insns: NDArray[Any]) -> None:
+def _join(parts: ObjectParts, relocs: CodeRelocs, insns: NDArray[Any]) -> None:
     """Take the padding out of distances that the file has in full, in place."""
     space = parts.space
     if space.padding is None:
@@ -180,7 +180,7 @@ def _join(parts: Parts, relocs: CodeRelocs, insns: NDArray[Any]) -> None:
 
 
 def _roots(
-    parts: Parts, labels: _SymbolSites, starts: Slots64, entered: Slots64, btf: Btf | None
+    parts: ObjectParts, labels: _SymbolSites, starts: Slots64, entered: Slots64, btf: Btf | None
 ) -> NDArray[np.bool_]:
     """(m,) subprogs that are entered from outside of the code.
 
@@ -251,7 +251,7 @@ def read_btf(raw: RawElf) -> tuple[Btf | None, BtfExt | None]:
         return btf, BtfExt.parse(bytes(raw.contents[ext_section]), btf)
 
 
-def _make_sense(parts: Parts, insns: NDArray[Any], sites: Slots64) -> bool:
+def _make_sense(parts: ObjectParts, insns: NDArray[Any], sites: Slots64) -> bool:
     """Whether the calls of an object without symbols can be meant as they stand.
 
     They can if each one's target is the start of its section or stands behind
@@ -291,7 +291,7 @@ class _SymbolSites:
     end: Slots64
 
     @classmethod
-    def of(cls, parts: Parts) -> _SymbolSites:
+    def of(cls, parts: ObjectParts) -> _SymbolSites:
         symbols, space = parts.symbols, parts.space
         in_code = np.flatnonzero((parts.code_of_symbol >= 0) & (symbols.type != STT_FILE))
         rows, code = symbols.rows[in_code], parts.code_of_symbol[in_code]
@@ -350,7 +350,7 @@ class _SymbolSites:
 
 
 def _starts(
-    parts: Parts,
+    parts: ObjectParts,
     relocs: CodeRelocs,
     insns: NDArray[Any],
     sites: Slots64,
@@ -381,7 +381,7 @@ def _starts(
     return np.flatnonzero(is_start)
 
 
-def _unowned(parts: Parts, insns: NDArray[Any], labels: _SymbolSites) -> Slots64:
+def _unowned(parts: ObjectParts, insns: NDArray[Any], labels: _SymbolSites) -> Slots64:
     """Where code starts that no function symbol covers, behind a function's end.
 
     Linking leaves such code: of a weak function that another one overrides the symbol is gone,
@@ -415,7 +415,7 @@ def _sides(refs: References, jumps: NDArray[np.intp]) -> tuple[Slots64, Slots64]
     return np.minimum(slot, target), np.maximum(slot, target)
 
 
-def _check_round_trip(parts: Parts, program: Program) -> None:
+def _check_round_trip(parts: ObjectParts, program: Program) -> None:
     """Raise unless encoding what was decoded gives back the file's bytes.
 
     It can fail where a corrupted object keeps two values in one place, or

@@ -20,7 +20,7 @@ from bpfpatch.errors import FormatError
 from bpfpatch.isa import Pseudo, PseudoCall
 from bpfpatch.program import AnchoredTable
 
-from .parts import Parts
+from .parts import ObjectParts
 from .space import (
     FORM_ABSOLUTE,
     FORM_EXTERNAL,
@@ -81,7 +81,7 @@ def entry_sites(insns: NDArray[Any], second: NDArray[np.bool_]) -> Slots64:
     return np.flatnonzero(is_entry(insns) & ~second)
 
 
-def gather(parts: Parts) -> CodeRelocs:
+def gather(parts: ObjectParts) -> CodeRelocs:
     """Collect the relocations that apply to code, with their forms still open.
 
     Raises:
@@ -108,7 +108,7 @@ def gather(parts: Parts) -> CodeRelocs:
     return CodeRelocs(np.concatenate(slots), all_rows, codes)
 
 
-def _check_places(parts: Parts, rel: RelSection, code: int) -> None:
+def _check_places(parts: ObjectParts, rel: RelSection, code: int) -> None:
     byte_off = rel.rows["byte_off"]
     n_bytes = int(parts.space.n_bytes(code))
     is_bad = ~parts.space.is_slot(code, np.minimum(byte_off, np.uint64(n_bytes)))
@@ -123,7 +123,7 @@ def _check_places(parts: Parts, rel: RelSection, code: int) -> None:
     )
 
 
-def canonicalize(parts: Parts, relocs: CodeRelocs, insns: NDArray[Any]) -> CodeRelocs:
+def canonicalize(parts: ObjectParts, relocs: CodeRelocs, insns: NDArray[Any]) -> CodeRelocs:
     """Turn the fields of all relocated references into flat distances.
 
     In plain Python, for each relocation against code in the usual form::
@@ -173,7 +173,7 @@ class _Fields:
     imm: Slots64
 
     @classmethod
-    def of(cls, parts: Parts, relocs: CodeRelocs, inside: NDArray[np.intp]) -> _Fields:
+    def of(cls, parts: ObjectParts, relocs: CodeRelocs, inside: NDArray[np.intp]) -> _Fields:
         slot, sym = relocs.slot[inside], relocs.rows["sym"][inside]
         at = parts.insns[slot]
         return cls(
@@ -186,7 +186,7 @@ class _Fields:
         )
 
 
-def _check_sites(parts: Parts, relocs: CodeRelocs) -> None:
+def _check_sites(parts: ObjectParts, relocs: CodeRelocs) -> None:
     slot = relocs.slot
     at = parts.insns[slot]
     src, kind = at["regs"] >> 4, at["code"] & 7
@@ -216,7 +216,7 @@ def _are_shared(slot: Slots64) -> NDArray[np.bool_]:
     return out
 
 
-def _targets(parts: Parts, fields: _Fields) -> tuple[NDArray[np.uint8], Slots64]:
+def _targets(parts: ObjectParts, fields: _Fields) -> tuple[NDArray[np.uint8], Slots64]:
     """Where the fields lead.
 
     Nothing in the object names their form. A field that is just the value of
@@ -242,7 +242,7 @@ def _targets(parts: Parts, fields: _Fields) -> tuple[NDArray[np.uint8], Slots64]
     )
 
 
-def _are_starts(parts: Parts, code: Slots64, local: Slots64) -> NDArray[np.bool_]:
+def _are_starts(parts: ObjectParts, code: Slots64, local: Slots64) -> NDArray[np.bool_]:
     """Which bytes of a section may be a function's start: none within a function symbol's range."""
     out = parts.space.is_slot(code, local)
     target = parts.space.slot(code, np.where(out, local, 0))

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 
 from bpfpatch.errors import UnsupportedError
 
-from .raw import EHDR_PIECE, SHDR_SIZE, SHDRS_PIECE, Buffer, Piece, RawElf, pieces
+from .raw import EHDR_PIECE, SHDR_SIZE, SHDRS_PIECE, Buffer, FilePiece, RawElf, pieces
 
 
 def relayout(
@@ -56,7 +56,7 @@ def relayout(
     return RawElf(raw.byteorder, header, shdrs, tuple(contents), names, tuple(new_gaps))
 
 
-def _check_growth(ordered: list[Piece], sizes: Mapping[int, int]) -> None:
+def _check_growth(ordered: list[FilePiece], sizes: Mapping[int, int]) -> None:
     placed = {piece.owner for piece in ordered}
     stray = [owner for owner, size in sizes.items() if size and owner not in placed]
     if stray:
@@ -66,7 +66,7 @@ def _check_growth(ordered: list[Piece], sizes: Mapping[int, int]) -> None:
 
 
 def _place(
-    ordered: list[Piece], sizes: Mapping[int, int], gaps: Mapping[int, Buffer]
+    ordered: list[FilePiece], sizes: Mapping[int, int], gaps: Mapping[int, Buffer]
 ) -> tuple[dict[int, int], list[tuple[int, Buffer]]]:
     places: dict[int, int] = {}
     new_gaps: list[tuple[int, Buffer]] = []
@@ -93,7 +93,7 @@ class _Loose:
     """Places for sections without bytes of their own: NOBITS, and empty ones inside of others."""
 
     def __init__(
-        self, ordered: list[Piece], sizes: Mapping[int, int], places: Mapping[int, int]
+        self, ordered: list[FilePiece], sizes: Mapping[int, int], places: Mapping[int, int]
     ) -> None:
         self._kept = [piece for piece in ordered if piece.owner in places]
         self._starts = [piece.byte_off for piece in self._kept]

@@ -24,9 +24,9 @@ from bpfpatch.program.types import INSERTED, Slots
 
 from .addresses import JUMP_TABLES_SECTION
 from .contents import BTF_MAPS, ProgramInfo, functions, is_legacy_maps, programs
-from .decode import Code
+from .decode import ObjectCode
 from .raw import RawElf
-from .rewrite import Rewritten
+from .rewrite import RewrittenFile
 from .space import CORE_RELO, FORM_EXTERNAL, INSN_SIZE, JUMP_TABLE, RELOC_TABLE
 from .symtab import SHN_COMMON, STT_SECTION, is_defined
 
@@ -105,7 +105,7 @@ class LinkedProgram:
         kind = self.type or "no kind"
         return f"<LinkedProgram {self.name!r} in {self.section!r} ({kind}), {self.program!r}>"
 
-    def with_code(self, new: Rewritten) -> LinkedProgram:
+    def with_code(self, new: RewrittenFile) -> LinkedProgram:
         """The same with other code, for example what linearizing a patch list gave."""
         origin = np.where(new.remap.orig >= 0, self.origin[_old_slots(new.remap)], INSERTED)
         return replace(self, program=new.program, origin=origin.astype(np.int32))
@@ -163,7 +163,7 @@ def _old_slots(remap: Remap) -> Slots:
     return np.maximum(remap.orig, 0)
 
 
-def link(raw: RawElf, code: Code, name: str) -> LinkedProgram:
+def link(raw: RawElf, code: ObjectCode, name: str) -> LinkedProgram:
     """Put a program's function and all that it reaches one behind the other.
 
     Any other function can be asked for, too: loaders of user-space VMs run those of .text.
@@ -195,7 +195,7 @@ def link(raw: RawElf, code: Code, name: str) -> LinkedProgram:
     )
 
 
-def _reached(code: Code, main: ProgramInfo) -> Iterator[int]:
+def _reached(code: ObjectCode, main: ProgramInfo) -> Iterator[int]:
     """Subprogs in the order that libbpf appends them: when first met, and their callees next."""
     program = code.program
     refs, subprogs = program.refs, program.subprogs
@@ -227,7 +227,7 @@ def _reached(code: Code, main: ProgramInfo) -> Iterator[int]:
                 stack.append(callees(unit))
 
 
-def _exception_callback(code: Code, main: ProgramInfo) -> int | None:
+def _exception_callback(code: ObjectCode, main: ProgramInfo) -> int | None:
     """The subprog that a declaration tag of the main function names as its exception callback."""
     if code.btf is None:
         return None
@@ -252,7 +252,7 @@ class _Flat:
 
 
 def _flatten(
-    raw: RawElf, code: Code, main: ProgramInfo, to: _Flat
+    raw: RawElf, code: ObjectCode, main: ProgramInfo, to: _Flat
 ) -> tuple[Program, Slots, tuple[LinkTarget, ...]]:
     program = code.program
     units, origin, flat = to.units, to.origin, to.place
@@ -293,7 +293,7 @@ def _moved(table: AnchoredTable, flat: NDArray[np.int64]) -> AnchoredTable:
 
 
 def _external(
-    raw: RawElf, code: Code, flat: NDArray[np.int64]
+    raw: RawElf, code: ObjectCode, flat: NDArray[np.int64]
 ) -> tuple[AnchoredTable, tuple[LinkTarget, ...]]:
     """The relocations of these slots that are against no code, and what they are against."""
     table = code.program.tables[RELOC_TABLE]
@@ -318,7 +318,7 @@ def _external(
 
 
 def _target(
-    raw: RawElf, code: Code, sym: int, imm: int, *, is_call: bool, kconfig: frozenset[str]
+    raw: RawElf, code: ObjectCode, sym: int, imm: int, *, is_call: bool, kconfig: frozenset[str]
 ) -> tuple[LinkTarget, int]:
     symbols = code.symbols
     row = symbols.rows[sym]

@@ -15,7 +15,7 @@ from bpfpatch.errors import LostRowError, OptionError, UnsupportedError
 from bpfpatch.isa import Pseudo, PseudoCall
 from bpfpatch.program import INSERTED, AnchoredTable, Program, Remap
 
-from .decode import Code
+from .decode import ObjectCode
 from .fields import LD_IMM64, entry_sites, is_entry, mark
 from .raw import RawElf
 from .space import FORM_EXTERNAL, FORM_RELATIVE, RELOC, RELOC_TABLE, SYMBOL_TABLE, CodeSpace
@@ -26,7 +26,7 @@ R_BPF_64_32: Final = 10
 
 
 def add_relocations(
-    raw: RawElf, code: Code, program: Program, remap: Remap, space: CodeSpace
+    raw: RawElf, code: ObjectCode, program: Program, remap: Remap, space: CodeSpace
 ) -> Program:
     """The program with a row in ``reloc`` for each inserted reference that needs one.
 
@@ -68,7 +68,7 @@ def add_relocations(
     return program.with_tables(**{RELOC_TABLE: merged})
 
 
-def relocation_row(code: Code, section: str, symbol: str) -> NDArray[Any]:
+def relocation_row(code: ObjectCode, section: str, symbol: str) -> NDArray[Any]:
     """A ``reloc`` row, () of `RELOC`, for an ld_imm64 in a code section, against a symbol.
 
     Raises:
@@ -104,7 +104,7 @@ def _check_relocated(program: Program, table: AnchoredTable) -> None:
     )
 
 
-def _rel_section(raw: RawElf, code: Code, program: Program, slot: int) -> int:
+def _rel_section(raw: RawElf, code: ObjectCode, program: Program, slot: int) -> int:
     index = int(np.searchsorted(program.section_bounds, slot, side="right")) - 1
     target = int(code.space.sections[index])
     home = code.rel_section(target)
@@ -116,7 +116,9 @@ def _rel_section(raw: RawElf, code: Code, program: Program, slot: int) -> int:
     )
 
 
-def _symbol_for(code: Code, program: Program, space: CodeSpace, reference: tuple[int, int]) -> int:
+def _symbol_for(
+    code: ObjectCode, program: Program, space: CodeSpace, reference: tuple[int, int]
+) -> int:
     """A global function's symbol at the target; else its section's; else any at the target."""
     slot, target = reference
     home = int(code.space.sections[int(space.of_slot(target))])

@@ -24,13 +24,13 @@ from .contents import (
     sections,
     symbols,
 )
-from .decode import Code, read_btf, read_code
+from .decode import ObjectCode, read_btf, read_code
 from .files import Source, Target, read_all, write_all
 from .link import LinkedProgram, link
 from .newdata import MakeType, add_global, add_map, add_rel_sections, add_section
 from .newrelocs import relocation_row
 from .raw import EM_BPF, ByteOrder, RawElf, parse_raw
-from .rewrite import Dwarf, Rewritten, rewrite
+from .rewrite import Dwarf, RewrittenFile, rewrite
 from .space import read_insns
 from .values import Variable, variables, with_values
 
@@ -110,7 +110,7 @@ class ElfObject:
         return read_btf(self.raw)
 
     @cached_property
-    def _code(self) -> Code:
+    def _code(self) -> ObjectCode:
         return read_code(self.raw, *self._btf)
 
     @property
@@ -146,7 +146,7 @@ class ElfObject:
         """
         return self._code.program
 
-    def with_code(self, new: Rewritten, dwarf: Dwarf = "update") -> ElfObject:
+    def with_code(self, new: RewrittenFile, dwarf: Dwarf = "update") -> ElfObject:
         """This object with other code, and everything that depends on code moved along.
 
         Args:

@@ -30,7 +30,7 @@ MAX_CODE = 1 << 31
 
 
 @dataclass(frozen=True, eq=False)
-class Parts:
+class ObjectParts:
     """The checked parts of an object.
 
     Attributes:
@@ -84,7 +84,7 @@ class Parts:
         return self.raw.names[int(self.space.sections[int(self.space.of_slot(slot))])]
 
 
-def read_parts(raw: RawElf) -> Parts:
+def read_parts(raw: RawElf) -> ObjectParts:
     """Read and check them.
 
     Raises:
@@ -95,7 +95,7 @@ def read_parts(raw: RawElf) -> Parts:
     if n_bytes > MAX_CODE:
         raise FormatError(f"{n_bytes} bytes of code are more than an imm field can span")
     symbols = read_symbols(raw)
-    parts = Parts(raw, space, symbols, read_relocations(raw, symbols), read_insns(raw, space))
+    parts = ObjectParts(raw, space, symbols, read_relocations(raw, symbols), read_insns(raw, space))
     is_padding = _padding(parts)
     if not is_padding.any():
         return parts
@@ -105,7 +105,7 @@ def read_parts(raw: RawElf) -> Parts:
     return replace(parts, space=space, insns=parts.insns[~is_padding])
 
 
-def _padding(parts: Parts) -> NDArray[np.bool_]:
+def _padding(parts: ObjectParts) -> NDArray[np.bool_]:
     """(w,) which words of all code are padding, where functions have sizes."""
     space, rows, n_words = parts.space, parts.symbols.rows, len(parts.insns)
     start, end = parts.functions

@@ -126,7 +126,7 @@ def encode(rows: NDArray[Any], dtypes: dict[str, np.dtype[Any]], byteorder: Byte
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class FilePiece:
     """A run of bytes in the file that belongs to one owner.
 
     Attributes:
@@ -319,7 +319,7 @@ def _names(
     return tuple(out)
 
 
-def pieces(raw: RawElf) -> list[Piece]:
+def pieces(raw: RawElf) -> list[FilePiece]:
     """All pieces of the file, in order of place.
 
     An empty section counts where it stands at the edge of the others, so that
@@ -329,13 +329,13 @@ def pieces(raw: RawElf) -> list[Piece]:
         FormatError: two pieces overlap.
     """
     shoff = int(raw.header["shoff"][0])
-    table = Piece(SHDRS_PIECE, shoff, len(raw.shdrs) * SHDR_SIZE, 8)
-    full = [Piece(EHDR_PIECE, 0, EHDR_SIZE, 1), table]
-    empty: list[Piece] = []
+    table = FilePiece(SHDRS_PIECE, shoff, len(raw.shdrs) * SHDR_SIZE, 8)
+    full = [FilePiece(EHDR_PIECE, 0, EHDR_SIZE, 1), table]
+    empty: list[FilePiece] = []
     aligns = raw.shdrs["addralign"].tolist()
     offs = raw.shdrs["byte_off"].tolist()
     for index in np.flatnonzero(_has_bytes(raw.shdrs)).tolist():
-        piece = Piece(index, offs[index], len(raw.contents[index]), max(aligns[index], 1))
+        piece = FilePiece(index, offs[index], len(raw.contents[index]), max(aligns[index], 1))
         (full if piece.n_bytes else empty).append(piece)
     full.sort(key=lambda piece: piece.byte_off)
     for before, after in pairwise(full):
@@ -344,7 +344,7 @@ def pieces(raw: RawElf) -> list[Piece]:
     return _with_empty(full, empty)
 
 
-def _with_empty(full: list[Piece], empty: list[Piece]) -> list[Piece]:
+def _with_empty(full: list[FilePiece], empty: list[FilePiece]) -> list[FilePiece]:
     starts = np.array([piece.byte_off for piece in full], np.uint64)
     ends = np.array([piece.end for piece in full], np.uint64)
     places = np.array([piece.byte_off for piece in empty], np.uint64)
@@ -355,12 +355,12 @@ def _with_empty(full: list[Piece], empty: list[Piece]) -> list[Piece]:
     return sorted(full + kept, key=lambda piece: (piece.byte_off, piece.n_bytes > 0))
 
 
-def _owner(piece: Piece) -> str:
+def _owner(piece: FilePiece) -> str:
     named = {EHDR_PIECE: "the ELF header", SHDRS_PIECE: "the section headers"}
     return named.get(piece.owner, f"section {piece.owner}")
 
 
-def _gaps(ordered: list[Piece], view: memoryview) -> Iterator[tuple[int, Buffer]]:
+def _gaps(ordered: list[FilePiece], view: memoryview) -> Iterator[tuple[int, Buffer]]:
     end = 0
     for piece in ordered:
         if piece.byte_off > end:

@@ -23,7 +23,7 @@ from bpfpatch.program.types import REPLACED
 
 from .addresses import is_debug_name, write_addresses
 from .cleanup import CLEANUP, write_cleanup
-from .decode import Code, is_text_name
+from .decode import ObjectCode, is_text_name
 from .dwarf import DwarfUpdate, update_dwarf
 from .dwarf.move import CodeMove
 from .dwarf.sections import Names, code_of_symbol
@@ -49,7 +49,7 @@ R_BPF_64_64: Final = 1
 R_BPF_64_32: Final = 10
 
 
-class Rewritten(Protocol):
+class RewrittenFile(Protocol):
     """What linearizing a patch list gives."""
 
     @property
@@ -62,7 +62,7 @@ class Rewritten(Protocol):
 
 
 def rewrite(
-    raw: RawElf, code: Code, new: Rewritten, dwarf: Dwarf
+    raw: RawElf, code: ObjectCode, new: RewrittenFile, dwarf: Dwarf
 ) -> tuple[RawElf, tuple[str, ...]]:
     """The object with other code.
 
@@ -109,7 +109,7 @@ def rewrite(
     return out, notices
 
 
-def _check_origin(code: Code, program: Program, remap: Remap) -> None:
+def _check_origin(code: ObjectCode, program: Program, remap: Remap) -> None:
     old = code.program
     if remap.own.size != len(old) or remap.orig.size != len(program):
         raise OptionError(
@@ -137,7 +137,7 @@ def _has_moved(remap: Remap) -> bool:
     return not bool(((remap.own == slots) | (remap.own == REPLACED)).all())
 
 
-def _check_movable(raw: RawElf, code: Code) -> None:
+def _check_movable(raw: RawElf, code: ObjectCode) -> None:
     if code.loose.size:
         raise UnsupportedError(
             f"entry {int(code.loose[0]) // INSN_SIZE} of .jumptables cannot be told to belong to "
@@ -160,7 +160,7 @@ def _check_movable(raw: RawElf, code: Code) -> None:
         )
 
 
-def _check_addresses(code: Code, program: Program, remap: Remap) -> None:
+def _check_addresses(code: ObjectCode, program: Program, remap: Remap) -> None:
     """Raise if an address in data stands for an instruction that is gone."""
     for name in (ADDRESS_TABLE, JUMP_TABLE, CLEANUP, LANDING_PAD):
         if name not in code.program.tables:
@@ -181,7 +181,7 @@ def _check_addresses(code: Code, program: Program, remap: Remap) -> None:
         raise lost_row(name, row, error)
 
 
-def _check_shared(code: Code, program: Program, remap: Remap) -> None:
+def _check_shared(code: ObjectCode, program: Program, remap: Remap) -> None:
     """Raise if a new relocation is in code that is several programs.
 
     Source: libbpf v1.5, src/libbpf.c, bpf_object__collect_prog_relos(): each symbol makes a
@@ -221,7 +221,7 @@ def _new_space(space: CodeSpace, program: Program, remap: Remap) -> CodeSpace:
 
 
 def _symbols(
-    code: Code, program: Program, space: CodeSpace
+    code: ObjectCode, program: Program, space: CodeSpace
 ) -> tuple[SymbolTable, NDArray[np.bool_]]:
     """Symbols with new values and sizes, and which of them have lost their code."""
     symbols = code.symbols
@@ -250,7 +250,7 @@ def _symbols(
 
 
 def _code(
-    raw: RawElf, code: Code, program: Program, space: CodeSpace, value: NDArray[Any]
+    raw: RawElf, code: ObjectCode, program: Program, space: CodeSpace, value: NDArray[Any]
 ) -> dict[int, Buffer]:
     insns = program.insns.copy()
     if code.has_old_calls:
@@ -280,7 +280,7 @@ def _part(insns: NDArray[Any], program: Program, space: CodeSpace) -> None:
     insns["imm"][sites] = words - 1
 
 
-def _relocations(code: Code, program: Program, space: CodeSpace) -> dict[int, NDArray[Any]]:
+def _relocations(code: ObjectCode, program: Program, space: CodeSpace) -> dict[int, NDArray[Any]]:
     """Relocations of code, by section, in the order of the table."""
     table = program.tables[RELOC_TABLE]
     byte_off = space.local_bytes(table.insn)
@@ -297,7 +297,7 @@ def _relocations(code: Code, program: Program, space: CodeSpace) -> dict[int, ND
 
 
 def _records(
-    raw: RawElf, code: Code, program: Program, space: CodeSpace
+    raw: RawElf, code: ObjectCode, program: Program, space: CodeSpace
 ) -> tuple[dict[int, Buffer], dict[int, NDArray[Any]]]:
     """.BTF.ext, and the relocations on its records, by section."""
     section = raw.find(".BTF.ext")
@@ -316,7 +316,7 @@ def _records(
 
 def _debug(
     raw: RawElf,
-    code: Code,
+    code: ObjectCode,
     stale: list[int],
     dwarf: Dwarf,
     symbols: SymbolTable,

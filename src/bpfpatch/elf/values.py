@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from bpfpatch.btf import Btf, DataSec, Kind, Place, Var
+from bpfpatch.btf import Btf, BtfPlace, DataSec, Kind, Var
 from bpfpatch.btf.values import read_value, write_value
 from bpfpatch.errors import OptionError
 
@@ -111,7 +111,7 @@ class Spot:
     """
 
     variable: Variable
-    place: Place
+    place: BtfPlace
     first: int
     end: int
 

@@ -2,7 +2,7 @@
 
 from .captured import Captured, captured
 from .choice import Choice
-from .rewrite import Rewriter, Rewritten
+from .rewrite import Rewriter, RewrittenLoad
 from .session import Session, Wanted
 from .told import told_load
 
@@ -10,7 +10,7 @@ __all__ = [
     "Captured",
     "Choice",
     "Rewriter",
-    "Rewritten",
+    "RewrittenLoad",
     "Session",
     "Wanted",
     "captured",

@@ -20,7 +20,7 @@ from bpfpatch.bpf.mapfacts import is_frozen
 from bpfpatch.bpf.syscall import NAME_LEN
 from bpfpatch.btf import Btf, BtfBuilder, DataSec, Func, FuncLinkage, Kind, SecVar, Var, VarLinkage
 from bpfpatch.elf import ElfObject
-from bpfpatch.elf.build import DataPart, Parts, Variable, build_object, with_names
+from bpfpatch.elf.build import DataPart, NewObjectParts, Variable, build_object, with_names
 from bpfpatch.elf.contents import BTF_MAPS
 from bpfpatch.elf.mapdefs import read_definition
 from bpfpatch.errors import UnsupportedError
@@ -102,7 +102,7 @@ class _Capture:
         btf = None if self._types is None else with_names(self._types.build(), section)
         external = np.array(sorted(self._uses), np.int32)
         program = replace(self._program, insns=self._insns, columns={}, external=external)
-        parts = Parts(
+        parts = NewObjectParts(
             program,
             section,
             request.license,

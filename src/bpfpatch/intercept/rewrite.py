@@ -25,7 +25,7 @@ _ZERO_KEY: Final = bytes(4)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Rewritten:
+class RewrittenLoad:
     """What a pipeline made of a load.
 
     Attributes:
@@ -59,7 +59,7 @@ class Rewriter:
         self._target = target
         self._need_objects: set[str] = set()
 
-    def rewrite(self, request: LoadRequest, pipeline: Pipeline) -> Rewritten:
+    def rewrite(self, request: LoadRequest, pipeline: Pipeline) -> RewrittenLoad:
         """Run a pipeline on one load.
 
         Raises:
@@ -70,7 +70,7 @@ class Rewriter:
             return self._as_object(request, pipeline)
         try:
             result = pipeline.run(request.program, self._target, request.subject)
-            return Rewritten(result.program, None, {})
+            return RewrittenLoad(result.program, None, {})
         except OptionError as error:
             refused = error
         try:
@@ -80,7 +80,7 @@ class Rewriter:
         self._need_objects.add(text)
         return out
 
-    def _as_object(self, request: LoadRequest, pipeline: Pipeline) -> Rewritten:
+    def _as_object(self, request: LoadRequest, pipeline: Pipeline) -> RewrittenLoad:
         if request.call.code.core_relo.size:
             raise UnsupportedError("it has CO-RE records for the kernel, which passes would move")
         before = captured(request, is_portable=False)
@@ -89,7 +89,7 @@ class Rewriter:
             linked = after.link(before.program)
             program = resolve(linked, Needs({**before.maps, **made}, btf=after.btf))
             _check_records(request, program)
-            return Rewritten(program, after, made)
+            return RewrittenLoad(program, after, made)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bpfpatch.bpf.intercept import Answer, Outcome
+from bpfpatch.bpf.intercept import Answer, LoadOutcome
 from bpfpatch.bpf.loadrequest import Attempt, LoadRequest
 from bpfpatch.bpf.proginfo import prog_info
 from bpfpatch.coverage import cover_map
@@ -22,7 +22,7 @@ from .choice import Choice
 from .counters import Counters
 from .records import Records
 from .refused import refusal_of, repaired
-from .rewrite import Rewriter, Rewritten
+from .rewrite import Rewriter, RewrittenLoad
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Session:
         self._tell = tell
         self._rewriter = Rewriter(wanted.target)
         self._lock = threading.Lock()
-        self._pending: dict[LoadRequest, Rewritten] = {}
+        self._pending: dict[LoadRequest, RewrittenLoad] = {}
         self._unfound = {trace.at for trace in wanted.traces}
         self._names: set[str] = set()
         self._records = Records(lambda record: tell(str(record)))
@@ -124,7 +124,7 @@ class Session:
             self._tell(f"{name} is repaired: {mending}")
         return program
 
-    def on_done(self, outcome: Outcome) -> None:
+    def on_done(self, outcome: LoadOutcome) -> None:
         """Take what a rewritten program counts and sends, once it is loaded."""
         with self._lock:
             done = None if outcome.request is None else self._pending.pop(outcome.request, None)
@@ -163,7 +163,7 @@ class Session:
             self._unfound.discard(at)
         return True
 
-    def _take(self, done: Rewritten, prog_id: int) -> None:
+    def _take(self, done: RewrittenLoad, prog_id: int) -> None:
         assert done.obj is not None
         if self._wanted.cover is not None:
             cover = _cover_map(done)
@@ -199,7 +199,7 @@ class Session:
         return folder / f"{out}.o"
 
 
-def _cover_map(done: Rewritten) -> CoverMap | None:
+def _cover_map(done: RewrittenLoad) -> CoverMap | None:
     assert done.obj is not None
     try:
         return cover_map(done.obj)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 
-from bpfpatch.bpf.intercept import Outcome
+from bpfpatch.bpf.intercept import LoadOutcome
 
 
-def told_load(outcome: Outcome) -> str:
+def told_load(outcome: LoadOutcome) -> str:
     """One line: who loads what, how large it is, and what the kernel said."""
     request = outcome.request
     if request is None:
@@ -18,7 +18,7 @@ def told_load(outcome: Outcome) -> str:
     )
 
 
-def _ending(outcome: Outcome) -> str:
+def _ending(outcome: LoadOutcome) -> str:
     verdict = outcome.verdict
     if verdict is None:
         return outcome.ending

@@ -12,8 +12,8 @@ Example::
 
 from .contexts import Arguments, Context, Plain, Skb, Xdp
 from .errors import BudgetError, HelperError, InterpError, TrapError
-from .machine import Environment, HelperCall, Machine, MachineOptions, Outcome
-from .maps import Map
+from .machine import Environment, HelperCall, Machine, MachineOptions, MachineOutcome
+from .maps import SimulatedMap
 from .memory import Memory, Region
 
 __all__ = [
@@ -26,11 +26,11 @@ __all__ = [
     "InterpError",
     "Machine",
     "MachineOptions",
-    "Map",
+    "MachineOutcome",
     "Memory",
-    "Outcome",
     "Plain",
     "Region",
+    "SimulatedMap",
     "Skb",
     "TrapError",
     "Xdp",

@@ -14,7 +14,7 @@ from bpfpatch.program import JUMP_TABLE, Program
 U64: Final = (1 << 64) - 1
 
 
-class Code:
+class InterpCode:
     """One program, decoded.
 
     Attributes:

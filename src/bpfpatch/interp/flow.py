@@ -17,7 +17,7 @@ from typing import Final
 
 from bpfpatch.isa import Kind
 
-from .code import Code
+from .code import InterpCode
 
 _MAX_LOOP_DEPTH: Final = 10
 """CPython compiles at most 20 nested loops; what is deeper goes through an outer loop's head."""
@@ -82,7 +82,7 @@ class Function:
             yield from segment
 
 
-def read_function(code: Code, entry: int) -> Function:
+def read_function(code: InterpCode, entry: int) -> Function:
     """Find a function's shape. Targets that do not exist stay in ``jumps_to``."""
     blocks, has_gotox = _blocks(code, entry)
     segments = _segments(blocks, entry, code.jump_table_targets if has_gotox else [])
@@ -94,7 +94,7 @@ def read_function(code: Code, entry: int) -> Function:
     return function
 
 
-def _blocks(code: Code, entry: int) -> tuple[list[Block], bool]:
+def _blocks(code: InterpCode, entry: int) -> tuple[list[Block], bool]:
     """All that can be reached, cut where control joins or parts."""
     n_slots = len(code)
     leaders = {entry}
@@ -122,7 +122,7 @@ def _blocks(code: Code, entry: int) -> tuple[list[Block], bool]:
     return _cut(code, seen, leaders), has_gotox
 
 
-def _cut(code: Code, seen: bytearray, leaders: set[int]) -> list[Block]:
+def _cut(code: InterpCode, seen: bytearray, leaders: set[int]) -> list[Block]:
     blocks: list[Block] = []
     n_slots = len(code)
     block: Block | None = None
@@ -202,7 +202,7 @@ def _loops(segments: list[list[Block]], index: dict[int, int]) -> list[Loop]:
     return [Loop(head, end) for head, end in found]
 
 
-def _find_live(code: Code, blocks: list[Block]) -> None:
+def _find_live(code: InterpCode, blocks: list[Block]) -> None:
     """Which registers may be read after each block, by going backwards until nothing changes."""
     by_start = {block.start: number for number, block in enumerate(blocks)}
     uses: list[int] = []
@@ -234,7 +234,7 @@ def _find_live(code: Code, blocks: list[Block]) -> None:
                     pending.append(source)
 
 
-def live_after(code: Code, block: Block) -> dict[int, int]:
+def live_after(code: InterpCode, block: Block) -> dict[int, int]:
     """Registers that may be read behind each call and packet load of a block, by slot."""
     out: dict[int, int] = {}
     live = block.live

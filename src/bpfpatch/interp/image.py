@@ -13,7 +13,7 @@ from bpfpatch.isa import Kind
 from bpfpatch.program import Program
 
 from .alucode import divide_signed, remainder_signed
-from .code import Code
+from .code import InterpCode
 from .errors import (
     BadHelperUse,
     BudgetError,
@@ -66,7 +66,7 @@ class Image:
         self.machine = machine
         self.program = program
         self.number = number
-        self.code = Code(program)
+        self.code = InterpCode(program)
         self._values = values
         self._calls = calls
         self._sources: dict[int, list[int]] = {}

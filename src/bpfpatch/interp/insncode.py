@@ -14,7 +14,7 @@ from bpfpatch.isa import HELPER_IDS, Kind, Opcode
 
 from . import alucode
 from .alucode import U32, U64, Ranges
-from .code import Code
+from .code import InterpCode
 from .flow import Function
 from .memcode import SIZES, MemoryCode
 
@@ -63,7 +63,9 @@ class InsnCode:
         has_views: see `MemoryCode`.
     """
 
-    def __init__(self, code: Code, resolver: Resolver, byteorder: str, has_views: bool) -> None:
+    def __init__(
+        self, code: InterpCode, resolver: Resolver, byteorder: str, has_views: bool
+    ) -> None:
         self._code = code
         self._resolver = resolver
         self._byteorder = byteorder

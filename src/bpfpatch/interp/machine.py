@@ -17,7 +17,7 @@ from . import helpers as _helpers
 from .contexts import Context, Left, Plain, Skb, Xdp
 from .errors import BadHelperUse
 from .image import CompiledFunction, Image
-from .maps import DataMap, Map, ProgMap, make_map
+from .maps import DataMap, ProgMap, SimulatedMap, make_map
 from .memory import CODE_WINDOW, INSIDE, MAX_IMAGES, U64, WINDOW_BITS, Memory
 from .packet import Packet
 from .registry import BUILT_IN, BUILT_IN_KFUNCS, Helper, wrap
@@ -52,7 +52,7 @@ class HelperCall(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class MachineOutcome:
     """What a run gave.
 
     Attributes:
@@ -182,7 +182,7 @@ class Machine:
         self.environment = options.environment
         self.memory = Memory(options.byteorder, options.memory_limit, options.fill)
         self.arena = 0
-        self.maps: dict[str, Map] = {}
+        self.maps: dict[str, SimulatedMap] = {}
         self.packet: Packet | None = None
         self.context: Xdp | Skb | None = None
         self.left = options.budget
@@ -190,8 +190,8 @@ class Machine:
         self.now = self.environment.time_ns
         self.random = random.Random(options.seed)
         self._run = _Run()
-        self._maps_by_address: dict[int, Map] = {}
-        self._maps_by_fd: dict[int, Map] = {}
+        self._maps_by_address: dict[int, SimulatedMap] = {}
+        self._maps_by_fd: dict[int, SimulatedMap] = {}
         self._helpers = {**BUILT_IN, **_given_helpers(helpers or {})}
         self._kfuncs: dict[int | str, Helper] = _given_kfuncs(kfuncs or {})
         for name, kfunc in BUILT_IN_KFUNCS.items():
@@ -259,7 +259,7 @@ class Machine:
         self._images.append(image)
         return image
 
-    def add_map(self, spec: MapDefinition) -> Map:
+    def add_map(self, spec: MapDefinition) -> SimulatedMap:
         """Make a map; it is then in ``maps`` under its name, or its number where it has none."""
         number = len(self._maps_by_address)
         name = spec.name or str(number)
@@ -272,7 +272,7 @@ class Machine:
         self._keep(made)
         return made
 
-    def _keep(self, made: Map) -> Map:
+    def _keep(self, made: SimulatedMap) -> SimulatedMap:
         self.maps[made.name] = made
         self._maps_by_address[made.address] = made
         return made
@@ -294,7 +294,7 @@ class Machine:
         mem: bytes | None = None,
         r1: int | None = None,
         r2: int | None = None,
-    ) -> Outcome:
+    ) -> MachineOutcome:
         """Run the program once.
 
         Args:
@@ -329,9 +329,9 @@ class Machine:
                 self.memory.release(len(text))
         return self._outcome(r0, self.budget - budget, left)
 
-    def _outcome(self, r0: int, n_insns: int, left: Left) -> Outcome:
+    def _outcome(self, r0: int, n_insns: int, left: Left) -> MachineOutcome:
         run = self._run
-        return Outcome(
+        return MachineOutcome(
             r0,
             n_insns,
             left.mem,
@@ -383,7 +383,7 @@ class Machine:
         self.memory.charge(len(text))
         self._run.printed.append(text)
 
-    def map_at(self, address: int) -> Map:
+    def map_at(self, address: int) -> SimulatedMap:
         """The map that an address stands for.
 
         Raises:

@@ -31,7 +31,7 @@ _MOST_RECORD: Final = 0xFFFF_FFFF // 4
 """Bytes of one record of a ring buffer. Source: linux v6.18, RINGBUF_MAX_RECORD_SZ."""
 
 
-class Map:
+class SimulatedMap:
     """A map that the program can name, but of which nothing is simulated.
 
     Args:
@@ -112,7 +112,7 @@ class Map:
         return None
 
 
-class ArrayMap(Map):
+class ArrayMap(SimulatedMap):
     """An array; entries that were never touched are zeros."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
@@ -176,7 +176,7 @@ class DataMap(ArrayMap):
         return super().update(key, value, flags) if self.is_writable else -1
 
 
-class HashMap(Map):
+class HashMap(SimulatedMap):
     """A hash table."""
 
     def __init__(self, *given: Any, is_lru: bool = False, **named: Any) -> None:
@@ -268,7 +268,7 @@ class TrieMap(HashMap):
         return super().delete(self._cut(key)) if self._is_valid(key) else -EINVAL
 
 
-class QueueMap(Map):
+class QueueMap(SimulatedMap):
     """A queue or a stack; neither has keys."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
@@ -306,7 +306,7 @@ class QueueMap(Map):
         return list(self.values)
 
 
-class SentMap(Map):
+class SentMap(SimulatedMap):
     """What a program sends records to.
 
     Attributes:
@@ -433,7 +433,7 @@ class PerfMap(SentMap):
         return 0
 
 
-class ProgMap(Map):
+class ProgMap(SimulatedMap):
     """A program array, the targets of tail calls."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
@@ -450,19 +450,19 @@ class ProgMap(Map):
         return sorted(self.programs)
 
 
-class OuterMap(Map):
+class OuterMap(SimulatedMap):
     """An array or hash table of maps."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
-        self.inner: dict[bytes, Map] = {}
+        self.inner: dict[bytes, SimulatedMap] = {}
 
     def lookup(self, key: bytes) -> int:
         """The address of an inner map, or 0."""
         found = self.inner.get(key)
         return 0 if found is None else found.address
 
-    def put(self, key: bytes | int, inner: Map) -> None:
+    def put(self, key: bytes | int, inner: SimulatedMap) -> None:
         """Set an inner map."""
         self.inner[self._key(key)] = inner
 
@@ -510,7 +510,7 @@ class DeviceMap(ArrayMap):
         return 0
 
 
-_CLASSES: Final[dict[str, type[Map]]] = {
+_CLASSES: Final[dict[str, type[SimulatedMap]]] = {
     "array": ArrayMap,
     "percpu_array": ArrayMap,
     "cgroup_storage": ArrayMap,
@@ -534,10 +534,10 @@ _CLASSES: Final[dict[str, type[Map]]] = {
 }
 
 
-def make_map(memory: Memory, number: int, spec: MapDefinition, name: str) -> Map:
+def make_map(memory: Memory, number: int, spec: MapDefinition, name: str) -> SimulatedMap:
     """A map of this kind; one whose kind is not simulated can still be named."""
     kind = spec.type.text
     given = (memory, number, kind, name, spec.key_size, spec.value_size, spec.max_entries)
     if kind.startswith("lru_"):
         return HashMap(*given, is_lru=True)
-    return _CLASSES.get(kind, Map)(*given)
+    return _CLASSES.get(kind, SimulatedMap)(*given)

@@ -80,7 +80,7 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Frame:
+class StackFrame:
     """The stack of one function, and views of it by width where the host's byte order allows.
 
     Attributes:
@@ -118,13 +118,13 @@ class Memory:
         self._retired: list[Region] = []
         self.frames = [self._frame(depth) for depth in range(MAX_FRAMES)]
 
-    def _frame(self, depth: int) -> Frame:
+    def _frame(self, depth: int) -> StackFrame:
         region = self._place(_STACK_WINDOW + depth, f"stack of frame {depth}", FRAME_SIZE, True)
         views = {}
         if self.byteorder == sys.byteorder:
             whole = memoryview(region.data)
             views = {2: whole.cast("H"), 4: whole.cast("I"), 8: whole.cast("Q")}
-        return Frame(region.address + FRAME_SIZE, region.data, views)
+        return StackFrame(region.address + FRAME_SIZE, region.data, views)
 
     def fresh(self, size: int) -> bytes:
         """Bytes that nobody has written to."""

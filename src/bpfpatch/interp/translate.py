@@ -17,7 +17,7 @@ from typing import Final
 from bpfpatch.isa import Kind
 
 from .alucode import Ranges, condition
-from .code import Code
+from .code import InterpCode
 from .flow import Block, Function, Loop, live_after
 from .insncode import InsnCode
 
@@ -32,7 +32,7 @@ _GROUP: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class PythonSource:
     """The Python source of one function.
 
     Attributes:
@@ -67,7 +67,9 @@ class Translator:
         is_hooked: call ``HOOK`` before each instruction.
     """
 
-    def __init__(self, code: Code, function: Function, insns: InsnCode, is_hooked: bool) -> None:
+    def __init__(
+        self, code: InterpCode, function: Function, insns: InsnCode, is_hooked: bool
+    ) -> None:
         self._code = code
         self._function = function
         self._insns = insns
@@ -156,7 +158,7 @@ class Translator:
     def _uses_k(self, loop: Loop) -> bool:
         return loop in self._leaves_back or any(self._is_guarded[loop.head : loop.last + 1])
 
-    def source(self) -> Source:
+    def source(self) -> PythonSource:
         """The whole function."""
         function, site = self._function, self._function.entry
         self._put(0, f"def f{site}(n, d, {ARGUMENTS}):", site)
@@ -169,7 +171,7 @@ class Translator:
         self._range(0, len(function.segments) - 1, 2, 0)
         self._put(1, "except Exception as e:", site)
         self._put(2, f"raise FAIL(e, {site}, locals()) from None", site)
-        return Source("\n".join(self._lines) + "\n", self._slots)
+        return PythonSource("\n".join(self._lines) + "\n", self._slots)
 
     def _put(self, indent: int, text: str, slot: int) -> None:
         self._lines.append(" " * indent + text)

@@ -228,7 +228,7 @@ def _key(some: npt.NDArray[np.uint64], field: int) -> npt.NDArray[np.uint32]:
     return np.minimum(imms, np.uint32(_SPAN - 1))
 
 
-class Column:
+class OpcodeColumn:
     """One property of instructions, looked up through the table.
 
     Where all meanings of a code agree on the value, the code alone decides;

@@ -13,19 +13,19 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from .decode import Column, Mask, portions, rows, rows_at
+from .decode import Mask, OpcodeColumn, portions, rows, rows_at
 from .encoding import Insns, dst, src, words
 from .opcodes import AX, CPU_INTERNAL, OPCODES, Kind, Opcode
 from .pseudo import Pseudo
 from .screen import suspects
 
 
-def _flag(test: Callable[[Opcode], bool], unknown: bool = False) -> Column:
-    return Column(test, np.bool_, second=False, unknown=unknown)
+def _flag(test: Callable[[Opcode], bool], unknown: bool = False) -> OpcodeColumn:
+    return OpcodeColumn(test, np.bool_, second=False, unknown=unknown)
 
 
-_REF_KIND = Column(lambda op: op.ref, np.uint8, second=0, unknown=0)
-_CPU = Column(lambda op: op.cpu, np.uint8, second=0, unknown=CPU_INTERNAL)
+_REF_KIND = OpcodeColumn(lambda op: op.ref, np.uint8, second=0, unknown=0)
+_CPU = OpcodeColumn(lambda op: op.cpu, np.uint8, second=0, unknown=CPU_INTERNAL)
 _DEFINES_32 = _flag(lambda op: op.defines_32)
 # What is unknown might go on to the next instruction.
 _FALLS_THROUGH = _flag(lambda op: op.falls_through, unknown=True)
@@ -47,12 +47,12 @@ _MAY_GOTO = _flag(lambda op: op.name == "may_goto")
 _NOP_16 = _flag(lambda op: op.name in {"ja", "may_goto"})
 _NOP_32 = _flag(lambda op: op.name == "gotol")
 
-_READS = Column(lambda op: op.reads_fixed, np.uint16, second=0, unknown=0)
-_READS_DST = Column(lambda op: "dst" in op.reads, np.uint16, second=0, unknown=0)
-_READS_SRC = Column(lambda op: "src" in op.reads, np.uint16, second=0, unknown=0)
-_WRITES = Column(lambda op: op.writes_fixed, np.uint16, second=0, unknown=0)
-_WRITES_DST = Column(lambda op: "dst" in op.writes, np.uint16, second=0, unknown=0)
-_WRITES_SRC = Column(lambda op: "src" in op.writes, np.uint16, second=0, unknown=0)
+_READS = OpcodeColumn(lambda op: op.reads_fixed, np.uint16, second=0, unknown=0)
+_READS_DST = OpcodeColumn(lambda op: "dst" in op.reads, np.uint16, second=0, unknown=0)
+_READS_SRC = OpcodeColumn(lambda op: "src" in op.reads, np.uint16, second=0, unknown=0)
+_WRITES = OpcodeColumn(lambda op: op.writes_fixed, np.uint16, second=0, unknown=0)
+_WRITES_DST = OpcodeColumn(lambda op: "dst" in op.writes, np.uint16, second=0, unknown=0)
+_WRITES_SRC = OpcodeColumn(lambda op: "src" in op.writes, np.uint16, second=0, unknown=0)
 
 
 def ref_kinds(insns: Insns) -> npt.NDArray[np.uint8]:

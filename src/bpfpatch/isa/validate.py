@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from .decode import SECOND, UNKNOWN, Column, rows_at
+from .decode import SECOND, UNKNOWN, OpcodeColumn, rows_at
 from .encoding import Insns, dst, src
 from .opcodes import AX, LD_IMM64, OPCODES
 from .screen import FP, may_hold, suspects
@@ -15,17 +15,17 @@ from .screen import FP, may_hold, suspects
 Slots = npt.NDArray[np.int64]
 
 
-def _free(field: str) -> Column:
-    return Column(lambda op: not may_hold(op, field), np.bool_, second=False, unknown=False)
+def _free(field: str) -> OpcodeColumn:
+    return OpcodeColumn(lambda op: not may_hold(op, field), np.bool_, second=False, unknown=False)
 
 
 _MUST_BE_ZERO: Final = {field: _free(field).by_row for field in ("dst", "src", "off", "imm")}
-_DST_IS_REG: Final = Column(lambda op: "dst" in op.fields, np.bool_, False, False).by_row
-_SRC_IS_REG: Final = Column(lambda op: "src" in op.fields, np.bool_, False, False).by_row
-_WRITES_DST: Final = Column(lambda op: "dst" in op.writes, np.bool_, False, False).by_row
-_WRITES_SRC: Final = Column(lambda op: "src" in op.writes, np.bool_, False, False).by_row
+_DST_IS_REG: Final = OpcodeColumn(lambda op: "dst" in op.fields, np.bool_, False, False).by_row
+_SRC_IS_REG: Final = OpcodeColumn(lambda op: "src" in op.fields, np.bool_, False, False).by_row
+_WRITES_DST: Final = OpcodeColumn(lambda op: "dst" in op.writes, np.bool_, False, False).by_row
+_WRITES_SRC: Final = OpcodeColumn(lambda op: "src" in op.writes, np.bool_, False, False).by_row
 # A file descriptor or index has no upper half; in other forms that holds a value.
-_LOW_HALF_ONLY: Final = Column(
+_LOW_HALF_ONLY: Final = OpcodeColumn(
     lambda op: op.name in {"ld_map_fd", "ld_map_idx"}, np.bool_, False, False
 ).by_row
 

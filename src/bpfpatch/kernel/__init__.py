@@ -11,7 +11,7 @@
 
 from bpfpatch.bpf.errors import CoreRelocationError, KernelError, VerifierError
 from bpfpatch.bpf.harden import harden, unblinded
-from bpfpatch.bpf.intercept import Interception, Outcome, intercept
+from bpfpatch.bpf.intercept import Interception, LoadOutcome, intercept
 from bpfpatch.bpf.kallsyms import TextSymbols, text_symbols
 from bpfpatch.bpf.loaded import LoadedProgram
 from bpfpatch.bpf.loadedbtf import LoadedBtf, load_btf, vmlinux_btf
@@ -31,7 +31,7 @@ from bpfpatch.facts.sections import SectionKind, section_kind
 from bpfpatch.linux.log.auxload import AuxLoad, load_object_with_aux, load_with_aux, with_aux
 from bpfpatch.linux.log.auxlog import aux_from_log
 from bpfpatch.linux.log.kernelzext import kernel_zext
-from bpfpatch.loader.core import KernelTypes, apply_core, kernel_types
+from bpfpatch.loader.core import CoreTypes, apply_core, kernel_types
 from bpfpatch.loader.externs import Needs
 from bpfpatch.loader.kconfig import kconfig_content, kernel_config
 from bpfpatch.loader.load import load
@@ -53,10 +53,11 @@ __all__ = [
     "Attempt",
     "AuxLoad",
     "CoreRelocationError",
+    "CoreTypes",
     "Interception",
     "KernelError",
     "KernelObject",
-    "KernelTypes",
+    "LoadOutcome",
     "LoadRequest",
     "LoadedBtf",
     "LoadedProgram",
@@ -69,7 +70,6 @@ __all__ = [
     "Mode",
     "Needs",
     "Origins",
-    "Outcome",
     "Probe",
     "ProgFlag",
     "ProgInfo",

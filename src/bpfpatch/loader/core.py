@@ -36,7 +36,7 @@ _MAX_OFF: Final = (1 << 15) - 1
 _U64: Final = (1 << 64) - 1
 
 
-class KernelTypes(Types):
+class CoreTypes(Types):
     """The kernel's types, with a way to find those that a name can mean."""
 
     def __init__(self, btf: Btf) -> None:
@@ -59,12 +59,12 @@ class KernelTypes(Types):
 
 
 @cache
-def kernel_types() -> KernelTypes:
+def kernel_types() -> CoreTypes:
     """The running kernel's."""
-    return KernelTypes(vmlinux_btf())
+    return CoreTypes(vmlinux_btf())
 
 
-def apply_core(program: Program, btf: Btf, kernel: KernelTypes | None = None) -> NDArray[Any]:
+def apply_core(program: Program, btf: Btf, kernel: CoreTypes | None = None) -> NDArray[Any]:
     """Apply a linked program's CO-RE records.
 
     Args:
@@ -105,14 +105,14 @@ def apply_core(program: Program, btf: Btf, kernel: KernelTypes | None = None) ->
 class _Resolver:
     """Resolves the records of one program; candidates that once fit are the only ones later."""
 
-    def __init__(self, local: Types, kernel: KernelTypes | None) -> None:
+    def __init__(self, local: Types, kernel: CoreTypes | None) -> None:
         self.local = local
         self._kernel = kernel
         self._candidates: dict[int, list[int]] = {}
         self._known: dict[tuple[int, str, int], CoreResult] = {}
 
     @property
-    def kernel(self) -> KernelTypes:
+    def kernel(self) -> CoreTypes:
         """The kernel's types, read when first needed."""
         if self._kernel is None:
             self._kernel = kernel_types()

@@ -36,7 +36,7 @@ _BUSY: Final = "no register is free"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Place:
+class ScratchPlace:
     """A place in front of an instruction, and what code there may use.
 
     Attributes:
@@ -187,7 +187,7 @@ class Scratch:
         live = self._frames[owner].before(slot) | self._held[owner]
         return dead_words(live, int(self._stack.deepest[owner]))
 
-    def within(self, first: int, last: int, n_registers: int) -> Place | str:
+    def within(self, first: int, last: int, n_registers: int) -> ScratchPlace | str:
         """The best place in front of one of a block's instructions.
 
         Args:
@@ -208,18 +208,18 @@ class Scratch:
         wrong = ""
         for slot in (slots[n_free[slots] >= 0] + first).tolist():
             found = self._place(slot, n_registers)
-            if isinstance(found, Place):
+            if isinstance(found, ScratchPlace):
                 return found
             wrong = wrong or found
         return wrong
 
-    def at(self, slot: int, n_registers: int) -> Place | str:
+    def at(self, slot: int, n_registers: int) -> ScratchPlace | str:
         """The same in front of one certain instruction."""
         if self._n_free[slot] < 0:
             return "it is inside of a sequence that the kernel knows and that must stay together"
         return self._place(slot, n_registers)
 
-    def more(self, slot: int, n_registers: int, free: list[int], taken: int) -> Place | str:
+    def more(self, slot: int, n_registers: int, free: list[int], taken: int) -> ScratchPlace | str:
         """A place with registers that are free for certain, and others made so if need be.
 
         Args:
@@ -230,7 +230,7 @@ class Scratch:
         """
         missing = n_registers - len(free)
         if missing <= 0:
-            return Place(slot, tuple(free[:n_registers]))
+            return ScratchPlace(slot, tuple(free[:n_registers]))
         left = [reg for reg in range(isa.R10) if reg not in free and not taken >> reg & 1]
         recipes = self._remakes.before(slot)
         made = [reg for reg in left if reg in recipes][-missing:]
@@ -251,7 +251,7 @@ class Scratch:
                 loads.append((at, value))
             parts.append(remaking(self._view, register, recipes[register]))
             at += len(parts[-1])
-        return Place(
+        return ScratchPlace(
             slot,
             (*free, *made, *chosen),
             tuple(zip(chosen, words, strict=True)),
@@ -259,7 +259,7 @@ class Scratch:
             tuple(loads),
         )
 
-    def _place(self, slot: int, n_registers: int) -> Place | str:
+    def _place(self, slot: int, n_registers: int) -> ScratchPlace | str:
         free = [reg for reg in range(isa.R10) if not self._liveness.before[slot] >> reg & 1]
         # Those after the arguments first: who reads the listing finds calls as they were.
         free.sort(key=lambda reg: (1 <= reg <= 5, reg))

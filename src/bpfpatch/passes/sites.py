@@ -10,7 +10,7 @@ from bpfpatch.patch import CodeView, PatchList
 from bpfpatch.program import JUMP_TABLE, LANDING_PAD, LOST, Anchor, Program
 from bpfpatch.program.types import Mask, Slots
 
-from .scratch import Place
+from .scratch import ScratchPlace
 
 
 def opaque_slots(patches: PatchList, view: CodeView) -> Mask:
@@ -50,7 +50,7 @@ def copyable_slots(patches: PatchList, view: CodeView) -> Mask:
     return out & ~np.isin(view.node, patches.attached())
 
 
-def copy_references(patches: PatchList, view: CodeView, place: Place, end: int) -> None:
+def copy_references(patches: PatchList, view: CodeView, place: ScratchPlace, end: int) -> None:
     """Give what is remade at the end of a body the relocations of what it is a copy of.
 
     Args:

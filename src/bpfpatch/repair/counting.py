@@ -8,7 +8,7 @@ from bpfpatch.elf.newdata import u64_array
 from bpfpatch.passes.setting import ObjectEdit
 from bpfpatch.patch import Body, PatchList
 
-from .site import Code
+from .site import SiteCode
 
 NAME: Final = "bpfpatch_guards"
 
@@ -24,7 +24,9 @@ class Counting:
         self._edit = edit
         edit.add_global(NAME, bytes(8), f".bss.{NAME}", u64_array(1))
 
-    def insert_after(self, patches: PatchList, node: int, text: str, code: Code, slot: int) -> int:
+    def insert_after(
+        self, patches: PatchList, node: int, text: str, code: SiteCode, slot: int
+    ) -> int:
         """Put an exit that counts behind an instruction; returns its first node."""
         body = Body.asm(f"r1 = 0 ll; r2 = 1; lock *(u64 *)(r1 + 0) += r2; {text}")
         first = int(patches.insert_after(node, body))

@@ -9,7 +9,7 @@ from bpfpatch.facts.kinds import ProgType
 from bpfpatch.patch import Body, PatchList
 
 from .counting import Counting
-from .site import Code, Site
+from .site import Site, SiteCode
 
 _SAFE: Final = {
     ProgType.SCHED_CLS: 2,  # TC_ACT_SHOT
@@ -44,7 +44,7 @@ class Exits:
         self._counting = counting
         self._made: dict[tuple[int, int], int] = {}
 
-    def value(self, site: Site, code: Code, slot: int, prog_type: ProgType | None) -> int:
+    def value(self, site: Site, code: SiteCode, slot: int, prog_type: ProgType | None) -> int:
         """What the function of a slot returns where a guard fires."""
         name = code.name(code.subprog(slot))
         if name not in ("", site.program):
@@ -77,7 +77,7 @@ class Exits:
             self._made[head, key[1]] = node
         return node
 
-    def _put(self, code: Code, last: int, text: str, slot: int) -> int:
+    def _put(self, code: SiteCode, last: int, text: str, slot: int) -> int:
         """Put an exit behind the last instruction of a function."""
         behind = int(code.view.node[last])
         if self._counting is None:

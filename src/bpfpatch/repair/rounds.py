@@ -22,8 +22,8 @@ from .exits import Exits
 from .kinds import Mended, Tools, kinds_for
 from .prove import is_available, never_taken
 from .report import Mending, Order, ProgramReport, RepairReport
-from .site import Code, Site
-from .sources import Source
+from .site import Site, SiteCode
+from .sources import RepairedSource
 
 PROVED_WHY: Final = "the check never fires: on no path in front of it can its condition hold"
 _SAME_PLACE: Final = 12
@@ -58,7 +58,7 @@ class Rounds:
         proves: whether guards are proved to never fire, where they are; takes z3.
     """
 
-    source: Source
+    source: RepairedSource
     limits: Limits
     on_guard: int | None = None
     counting: Counting | None = None
@@ -147,7 +147,7 @@ class Rounds:
     def _mend(
         self, program: ProgramReport, verdict: LoadVerdict, refusal: Refusal, origin: Slots
     ) -> str:
-        site = Site(Code(self.patches), refusal, origin, program.name)
+        site = Site(SiteCode(self.patches), refusal, origin, program.name)
         tried = self._tried.setdefault(self._anchor(site), [])
         if len(tried) >= _SAME_PLACE:
             return f"nothing helps: {verdict.reason}"
@@ -174,7 +174,7 @@ class Rounds:
         """A guard that provably never fires changes nothing."""
         if not self.proves or mended.order is not Order.GUARD or not tools.leaves:
             return mended
-        code = Code(self.patches)
+        code = SiteCode(self.patches)
         view = code.view
         leaves = np.isin(view.node, tools.leaves)
         is_check = (view.node[view.ref_slot] >= first_new) & leaves[view.ref_target]
@@ -225,7 +225,7 @@ class Rounds:
             self.progress(str(self.report.mendings[-1]))
 
 
-def _never_leaves(code: Code, jump: int, site: Site, first_new: int) -> bool:
+def _never_leaves(code: SiteCode, jump: int, site: Site, first_new: int) -> bool:
     """Whether a jump to an exit is provably never taken."""
     view = code.view
     if bool(isa.is_cond_jump(view.insns[jump : jump + 1])[0]):

@@ -11,7 +11,7 @@ import numpy as np
 
 from bpfpatch import isa
 from bpfpatch.dataflow import Blocks, Liveness, StackUse, initialized
-from bpfpatch.linux.log.failpath import Step
+from bpfpatch.linux.log.failpath import PathStep
 from bpfpatch.linux.log.refusal import Refusal
 from bpfpatch.linux.log.regstate import RegState
 from bpfpatch.passes.sites import indirect_targets
@@ -40,7 +40,7 @@ class Fields:
         return _SIZES[self.code & 0x18]
 
 
-class Code:
+class SiteCode:
     """A list's code as it is now, with analyses that are made when they are asked for."""
 
     def __init__(self, patches: PatchList) -> None:
@@ -136,7 +136,7 @@ class Site:
         name: of the program that was refused.
     """
 
-    def __init__(self, code: Code, refusal: Refusal, origin: Slots, name: str) -> None:
+    def __init__(self, code: SiteCode, refusal: Refusal, origin: Slots, name: str) -> None:
         self.code = code
         self.refusal = refusal
         self.program = name
@@ -149,7 +149,7 @@ class Site:
         return self.code.patches
 
     @property
-    def steps(self) -> tuple[Step, ...]:
+    def steps(self) -> tuple[PathStep, ...]:
         """The path."""
         return self.refusal.path.steps
 

@@ -19,7 +19,7 @@ from bpfpatch.program import Program
 from bpfpatch.program.types import Slots
 
 
-class Source(Protocol):
+class RepairedSource(Protocol):
     """What is repaired."""
 
     @property

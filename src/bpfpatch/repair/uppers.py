@@ -6,7 +6,7 @@ from typing import Final
 
 from bpfpatch import isa
 
-from .site import Code
+from .site import SiteCode
 from .webs import successors
 
 _ALL: Final = (1 << 11) - 1
@@ -14,7 +14,7 @@ _MOV_IMM, _MOV_REG, _AND_IMM, _RSH_IMM = 0xB7, 0xBF, 0x57, 0x77
 _CALL: Final = 0x85
 
 
-def zero_uppers(code: Code, subprog: int) -> dict[int, int]:
+def zero_uppers(code: SiteCode, subprog: int) -> dict[int, int]:
     """By slot of a subprog, a mask of registers whose upper half is 0 in front of it.
 
     A forward flow: what holds on all paths. A load of 4 bytes or less gives 0 there, also of a
@@ -49,7 +49,7 @@ def zero_uppers(code: Code, subprog: int) -> dict[int, int]:
     return out
 
 
-def _after(code: Code, slot: int, now: int, is_narrow: bool, writes: int) -> int:
+def _after(code: SiteCode, slot: int, now: int, is_narrow: bool, writes: int) -> int:
     fields = code.fields(slot)
     if fields.code == _CALL:
         return now & ~0b111111

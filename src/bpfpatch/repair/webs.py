@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from .site import Code
+from .site import SiteCode
 
 _FP: Final = 10
 
@@ -26,7 +26,7 @@ class Web:
     is_open: bool
 
 
-def web_of(code: Code, slot: int) -> Web:
+def web_of(code: SiteCode, slot: int) -> Web:
     """The web of a store to the stack, at a constant distance from R10.
 
     In plain Python: a store reaches a load if there is a path from one to the other on which no
@@ -55,7 +55,7 @@ def web_of(code: Code, slot: int) -> Web:
 class _Flow:
     """Which stores each load of some bytes of a frame sees."""
 
-    def __init__(self, code: Code, subprog: int, low: int, high: int) -> None:
+    def __init__(self, code: SiteCode, subprog: int, low: int, high: int) -> None:
         begin, end = code.span(subprog)
         self.stores: list[int] = []
         self.loads: list[int] = []
@@ -96,7 +96,7 @@ class _Flow:
                     todo.append(goal)
 
 
-def successors(code: Code, block: int) -> list[int]:
+def successors(code: SiteCode, block: int) -> list[int]:
     """Blocks that may run after one."""
     blocks = code.blocks
     out = [block + 1] if blocks.falls[block] else []

@@ -13,17 +13,17 @@ be compared; see `Outcome`.
 from .actions import action_name
 from .memory import MEMORY_TYPES
 from .model import MODES, Input, Mode, Outcome
-from .pcap import Capture, Frame, read_pcap, write_pcap
+from .pcap import Capture, PcapFrame, read_pcap, write_pcap
 from .runner import Runner, available, open_runner
 
 __all__ = [
     "MEMORY_TYPES",
     "MODES",
     "Capture",
-    "Frame",
     "Input",
     "Mode",
     "Outcome",
+    "PcapFrame",
     "Runner",
     "action_name",
     "available",

@@ -12,7 +12,7 @@ from bpfpatch.elf import ElfObject
 from bpfpatch.facts.kinds import MapType
 from bpfpatch.interp import Machine
 from bpfpatch.interp.maps import DataMap, OuterMap, ProgMap, QueueMap, SentMap
-from bpfpatch.interp.maps import Map as InterpMap
+from bpfpatch.interp.maps import SimulatedMap as InterpMap
 
 ARRAYS: Final = frozenset({MapType.ARRAY, MapType.PERCPU_ARRAY})
 HASHES: Final = frozenset(

@@ -15,10 +15,10 @@ from bpfpatch.errors import BpfPatchError, OptionError
 from bpfpatch.facts.kinds import ProgType
 from bpfpatch.facts.maps import MapDefinition
 from bpfpatch.interp import Context, Machine, MachineOptions, Plain, Region, Skb, Xdp
-from bpfpatch.interp import Outcome as Ran
+from bpfpatch.interp import MachineOutcome as Ran
 from bpfpatch.interp.contexts import SKB_FIELDS, XDP_FIELDS, Left
 from bpfpatch.isa import ByteOrder
-from bpfpatch.loader.core import KernelTypes, apply_core, kernel_types
+from bpfpatch.loader.core import CoreTypes, apply_core, kernel_types
 from bpfpatch.loader.kconfig import kconfig_content, kconfig_layout
 from bpfpatch.loader.mapspec import weak_names
 from bpfpatch.program import Program
@@ -126,13 +126,13 @@ class InterpRunner(Runner):
         """There is nothing to give back."""
 
 
-def given_types(obj: ElfObject, btf: Btf | None) -> KernelTypes | None:
+def given_types(obj: ElfObject, btf: Btf | None) -> CoreTypes | None:
     """The types that an object's CO-RE records are to be applied with, or None.
 
     Those that are given; else the running kernel's, if it tells them and has the byte order.
     """
     if btf is not None:
-        return KernelTypes(btf)
+        return CoreTypes(btf)
     if obj.btf is None or obj.byteorder != sys.byteorder:
         return None
     try:
@@ -141,7 +141,7 @@ def given_types(obj: ElfObject, btf: Btf | None) -> KernelTypes | None:
         return None
 
 
-def adapted(linked: LinkedProgram, *, btf: Btf | None, types: KernelTypes | None) -> Program:
+def adapted(linked: LinkedProgram, *, btf: Btf | None, types: CoreTypes | None) -> Program:
     """A linked program with its CO-RE records applied, as far as there are types.
 
     What the types lack becomes a call that no machine has, as libbpf does it: it is an error

@@ -24,7 +24,7 @@ _SNAP_LEN: Final = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class PcapFrame:
     """One captured packet.
 
     Attributes:
@@ -52,7 +52,7 @@ class Capture:
         link_type: what a packet starts with; 1 is an Ethernet header.
     """
 
-    frames: tuple[Frame, ...]
+    frames: tuple[PcapFrame, ...]
     link_type: int = ETHERNET
 
 
@@ -93,7 +93,7 @@ def _magic(data: bytes) -> tuple[str, int]:
     raise FormatError("this is no packet capture: a pcap file starts with a1b2c3d4 or d4c3b2a1", 0)
 
 
-def _frame(data: bytes, at: int, order: str, unit_ns: int) -> tuple[Frame, int]:
+def _frame(data: bytes, at: int, order: str, unit_ns: int) -> tuple[PcapFrame, int]:
     start = at + struct.calcsize(order + _RECORD)
     if start > len(data):
         raise FormatError("the capture ends in the middle of a packet's header", at)
@@ -107,11 +107,11 @@ def _frame(data: bytes, at: int, order: str, unit_ns: int) -> tuple[Frame, int]:
             at,
         )
     time_ns = seconds * 1_000_000_000 + fraction * unit_ns
-    return Frame(data[start : start + n_kept], time_ns, n_wire), start + n_kept
+    return PcapFrame(data[start : start + n_kept], time_ns, n_wire), start + n_kept
 
 
 def write_pcap(
-    frames: Iterable[Frame | bytes],
+    frames: Iterable[PcapFrame | bytes],
     *,
     byteorder: ByteOrder = "little",
     nano: bool = False,
@@ -129,7 +129,7 @@ def write_pcap(
     magic, unit_ns = (_NANO, 1) if nano else (_MICRO, 1000)
     parts = [struct.pack(order + _HEADER, magic, 2, 4, 0, 0, _SNAP_LEN, link_type)]
     for one in frames:
-        frame = one if isinstance(one, Frame) else Frame(one)
+        frame = one if isinstance(one, PcapFrame) else PcapFrame(one)
         seconds, rest = divmod(frame.time_ns, 1_000_000_000)
         n_wire = max(frame.n_wire, len(frame.data))
         head = struct.pack(order + _RECORD, seconds, rest // unit_ns, len(frame.data), n_wire)

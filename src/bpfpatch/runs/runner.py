@@ -43,7 +43,7 @@ class Runner(ABC):
 
         Args:
             one: what it gets.
-            with_maps: read the maps afterwards; without, ``Outcome.maps`` is empty.
+            with_maps: read the maps afterwards; without, ``LoadOutcome.maps`` is empty.
 
         Returns:
             What it gave. A trap, a spent budget or the kernel's refusal is in its ``error``.
@@ -54,7 +54,7 @@ class Runner(ABC):
 
     @abstractmethod
     def maps(self) -> Maps:
-        """What is in the maps now, as in `Outcome`."""
+        """What is in the maps now, as in `LoadOutcome`."""
 
     @abstractmethod
     def put(self, name: str, key: bytes, value: bytes) -> None:

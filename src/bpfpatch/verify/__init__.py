@@ -10,21 +10,21 @@
 from .api import verify, verify_objects
 from .case import POINTER_MARK, Case, Entry
 from .compare import WHAT, Difference
-from .coverage import Coverage
+from .coverage import BranchCoverage
 from .search import Bounds
-from .trace import Row
+from .trace import TraceRow
 from .verdict import Counterexample, Verdict
 
 __all__ = [
     "POINTER_MARK",
     "WHAT",
     "Bounds",
+    "BranchCoverage",
     "Case",
     "Counterexample",
-    "Coverage",
     "Difference",
     "Entry",
-    "Row",
+    "TraceRow",
     "Verdict",
     "verify",
     "verify_objects",

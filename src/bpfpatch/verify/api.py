@@ -21,7 +21,7 @@ from .kinds import PACKET_SHAPES, Shape, shape_of
 from .pairing import Code, Provenance, pair
 from .search import Bounds, Found, Search, run_both
 from .shrink import shrink
-from .side import Side, Subject
+from .side import RunSubject, Side
 from .trace import SideBySide, record
 from .verdict import Counterexample, Verdict
 
@@ -33,8 +33,8 @@ _DEFAULT: Final = Bounds()
 class _Job:
     """One pair of programs and how to compare them."""
 
-    before: Subject
-    after: Subject
+    before: RunSubject
+    after: RunSubject
     name: str
     prog_type: str
     modes: tuple[str, ...]
@@ -94,8 +94,8 @@ def verify(
         OptionError: arguments that make no sense.
     """
     _check_options(before, after, obj, modes, ignore)
-    first = Subject(before, obj, maps or {})
-    second = Subject(after, after_obj or obj, maps or {})
+    first = RunSubject(before, obj, maps or {})
+    second = RunSubject(after, after_obj or obj, maps or {})
     job = _Job(
         before=first,
         after=second,
@@ -252,7 +252,7 @@ def _counterexample(job: _Job, sides: tuple[Side, Side], found: Found) -> Counte
     return Counterexample(case, "interp", left, tuple(rows))
 
 
-def _names(subject: Subject) -> dict[int, str]:
+def _names(subject: RunSubject) -> dict[int, str]:
     """What relocations stand for, by slot."""
     if not isinstance(subject.program, LinkedProgram):
         return {}

@@ -25,7 +25,7 @@ GOTOX: Final = "gotox"
 _U64: Final = (1 << 64) - 1
 
 
-class Branch(NamedTuple):
+class BranchSite(NamedTuple):
     """A conditional jump, or one through a table.
 
     Attributes:
@@ -65,7 +65,7 @@ class Compare(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Coverage:
+class BranchCoverage:
     """How much of a program has been run.
 
     Attributes:
@@ -81,7 +81,7 @@ class Coverage:
         return f"{self.taken} of {self.edges} branch edges"
 
 
-def branches_of(program: Program) -> dict[int, Branch]:
+def branches_of(program: Program) -> dict[int, BranchSite]:
     """All conditional jumps, and jumps through tables, by slot.
 
     `may_goto`, which compares nothing, is none of them.
@@ -98,7 +98,7 @@ def branches_of(program: Program) -> dict[int, Branch]:
         stem = name.split("_")[0]
         bits = 32 if stem.endswith("32") else 64
         imm = int(insns["imm"][slot]) & ((1 << bits) - 1)
-        out[slot] = Branch(
+        out[slot] = BranchSite(
             slot,
             stem.removesuffix("32"),
             bits,
@@ -111,7 +111,7 @@ def branches_of(program: Program) -> dict[int, Branch]:
     return out
 
 
-def _through_tables(program: Program, rows: NDArray[np.int16]) -> Iterator[tuple[int, Branch]]:
+def _through_tables(program: Program, rows: NDArray[np.int16]) -> Iterator[tuple[int, BranchSite]]:
     """Jumps through tables; which of its function's tables one goes through is not followed."""
     is_gotox = np.array([op.name == GOTOX for op in OPCODES] + [False, False])
     slots = np.flatnonzero(is_gotox[rows]).astype(np.int32)
@@ -123,7 +123,7 @@ def _through_tables(program: Program, rows: NDArray[np.int16]) -> Iterator[tuple
     dst = isa.dst(program.insns)
     for slot, owner in zip(slots.tolist(), owners.tolist(), strict=True):
         targets = tuple(goals[goal_owners == owner].tolist())
-        yield slot, Branch(slot, GOTOX, 64, int(dst[slot]), -1, 0, slot + 1, targets)
+        yield slot, BranchSite(slot, GOTOX, 64, int(dst[slot]), -1, 0, slot + 1, targets)
 
 
 class Recorder:
@@ -142,7 +142,7 @@ class Recorder:
         self.branches = branches_of(program)
         self.edges: dict[Edge, int] = {}
         self.compares: list[Compare] = []
-        self._table: list[Branch | None] = [None] * len(program)
+        self._table: list[BranchSite | None] = [None] * len(program)
         for slot, branch in self.branches.items():
             self._table[slot] = branch
         self.hook = self._make_hook()

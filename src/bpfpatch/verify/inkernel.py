@@ -15,7 +15,7 @@ from .case import MARK_BITS, POINTER_MARK, Case
 from .compare import Difference, differences
 from .kinds import PACKET_SHAPES, Shape
 from .shrink import shrink
-from .side import Observation, Subject
+from .side import Observation, RunSubject
 
 _TRIES: Final = 60
 """Runs that shrinking takes in the kernel, where putting maps back takes long."""
@@ -54,8 +54,8 @@ class KernelResult:
 
 
 def check_in_kernel(
-    before: Subject,
-    after: Subject,
+    before: RunSubject,
+    after: RunSubject,
     shape: Shape,
     prog_type: str,
     mode: str,
@@ -126,7 +126,7 @@ def _is_pointer(word: bytes) -> bool:
     return int.from_bytes(word, "little") & MARK_BITS == POINTER_MARK
 
 
-def _open(subject: Subject, prog_type: str, mode: str) -> runs.Runner:
+def _open(subject: RunSubject, prog_type: str, mode: str) -> runs.Runner:
     kind = prog_type if prog_type not in ("", "mem") else None
     if isinstance(subject.program, LinkedProgram):
         return runs.open_runner(subject.program, mode, obj=subject.obj, prog_type=kind)

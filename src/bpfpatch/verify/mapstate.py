@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from bpfpatch.interp import Machine, Map
+from bpfpatch.interp import Machine, SimulatedMap
 from bpfpatch.interp.errors import BadHelperUse, OutOfMemory
 from bpfpatch.interp.maps import (
     ArrayMap,
@@ -34,7 +34,7 @@ class MapState:
         self._machine = machine
         self._sections: dict[str, bytes] = {}
         self._fixed: list[tuple[dict[Any, Any], dict[Any, Any]]] = []
-        self._plain: list[Map] = []
+        self._plain: list[SimulatedMap] = []
         for name, found in machine.maps.items():
             if isinstance(found, DataMap):
                 self._sections[name] = bytes(_section(machine, found))
@@ -110,7 +110,7 @@ def _section(machine: Machine, found: DataMap) -> bytearray:
     return region.data
 
 
-def _empty(machine: Machine, found: Map) -> None:
+def _empty(machine: Machine, found: SimulatedMap) -> None:
     if isinstance(found, SentMap):
         found.empty()
     elif isinstance(found, QueueMap):

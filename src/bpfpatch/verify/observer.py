@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from bpfpatch.interp import Machine, MachineOptions
 from bpfpatch.interp.image import CompiledFunction
-from bpfpatch.interp.maps import Map
+from bpfpatch.interp.maps import SimulatedMap
 from bpfpatch.interp.memory import U64
 from bpfpatch.interp.registry import Helper
 from bpfpatch.isa import HELPERS
@@ -155,7 +155,7 @@ class Observer(Machine):
         return self._given.get((name, number))
 
     def _note_lookup(self, args: tuple[int, ...], is_there: bool) -> None:
-        found: Map = self.map_at(args[0])
+        found: SimulatedMap = self.map_at(args[0])
         self.lookups.append((found.name, self.memory.read(args[1], found.key_size), is_there))
 
     def _note_reach(self, byte_off: int, size: int) -> None:

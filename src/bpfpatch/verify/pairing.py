@@ -14,7 +14,7 @@ from bpfpatch.report import diff_programs
 Code: TypeAlias = LinkedProgram | Program
 
 
-class Rewritten(Protocol):
+class RewrittenCode(Protocol):
     """What a pipeline or a patch list's linearizing gave."""
 
     @property
@@ -22,7 +22,7 @@ class Rewritten(Protocol):
         """Where things went."""
 
 
-Provenance: TypeAlias = Remap | Rewritten | None
+Provenance: TypeAlias = Remap | RewrittenCode | None
 
 
 def pair(before: Code, after: Code, provenance: Provenance = None) -> Slots:

@@ -26,7 +26,7 @@ from .generate import MAX_PACKET, MIN_PACKET, Mutator, first_cases, resized, wit
 from .kinds import Shape
 from .observer import OTHERWISE
 from .side import Observation, Side
-from .solve import Effort, Place, Target, more_for, solutions
+from .solve import Effort, Place, SolveTarget, more_for, solutions
 
 _ROOM: Final = 100_000
 """Instructions that the rewritten program may take beside what the original took."""
@@ -346,7 +346,7 @@ class Search:
             for target, places, is_left in self._dependent(kept, side, targets):
                 self._turn_one(kept, number, target, places, effort, is_left=is_left)
 
-    def _turn_by_length(self, kept: Kept, number: int, targets: list[Target]) -> None:
+    def _turn_by_length(self, kept: Kept, number: int, targets: list[SolveTarget]) -> None:
         """Make packets as long as comparisons of their length, or of what follows from it, ask."""
         packet = kept.case.packet
         if packet is None:
@@ -386,7 +386,7 @@ class Search:
         self,
         kept: Kept,
         number: int,
-        target: Target,
+        target: SolveTarget,
         places: list[Place],
         effort: Effort,
         *,
@@ -411,12 +411,12 @@ class Search:
         return any(edge not in side.seen for edge in branch.edges)
 
     def _dependent(
-        self, kept: Kept, side: Side, targets: list[Target]
-    ) -> Iterator[tuple[Target, list[Place], bool]]:
+        self, kept: Kept, side: Side, targets: list[SolveTarget]
+    ) -> Iterator[tuple[SolveTarget, list[Place], bool]]:
         """Which bytes of the input each comparison depends on, and on which of its sides."""
         case = self._spelled_out(kept)
-        left: dict[Target, list[Place]] = {target: [] for target in targets}
-        right: dict[Target, list[Place]] = {target: [] for target in targets}
+        left: dict[SolveTarget, list[Place]] = {target: [] for target in targets}
+        right: dict[SolveTarget, list[Place]] = {target: [] for target in targets}
         for buffer, content in enumerate(case.buffers()):
             for at in self._touchy(case, side, targets, (buffer, 0, min(len(content), _SWEPT))):
                 effects = self._effects_of_byte(case, side, targets, (buffer, at))
@@ -435,7 +435,7 @@ class Search:
         self,
         case: Case,
         side: Side,
-        targets: list[Target],
+        targets: list[SolveTarget],
         piece: tuple[int, int, int],
         level: int = 0,
     ) -> Iterator[int]:
@@ -452,7 +452,7 @@ class Search:
                 yield from self._touchy(case, side, targets, part, level + 1)
 
     def _effects_of_byte(
-        self, case: Case, side: Side, targets: list[Target], place: Place
+        self, case: Case, side: Side, targets: list[SolveTarget], place: Place
     ) -> list[int]:
         piece = (place[0], place[1], place[1] + 1)
         effects = self._effects(case, side, targets, piece, 0xFF)
@@ -466,7 +466,7 @@ class Search:
         self,
         case: Case,
         side: Side,
-        targets: list[Target],
+        targets: list[SolveTarget],
         piece: tuple[int, int, int],
         change: int,
     ) -> list[int]:
@@ -507,7 +507,7 @@ def run_both(before: Side, after: Side, case: Case) -> tuple[Observation, Observ
     return first, after.run(case, _ROOM + _FACTOR * max(first.n_insns, 1))
 
 
-def occurrences(compares: Sequence[Compare]) -> list[Target]:
+def occurrences(compares: Sequence[Compare]) -> list[SolveTarget]:
     """The first few of each comparison."""
     counts: dict[int, int] = {}
     out = []
@@ -515,7 +515,7 @@ def occurrences(compares: Sequence[Compare]) -> list[Target]:
         count = counts.get(compare.slot, 0)
         counts[compare.slot] = count + 1
         if count < _OCCURRENCES:
-            out.append(Target(compare, count))
+            out.append(SolveTarget(compare, count))
     return out
 
 

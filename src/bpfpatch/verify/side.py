@@ -16,7 +16,7 @@ from bpfpatch.program import Program
 
 from .calls import Call
 from .case import MEMORY_SIZE, Case, place_pointers
-from .coverage import Compare, Coverage, Edge, Hook, Recorder
+from .coverage import BranchCoverage, Compare, Edge, Hook, Recorder
 from .kinds import Shape, r0_bits
 from .mapstate import MapState
 from .observer import Observer
@@ -34,7 +34,7 @@ _ADDRESSES: Final = ("data", "data_end", "data_meta")
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class RunSubject:
     """A program, and what is needed to run it.
 
     Attributes:
@@ -91,7 +91,7 @@ class Side:
     """
 
     def __init__(
-        self, subject: Subject, shape: Shape, *, budget: int, hook: Hook | None = None
+        self, subject: RunSubject, shape: Shape, *, budget: int, hook: Hook | None = None
     ) -> None:
         self.subject = subject
         self.shape = shape
@@ -158,12 +158,12 @@ class Side:
         return self.recorder.compares
 
     @property
-    def coverage(self) -> Coverage:
+    def coverage(self) -> BranchCoverage:
         """How much of the program has been run."""
-        return Coverage(len(self.seen & self._all), len(self._all))
+        return BranchCoverage(len(self.seen & self._all), len(self._all))
 
 
-def _machine(subject: Subject, options: MachineOptions) -> Observer:
+def _machine(subject: RunSubject, options: MachineOptions) -> Observer:
     if isinstance(subject.program, LinkedProgram):
         assert subject.obj is not None
         externs = {

@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Final, Literal, TypeAlias
 
 from .case import Case
-from .coverage import GOTOX, Branch, Compare
+from .coverage import GOTOX, BranchSite, Compare
 
 Place: TypeAlias = tuple[int, int]
 """A byte of an input: number of the buffer and index in it."""
@@ -35,14 +35,14 @@ class Effort(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class SolveTarget:
     """The nth time that a comparison is made in a run."""
 
     compare: Compare
     occurrence: int
 
 
-def wanted(branch: Branch, is_left: bool, mine: int, other: int) -> list[int]:
+def wanted(branch: BranchSite, is_left: bool, mine: int, other: int) -> list[int]:
     """Values of one operand at which the comparison tips, given what the other one is.
 
     The values that turn it are among them, for any kind of comparison.
@@ -67,7 +67,7 @@ def wanted(branch: Branch, is_left: bool, mine: int, other: int) -> list[int]:
     return list(seen)
 
 
-def more_for(compare: Compare, other: Compare, step: int, branch: Branch) -> Iterator[int]:
+def more_for(compare: Compare, other: Compare, step: int, branch: BranchSite) -> Iterator[int]:
     """How much longer a packet has to be for a comparison to tip, if operands follow its length.
 
     Args:
@@ -98,7 +98,7 @@ def _signed(number: int, top: int) -> int:
 def solutions(
     case: Case,
     compare: Compare,
-    branch: Branch,
+    branch: BranchSite,
     places: list[Place],
     effort: Effort,
     *,

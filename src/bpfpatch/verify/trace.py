@@ -24,7 +24,7 @@ from bpfpatch.report.insntext import InsnTexts
 from .calls import Call
 from .case import Case
 from .kinds import Shape
-from .side import Side, Subject
+from .side import RunSubject, Side
 
 MOST_STEPS: Final = 200_000
 CONTEXT: Final = 4
@@ -35,7 +35,7 @@ _PAST_CODE: Final = 0x20 + 0x1000
 _WINDOW_BITS: Final = 28
 
 
-class Step(NamedTuple):
+class TraceStep(NamedTuple):
     """One instruction that ran.
 
     Attributes:
@@ -57,12 +57,12 @@ class Recorded(NamedTuple):
         calls: its helper calls.
     """
 
-    steps: Sequence[Step]
+    steps: Sequence[TraceStep]
     calls: Sequence[Call] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TraceRow:
     """A step of either program, or of both.
 
     Attributes:
@@ -87,9 +87,9 @@ class Row:
         }
 
 
-def record(subject: Subject, shape: Shape, case: Case, budget: int) -> Recorded:
+def record(subject: RunSubject, shape: Shape, case: Case, budget: int) -> Recorded:
     """All steps of a run, of a long one the first."""
-    steps: list[Step] = []
+    steps: list[TraceStep] = []
 
     now: tuple[int, ...] = ()
 
@@ -97,7 +97,7 @@ def record(subject: Subject, shape: Shape, case: Case, budget: int) -> Recorded:
         nonlocal now
         now = regs
         if len(steps) < MOST_STEPS:
-            steps.append(Step(slot, regs, len(side.machine.calls)))
+            steps.append(TraceStep(slot, regs, len(side.machine.calls)))
 
     side = Side(subject, shape, budget=budget, hook=hook)
     side.machine.registers = lambda: now
@@ -132,12 +132,12 @@ class SideBySide:
         has_pair[pairs[pairs >= 0]] = True
         self._has_pair = has_pair.tolist()
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[TraceRow]:
         """The last steps that both took, where they part, and what each did then."""
         # Where all common steps agree, a store or call that only one of them has is to blame.
         return self._rows(strict=False) or self._rows(strict=True) or self._last()
 
-    def _rows(self, *, strict: bool) -> list[Row]:
+    def _rows(self, *, strict: bool) -> list[TraceRow]:
         common: list[tuple[int | None, int | None]] = []
         for at, to, is_same in self._walk(strict=strict):
             if not is_same:
@@ -146,7 +146,7 @@ class SideBySide:
             del common[: -4 * CONTEXT]
         return []
 
-    def _last(self) -> list[Row]:
+    def _last(self) -> list[TraceRow]:
         return self._shown([(at, to) for at, to, _ in self._walk(strict=False)])
 
     def _walk(self, *, strict: bool) -> Iterator[tuple[int | None, int | None, bool]]:
@@ -185,10 +185,10 @@ class SideBySide:
             _alike(a, b) for a, b in zip(first, second, strict=True)
         )
 
-    def _shown(self, common: list[tuple[int | None, int | None]]) -> list[Row]:
+    def _shown(self, common: list[tuple[int | None, int | None]]) -> list[TraceRow]:
         return [self._row(at, to) for at, to in common[-2 * CONTEXT :]]
 
-    def _parted(self, at: int | None, to: int | None) -> Iterator[Row]:
+    def _parted(self, at: int | None, to: int | None) -> Iterator[TraceRow]:
         yield self._row(at, to, is_parting=True)
         for step in range(1, CONTEXT + 1):
             first = None if at is None or at + step >= len(self._old.steps) else at + step
@@ -196,9 +196,9 @@ class SideBySide:
             if first is not None or second is not None:
                 yield self._row(first, second)
 
-    def _row(self, at: int | None, to: int | None, *, is_parting: bool = False) -> Row:
+    def _row(self, at: int | None, to: int | None, *, is_parting: bool = False) -> TraceRow:
         source = self._old.source(at) if at is not None else self._new.source(to or 0)
-        return Row(
+        return TraceRow(
             None if at is None else self._old.line(at),
             None if to is None else self._new.line(to),
             source,
@@ -282,7 +282,7 @@ class _Listing:
     def _has_source(self, slot: int) -> bool:
         return "stx" in OPCODES[self._rows[slot]].name
 
-    def _next(self, at: int) -> Step | None:
+    def _next(self, at: int) -> TraceStep | None:
         return self.steps[at + 1] if at + 1 < len(self.steps) else None
 
     def line(self, at: int) -> tuple[int, str, str]:

@@ -8,8 +8,8 @@ from typing import Any
 
 from .case import Case
 from .compare import Difference
-from .coverage import Coverage
-from .trace import Row
+from .coverage import BranchCoverage
+from .trace import TraceRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Counterexample:
     case: Case
     mode: str
     differences: tuple[Difference, ...]
-    trace: tuple[Row, ...] = ()
+    trace: tuple[TraceRow, ...] = ()
     earlier: tuple[Case, ...] = ()
 
     def lines(self) -> Iterator[str]:
@@ -75,7 +75,7 @@ class Verdict:
     name: str
     counterexample: Counterexample | None
     runs: dict[str, int] = field(default_factory=dict)
-    coverage: tuple[Coverage, Coverage] | None = None
+    coverage: tuple[BranchCoverage, BranchCoverage] | None = None
     not_checked: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
@@ -156,7 +156,7 @@ class Verdict:
         }
 
 
-def trace_lines(rows: tuple[Row, ...]) -> Iterator[str]:
+def trace_lines(rows: tuple[TraceRow, ...]) -> Iterator[str]:
     """Two columns, with source lines above what they belong to."""
     cells = [(_cell(row.before), _cell(row.after)) for row in rows]
     width = min(max((len(left) for left, _ in cells), default=0), 64)

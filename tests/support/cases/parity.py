@@ -135,7 +135,7 @@ class SeedsFound:
 
     Attributes:
         n_equal: those that are equal with all sources.
-        n_by_paths: those that are but for `Outcome.is_by_paths`.
+        n_by_paths: those that are but for `LoadOutcome.is_by_paths`.
         n_refused: those that the kernel refused.
         different: the others, each as text.
         seeds: the seeds of these.

@@ -13,7 +13,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bpfpatch.runs import Frame, write_pcap
+from bpfpatch.runs import PcapFrame, write_pcap
 from support.inputs.packets import (
     ETH_ARP,
     ETH_IP,
@@ -178,7 +178,8 @@ def packets() -> dict[str, bytes]:
 def capture() -> bytes:
     """The capture of all packets, a millisecond apart."""
     frames = [
-        Frame(data, START_NS + 1_000_000 * index) for index, data in enumerate(packets().values())
+        PcapFrame(data, START_NS + 1_000_000 * index)
+        for index, data in enumerate(packets().values())
     ]
     return write_pcap(frames)
 

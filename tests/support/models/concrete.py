@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from bpfpatch.facts.columns import MemType
 from bpfpatch.isa.semantics import U32, U64
 from bpfpatch.linux.verifier.scalars import SCALAR, as_s32, as_s64, parts, sync
-from bpfpatch.linux.verifier.state import Frame, State
+from bpfpatch.linux.verifier.state import Frame, VerifierState
 from bpfpatch.linux.verifier.values import PARTIAL, UNTRUSTED
 
 AT_END, BEYOND_END = 4, 5
@@ -90,7 +90,7 @@ class _Links:
         return ""
 
 
-def violation(state: State, concrete: Concrete) -> str:
+def violation(state: VerifierState, concrete: Concrete) -> str:
     """What a state claims that does not hold of a concrete state, or ""."""
     links = _Links()
     places = [(f"r{i}", value, concrete.regs[i]) for i, value in enumerate(state.regs)]
@@ -234,7 +234,7 @@ class Shape:
             for index, concrete in enumerate(self.concretes):
                 concrete.callers = [[0] * 6 + [cells[index] for _, cells in found] + [0, 0]]
             callers = ((7, outer, False),)
-        self.state = State(regs, stacks, callers, 0)  # type: ignore[arg-type]  # one caller
+        self.state = VerifierState(regs, stacks, callers, 0)  # type: ignore[arg-type]  # one caller
 
     def _bases(self, count: int) -> list[int]:
         first = any_number(self._rng)

@@ -24,7 +24,7 @@ from bpfpatch.linux.verifier import branches, scalarops, scalars
 from bpfpatch.linux.verifier.arithmetic import Arithmetic
 from bpfpatch.linux.verifier.jumps import Jumps
 from bpfpatch.linux.verifier.scalars import SCALAR, UNKNOWN
-from bpfpatch.linux.verifier.state import State, read_stack, write_stack
+from bpfpatch.linux.verifier.state import VerifierState, read_stack, write_stack
 from bpfpatch.linux.verifier.values import PACKET_END, PARTIAL, Ids, pointer
 
 from .concrete import (
@@ -203,14 +203,16 @@ _PARTIALS = [(PARTIAL, None, 0, 0xF0), (PARTIAL, 1, 4, 0), (PARTIAL, _LINKED[6],
 _FEW = [None, 0, 1, *_POINTERS, *_LINKED]
 
 
-def _a_few(rng: random.Random) -> State:
+def _a_few(rng: random.Random) -> VerifierState:
     regs = [rng.choice(_FEW) for _ in range(3)] + [None] * 7
     slot = rng.choice(_FEW + _PARTIALS)
     outer = [None] * 6 + [rng.choice(_FEW), None, None, None]
-    return State(regs, [{-1: slot} if slot is not None else {}, {}], ((0, outer, False),), 0)
+    return VerifierState(
+        regs, [{-1: slot} if slot is not None else {}, {}], ((0, outer, False),), 0
+    )
 
 
-def _changed(rng: random.Random, state: State) -> State:
+def _changed(rng: random.Random, state: VerifierState) -> VerifierState:
     """Like a state, in one or two places."""
     out = state.copy()
     for _ in range(rng.randint(0, 2)):
@@ -225,7 +227,7 @@ def _changed(rng: random.Random, state: State) -> State:
     return out
 
 
-def _one_of(rng: random.Random, state: State) -> Concrete | None:
+def _one_of(rng: random.Random, state: VerifierState) -> Concrete | None:
     """A concrete state that a state stands for."""
     is_null = {ident: rng.random() < 0.5 for ident in (1, 2)}
     base = {ident: rng.randrange(3) for ident in (3, 4)}
@@ -277,7 +279,7 @@ class _Owner:
         self.code = self
         for name in ("opcode", "dst", "src", "off", "imm", "imm64", "target", "block_of"):
             setattr(self, name, {0: fields.get(name, 0)})
-        self.states: list[tuple[int, State]] = []
+        self.states: list[tuple[int, VerifierState]] = []
         self._arithmetic: Arithmetic | None = None
         self._n_ids = 100
 
@@ -286,15 +288,15 @@ class _Owner:
         self._n_ids += 1
         return self._n_ids
 
-    def push(self, slot: int, state: State) -> None:
+    def push(self, slot: int, state: VerifierState) -> None:
         """Control goes to a slot."""
         self.states.append((slot, state))
 
-    def run_block(self, block: int, state: State, slot: int) -> None:
+    def run_block(self, block: int, state: VerifierState, slot: int) -> None:
         """Run the instruction once more."""
         self.run(state)
 
-    def run(self, state: State) -> None:
+    def run(self, state: VerifierState) -> None:
         """Run the instruction, which is arithmetic."""
         if self._arithmetic is None:
             self._arithmetic = Arithmetic(self)  # type: ignore[arg-type]  # all that it asks for

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bpfpatch.btf import LINE_INFO, SourceLine, line_col_join, line_col_split, source_line
+from bpfpatch.btf import LINE_INFO, BtfLine, line_col_join, line_col_split, source_line
 from bpfpatch.errors import FormatError, OptionError
 
 
@@ -31,7 +31,7 @@ def test_source_line(make_btf):
     btf = make_btf([], b"\0lb.c\0\tx = 1;\0")
     record = np.array([(0, 1, 6, 214 << 10 | 2)], LINE_INFO)[0]
     found = source_line(btf, record)
-    assert found == SourceLine("lb.c", 214, 2, "\tx = 1;")
+    assert found == BtfLine("lb.c", 214, 2, "\tx = 1;")
     assert str(found) == "lb.c:214"
 
 

@@ -5,9 +5,9 @@ import pytest
 from bpfpatch.btf import (
     Array,
     BtfBuilder,
+    BtfPlace,
     Int,
     Member,
-    Place,
     Struct,
     Typedef,
     Union,
@@ -47,7 +47,7 @@ def test_offset_of(btf, root, path, byte_off):
 def test_place(btf):
     """A place has the member's type, bits and path."""
     place = btf.member_path("struct s", "c")
-    assert place == Place(btf.find_one("int"), 40, 5, "c")
+    assert place == BtfPlace(btf.find_one("int"), 40, 5, "c")
 
 
 def test_flexible_array(btf):
@@ -81,7 +81,7 @@ def test_bitfield_within_a_byte(make_btf):
     members = [3, 1, 0, 3, 1, 3 << 24 | 5]
     btf = make_btf([[0, 1 << 24, 4, 32], [1, flag | 4 << 24 | 2, 4, *members]], b"\0s\0x\0")
     assert btf.member_path("s", "x").bit_off == 0
-    place = Place(1, 5, 3, "x")
+    place = BtfPlace(1, 5, 3, "x")
     with pytest.raises(OptionError, match="within a byte"):
         _ = place.byte_off
 

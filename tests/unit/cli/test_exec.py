@@ -326,7 +326,7 @@ def test_no_such_context(run: Run, source: Source, ctx: str, what: str) -> None:
 
 def test_packets_that_the_capture_cut(run: Run, tmp_path: Path) -> None:
     """That the snap length cut packets is said on stderr, with how many and how short."""
-    frames = [runs.Frame(bytes(60), n_wire=60), runs.Frame(bytes(20), n_wire=42)]
+    frames = [runs.PcapFrame(bytes(60), n_wire=60), runs.PcapFrame(bytes(20), n_wire=42)]
     (tmp_path / "cut.pcap").write_bytes(runs.write_pcap(frames))
     result = run("exec", BALANCER, "--pcap", tmp_path / "cut.pcap")
     assert "note: 1 of 2 packets were cut short" in result.stderr

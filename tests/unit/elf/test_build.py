@@ -10,7 +10,7 @@ import pytest
 from bpfpatch import asm, isa
 from bpfpatch.btf import BtfBuilder
 from bpfpatch.elf import ElfObject
-from bpfpatch.elf.build import DataPart, Parts, Variable, build_object, with_names
+from bpfpatch.elf.build import DataPart, NewObjectParts, Variable, build_object, with_names
 from bpfpatch.elf.mapdefs import map_definitions
 from bpfpatch.errors import UnsupportedError
 from bpfpatch.facts.kinds import MapType
@@ -34,13 +34,13 @@ TEXT = """
 """
 
 
-def parts(is_global: tuple[bool, ...] = (True, True, False)) -> Parts:
+def parts(is_global: tuple[bool, ...] = (True, True, False)) -> NewObjectParts:
     """A program with a map, a variable at byte 8, and two functions."""
     program: Program = asm.assemble(TEXT)
     uses = {0: "flows", 2: ".data"}
     program = replace(program, external=np.array(sorted(uses), np.int32))
     inner = MapDefinition("inner", MapType.ARRAY, 4, 8, 3)
-    return Parts(
+    return NewObjectParts(
         program,
         "xdp",
         "Dual MIT/GPL",

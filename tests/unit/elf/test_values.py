@@ -11,12 +11,12 @@ import pytest
 from bpfpatch.btf import (
     Btf,
     BtfBuilder,
+    BtfPlace,
     Enum,
     Enumerator,
     Int,
     IntEncoding,
     Member,
-    Place,
     Ptr,
     Struct,
 )
@@ -157,7 +157,7 @@ def test_bitfields_keep_their_neighbours(order: Any) -> None:
     data = bytearray(16)
     for a in range(-4, 4):
         for b in (-64, -1, 0, 5, 63):
-            write_value(btf, Place(made, 0), data, {"a": a, "b": b, "way": "BACK"}, order, "s")
+            write_value(btf, BtfPlace(made, 0), data, {"a": a, "b": b, "way": "BACK"}, order, "s")
             found = read_value(btf, made, bytes(data), order)
             assert (found["a"], found["b"], found["way"]) == (a, b, "BACK")
     assert data[4:8] == b"\xff" * 4
@@ -170,5 +170,5 @@ def test_big_endian_bitfields_count_from_the_top() -> None:
     """
     btf, made = struct_types()
     data = bytearray(16)
-    write_value(btf, Place(made, 0), data, {"a": 1, "b": 2}, "big", "s")
+    write_value(btf, BtfPlace(made, 0), data, {"a": 1, "b": 2}, "big", "s")
     assert struct.unpack(">I", data[:4])[0] == 1 << 29 | 2 << 22

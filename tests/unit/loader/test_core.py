@@ -23,7 +23,7 @@ from bpfpatch.btf import (
 )
 from bpfpatch.elf.space import CORE_RELO
 from bpfpatch.facts.functions import CORE_POISON
-from bpfpatch.kernel import CoreRelocationError, KernelTypes, apply_core
+from bpfpatch.kernel import CoreRelocationError, CoreTypes, apply_core
 from bpfpatch.loader.corematch import essential_name, types_match
 from bpfpatch.loader.corespec import CoreKind
 from bpfpatch.program import Anchor, AnchoredTable, Program
@@ -47,7 +47,7 @@ def relocated(local, type_id, access, kind, insns, kernel):
     row = np.array([(type_id, builder.string(access), int(kind))], ROW)
     table = AnchoredTable(np.zeros(1, np.int32), row, Anchor.OWN)
     program = Program(insns, tables={CORE_RELO: table})
-    return apply_core(program, builder.build(), KernelTypes(kernel))
+    return apply_core(program, builder.build(), CoreTypes(kernel))
 
 
 def imm_of(local, type_id, access, kind, kernel, old):

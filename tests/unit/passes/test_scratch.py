@@ -8,7 +8,7 @@ import pytest
 from bpfpatch import isa
 from bpfpatch.asm import assemble
 from bpfpatch.dataflow.blocks import Blocks
-from bpfpatch.passes.scratch import Place, Scratch, fastcall_sequences
+from bpfpatch.passes.scratch import Scratch, ScratchPlace, fastcall_sequences
 from bpfpatch.patch import PatchList
 
 ALL_SET = "\n".join(
@@ -25,9 +25,9 @@ def scratch(text: str, reserved: int = 0) -> Scratch:
     return Scratch(view, Blocks.of(view, np.zeros(0, np.int32)), reserved)
 
 
-def place(found: Place | str) -> Place:
+def place(found: ScratchPlace | str) -> ScratchPlace:
     """What must be a place."""
-    assert isinstance(found, Place), found
+    assert isinstance(found, ScratchPlace), found
     return found
 
 
@@ -171,6 +171,6 @@ def test_fastcall_sequences(before: str, behind: str, expected: list[tuple[int, 
 def test_nothing_goes_into_a_sequence() -> None:
     """In front of a sequence's first instruction there is a place, inside there is none."""
     one = scratch("*(u64 *)(r10 - 8) = r1\ncall 8\nr1 = *(u64 *)(r10 - 8)\nr0 = r1\nexit")
-    assert isinstance(one.at(0, 1), Place)
+    assert isinstance(one.at(0, 1), ScratchPlace)
     assert "must stay together" in str(one.at(1, 1))
     assert "must stay together" in str(one.within(1, 2, 1))

@@ -19,8 +19,8 @@ from bpfpatch.passes.trace import trace_map
 from bpfpatch.passes.trace.emit import Saves
 from bpfpatch.passes.trace.kfuncs import called_names
 from bpfpatch.passes.trace.places import Spot
-from bpfpatch.passes.trace.plan import Plan, Planner
-from bpfpatch.passes.trace.state import State
+from bpfpatch.passes.trace.plan import TracePlan, TracePlanner
+from bpfpatch.passes.trace.state import TraceState
 from bpfpatch.patch import Body, PatchList
 from bpfpatch.program import Program
 from support.inputs.bpfobjects import fixture_path
@@ -58,10 +58,10 @@ def with_license(text: str) -> ElfObject:
     return ElfObject.parse(data.replace(b"GPL\0", text.encode().ljust(4, b"\0")))
 
 
-def plan(code: str, slot: int, *registers: int, has_record: bool = False, **spot: Any) -> Plan:
+def plan(code: str, slot: int, *registers: int, has_record: bool = False, **spot: Any) -> TracePlan:
     """How to trace at a slot of a program in assembly."""
     patches = PatchList(assemble(code))
-    planner = Planner(patches, State(patches))
+    planner = TracePlanner(patches, TraceState(patches))
     return planner.plan(Spot(slot, **spot), registers, has_record=has_record)
 
 
@@ -326,8 +326,8 @@ def test_what_orders_a_tree_holds_its_lock() -> None:
           exit
         """
     patches = PatchList(assemble(code))
-    assert not State(patches).obstacle(8)
-    assert "a lock may be held" in State(patches, {4: "bpf_rbtree_add_impl"}).obstacle(8)
+    assert not TraceState(patches).obstacle(8)
+    assert "a lock may be held" in TraceState(patches, {4: "bpf_rbtree_add_impl"}).obstacle(8)
 
 
 def test_a_lock_that_a_called_function_takes_is_held_behind_the_call() -> None:
@@ -430,7 +430,9 @@ def test_two_traces_at_neighbouring_places_share_no_saves() -> None:
     patches = PatchList(assemble(code))
     first = Body.asm("r1 = 0; r2 = 8; call bpf_trace_printk")
     patches.insert_before(4, first)
-    found = Planner(patches, State(patches)).plan(Spot(3, is_call=True), (), has_record=False)
+    found = TracePlanner(patches, TraceState(patches)).plan(
+        Spot(3, is_call=True), (), has_record=False
+    )
     assert found.saves.live & 0b111000 == 0
 
 
@@ -449,7 +451,7 @@ def test_a_deleted_instruction_cannot_be_traced() -> None:
     patches = PatchList(assemble("r1 = 1; r0 = 0; exit"))
     patches.delete(0)
     with pytest.raises(OptionError, match="an earlier pass of the pipeline took it out"):
-        Planner(patches, State(patches)).plan(Spot(0), (), has_record=False)
+        TracePlanner(patches, TraceState(patches)).plan(Spot(0), (), has_record=False)
 
 
 # ---- options -------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 from bpfpatch.elf import ElfObject, ProgramInfo
 from bpfpatch.errors import BpfPatchError, UnsupportedError
 from bpfpatch.interp import Machine, MachineOptions, Skb, Xdp
-from bpfpatch.interp.machine import Outcome
+from bpfpatch.interp.machine import MachineOutcome
 from bpfpatch.passes import Pipeline
 from bpfpatch.passes.trace import TracePlace, trace_map
 from support.inputs import packets
@@ -36,14 +36,14 @@ OBJECTS = [
 
 def run(
     obj: ElfObject, info: ProgramInfo, frame: bytes, **options: object
-) -> tuple[Outcome, Machine]:
+) -> tuple[MachineOutcome, Machine]:
     """Run a program of an object on a packet."""
     machine = Machine.of_object(obj, info.name, MachineOptions(**options))  # type: ignore[arg-type]
     context = Xdp(frame) if info.type == "xdp" else Skb(frame)
     return machine.run(context), machine
 
 
-def told(obj: ElfObject, place: TracePlace, done: Outcome, machine: Machine) -> Values:
+def told(obj: ElfObject, place: TracePlace, done: MachineOutcome, machine: Machine) -> Values:
     """The values of each time that a place was reached."""
     if place.to == "ring":
         meaning = trace_map(obj)
@@ -66,7 +66,9 @@ def alike(one: Values, other: Values) -> bool:
     )
 
 
-def reached(obj: ElfObject) -> Iterator[tuple[ProgramInfo, bytes, Outcome, dict[int, Values]]]:
+def reached(
+    obj: ElfObject,
+) -> Iterator[tuple[ProgramInfo, bytes, MachineOutcome, dict[int, Values]]]:
     """Runs of an object's programs, with all registers at each slot that they reach."""
     for info in obj.programs:
         if info.type not in ("xdp", "socket_filter", "sched_cls", "cgroup_skb"):

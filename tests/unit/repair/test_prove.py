@@ -10,7 +10,7 @@ from bpfpatch import isa
 from bpfpatch.isa.semantics import compute
 from bpfpatch.repair.prove import never_taken
 from bpfpatch.repair.prove.ops import alu, condition
-from bpfpatch.repair.site import Code
+from bpfpatch.repair.site import SiteCode
 
 z3 = pytest.importorskip("z3")
 
@@ -19,7 +19,7 @@ def is_proved(text: str) -> bool:
     """Whether the last conditional jump of a program is shown to be never taken."""
     program = bp.asm.assemble(text.replace(";", "\n"))
     jumps = np.flatnonzero(isa.is_cond_jump(program.insns))
-    return never_taken(Code(bp.PatchList(program)), int(jumps[-1]))
+    return never_taken(SiteCode(bp.PatchList(program)), int(jumps[-1]))
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import bpfpatch as bp
-from bpfpatch.repair.site import Code
+from bpfpatch.repair.site import SiteCode
 from bpfpatch.repair.uppers import zero_uppers
 from bpfpatch.repair.webs import web_of
 
 
-def code_of(text: str) -> Code:
+def code_of(text: str) -> SiteCode:
     """The code of a program."""
-    return Code(bp.PatchList(bp.asm.assemble(text.replace(";", "\n"))))
+    return SiteCode(bp.PatchList(bp.asm.assemble(text.replace(";", "\n"))))
 
 
 def test_two_values_of_one_slot_are_two_webs() -> None:

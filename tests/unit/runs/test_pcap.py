@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from bpfpatch.errors import FormatError, UnsupportedError
-from bpfpatch.runs import Frame, read_pcap, write_pcap
+from bpfpatch.runs import PcapFrame, read_pcap, write_pcap
 
 # draft-ietf-opsawg-pcap, sections 4 and 5, written down byte by byte: little endian,
 # microseconds; one packet of 3 bytes, captured of 60, at second 2, microsecond 5.
@@ -21,33 +21,33 @@ def test_reads_bytes_written_by_hand() -> None:
     """Magic, version, link type, time and both lengths are where the format has them."""
     capture = read_pcap(BY_HAND)
     assert capture.link_type == 1
-    assert capture.frames == (Frame(b"\xaa\xbb\xcc", 2_000_005_000, 60),)
+    assert capture.frames == (PcapFrame(b"\xaa\xbb\xcc", 2_000_005_000, 60),)
 
 
 def test_writes_what_was_written_by_hand() -> None:
     """The same packet is written as the same bytes."""
-    assert write_pcap([Frame(b"\xaa\xbb\xcc", 2_000_005_000, 60)]) == BY_HAND
+    assert write_pcap([PcapFrame(b"\xaa\xbb\xcc", 2_000_005_000, 60)]) == BY_HAND
 
 
 @pytest.mark.parametrize("byteorder", ["little", "big"])
 @pytest.mark.parametrize("nano", [False, True])
 def test_all_forms_are_read(byteorder: str, nano: bool) -> None:
     """Both byte orders and both units of time give the packets back."""
-    frames = (Frame(b"first", 1_500_000_007_000, 5), Frame(b"", 1_500_000_008_000, 0))
+    frames = (PcapFrame(b"first", 1_500_000_007_000, 5), PcapFrame(b"", 1_500_000_008_000, 0))
     data = write_pcap(frames, byteorder=byteorder, nano=nano)  # type: ignore[arg-type]
     assert read_pcap(data).frames == frames
 
 
 def test_nanoseconds_are_kept() -> None:
     """Where the file has nanoseconds, none is lost; where it has not, they are cut off."""
-    frame = Frame(b"x", 1_234_567_891, 1)
+    frame = PcapFrame(b"x", 1_234_567_891, 1)
     assert read_pcap(write_pcap([frame], nano=True)).frames[0].time_ns == 1_234_567_891
     assert read_pcap(write_pcap([frame])).frames[0].time_ns == 1_234_567_000
 
 
 def test_bytes_alone_are_a_packet() -> None:
     """A packet without a time has time 0 and its own length."""
-    assert read_pcap(write_pcap([b"abc"])).frames == (Frame(b"abc", 0, 3),)
+    assert read_pcap(write_pcap([b"abc"])).frames == (PcapFrame(b"abc", 0, 3),)
 
 
 @pytest.mark.parametrize("n_bytes", range(1, len(BY_HAND)))

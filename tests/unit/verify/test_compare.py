@@ -12,7 +12,7 @@ from bpfpatch.verify import Bounds, Case, verify
 from bpfpatch.verify.calls import Call
 from bpfpatch.verify.compare import differences, is_inconclusive
 from bpfpatch.verify.kinds import Shape
-from bpfpatch.verify.side import Observation, Side, Subject
+from bpfpatch.verify.side import Observation, RunSubject, Side
 
 TRAP = TrapError(Where(3), "stray read", 0x10, 4, "read")
 MAPS = {1: MapDefinition("m", MapType.HASH, 4, 8, 4)}
@@ -25,7 +25,7 @@ def shown(before: Observation, after: Observation, *ignore: str) -> list[str]:
 
 def observed(text: str, mem: bytes = b"", shape: Shape = Shape.MEM) -> Observation:
     """What a program does on plain memory."""
-    return Side(Subject(assemble(text), maps=MAPS), shape, budget=1000).run(Case(ctx=mem))
+    return Side(RunSubject(assemble(text), maps=MAPS), shape, budget=1000).run(Case(ctx=mem))
 
 
 @pytest.mark.parametrize("kind", ["xdp", "sched_cls"])
@@ -149,7 +149,7 @@ def test_runs_do_not_see_each_other() -> None:
         r1 = map[id:1]; r2 = r10; r2 += -4; r3 = r10; r3 += -16; r4 = 1
         call bpf_map_update_elem; exit
     """
-    side = Side(Subject(assemble(text), maps=MAPS), Shape.MEM, budget=1000)
+    side = Side(RunSubject(assemble(text), maps=MAPS), Shape.MEM, budget=1000)
     first, second = side.run(Case(ctx=b"")), side.run(Case(ctx=b""))
     assert first.maps == {"m": {b"\1\0\0\0": (7).to_bytes(8, "little")}}
     assert (second.r0, second.maps) == (0, first.maps)
@@ -158,7 +158,7 @@ def test_runs_do_not_see_each_other() -> None:
 def test_results_of_helpers_can_be_given() -> None:
     """The nth call of a helper that tells chance or time gives what the input says."""
     text = "call bpf_get_prandom_u32; r6 = r0; call bpf_get_prandom_u32; r0 -= r6; exit"
-    side = Side(Subject(assemble(text)), Shape.MEM, budget=1000)
+    side = Side(RunSubject(assemble(text)), Shape.MEM, budget=1000)
     results = (("get_prandom_u32", 0, 5), ("get_prandom_u32", 1, 8))
     assert side.run(Case(ctx=b"", results=results)).r0 == 3
 
@@ -167,4 +167,4 @@ def test_context_pointers_lead_to_memory() -> None:
     """A tracing program can follow a pointer in its context."""
     case = Case(ctx=(0x7E57_AB1E_0000_0008).to_bytes(8, "little"), memory=b"ABCDEFGHIJKLMNOP")
     program = assemble("r1 = *(u64 *)(r1 + 0); r0 = *(u8 *)(r1 + 0); exit")
-    assert Side(Subject(program), Shape.CTX, budget=100).run(case).r0 == ord("I")
+    assert Side(RunSubject(program), Shape.CTX, budget=100).run(case).r0 == ord("I")

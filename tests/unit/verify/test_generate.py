@@ -14,7 +14,7 @@ from bpfpatch.verify.entries import filled, hits
 from bpfpatch.verify.generate import MAX_PACKET, MIN_PACKET, Mutator, first_cases, resized
 from bpfpatch.verify.kinds import Shape, r0_bits, shape_of
 from bpfpatch.verify.packets import checksum, templates
-from bpfpatch.verify.side import Side, Subject
+from bpfpatch.verify.side import RunSubject, Side
 
 
 def test_templates_cover_the_protocols() -> None:
@@ -115,7 +115,7 @@ def test_marked_words_become_pointers() -> None:
 def test_hits_fill_maps() -> None:
     """A key that was looked up in vain is put in, with several values."""
     text = "r1 = map[id:1]; r2 = r10; r2 += -4; *(u32 *)(r10 - 4) = 5; call bpf_map_lookup_elem"
-    subject = Subject(
+    subject = RunSubject(
         assemble(text + "; r0 = 0; exit"), maps={1: MapDefinition("m", MapType.HASH, 4, 8, 4)}
     )
     side = Side(subject, Shape.MEM, budget=1000)

@@ -7,21 +7,21 @@ import numpy as np
 from bpfpatch.asm import assemble
 from bpfpatch.patch import Body, PatchList
 from bpfpatch.program import Program
-from bpfpatch.verify import Case, Row
+from bpfpatch.verify import Case, TraceRow
 from bpfpatch.verify.kinds import Shape
 from bpfpatch.verify.pairing import pair
-from bpfpatch.verify.side import Subject
+from bpfpatch.verify.side import RunSubject
 from bpfpatch.verify.trace import SideBySide, record
 
 
-def rows(before: Program, after: Program, pairs: np.ndarray) -> list[Row]:
+def rows(before: Program, after: Program, pairs: np.ndarray) -> list[TraceRow]:
     """The trace of both on eight zero bytes."""
     case = Case(ctx=bytes(8))
-    runs = [record(Subject(one), Shape.MEM, case, 1000) for one in (before, after)]
+    runs = [record(RunSubject(one), Shape.MEM, case, 1000) for one in (before, after)]
     return SideBySide(before, after, runs[0], runs[1], pairs).rows()
 
 
-def parting(found: list[Row]) -> tuple[int | None, int | None]:
+def parting(found: list[TraceRow]) -> tuple[int | None, int | None]:
     """The slots at which they part."""
     (row,) = [row for row in found if row.is_parting]
     return (row.before and row.before[0], row.after and row.after[0])

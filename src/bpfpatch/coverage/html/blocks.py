@@ -8,7 +8,7 @@ from bpfpatch.passes.cover import Way
 
 from ..model import EdgeCount, FunctionCoverage, higher
 from ..pieces import state
-from ..totals import Tally, sides
+from ..totals import CoverTally, sides
 from ..words import shown_path, times
 from .parts import CLASSES, JUMPED, Content, bar, shown, table, way
 
@@ -28,9 +28,9 @@ def _row(content: Content, number: int, one: FunctionCoverage) -> list[str]:
         if piece.line:
             at = (piece.file, piece.line)
             counts[at] = higher(piece.times, counts.get(at, 0))
-    lines = Tally.of(counts.values())
+    lines = CoverTally.of(counts.values())
     blocks = _blocks(one)
-    ways = Tally.of(way for branch in one.branches for way in sides(branch))
+    ways = CoverTally.of(way for branch in one.branches for way in sides(branch))
     where = shown(f"{shown_path(one.file)}:{one.line}") if one.line else ""
     goal = content.anchor.get(one.start, f"s{one.start}")
     return [
@@ -45,8 +45,8 @@ def _row(content: Content, number: int, one: FunctionCoverage) -> list[str]:
     ]
 
 
-def _blocks(one: FunctionCoverage) -> Tally:
-    return Tally.of(block.times for block in one.blocks if block.end > block.start)
+def _blocks(one: FunctionCoverage) -> CoverTally:
+    return CoverTally.of(block.times for block in one.blocks if block.end > block.start)
 
 
 def block_part(content: Content, one: FunctionCoverage, *, is_open: bool) -> Iterator[str]:

@@ -13,7 +13,7 @@ from bpfpatch._version import __version__
 
 from ..model import Coverage
 from ..sources import Sources
-from ..totals import Tally, of_file, of_object
+from ..totals import CoverTally, of_file, of_object
 from ..words import shown_path
 from .blocks import block_part, function_table
 from .parts import JUMPED, WENT_ON, Content, bar, shown, table
@@ -88,7 +88,7 @@ def _asset(name: str) -> str:
 
 def _cards(coverage: Coverage) -> Iterator[str]:
     totals = of_object(coverage)
-    named: tuple[tuple[str, Tally], ...] = (
+    named: tuple[tuple[str, CoverTally], ...] = (
         ("lines", totals.lines),
         ("branches", totals.branches),
         ("functions", totals.functions),

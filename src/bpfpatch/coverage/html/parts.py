@@ -13,7 +13,7 @@ from ..code import CountedCode
 from ..model import Branch, Coverage
 from ..pieces import Pieces, State
 from ..sources import Sources
-from ..totals import Tally
+from ..totals import CoverTally
 from ..words import times
 
 CLASSES: Final[Mapping[State, str]] = {"hit": "h", "part": "p", "miss": "m", "unknown": "q"}
@@ -79,7 +79,7 @@ def way(arrow: str, count: int | None) -> str:
     return f"<i{kind}>{arrow}\u202f{times(count)}</i>"
 
 
-def bar(tally: Tally) -> str:
+def bar(tally: CoverTally) -> str:
     """A share as a bar."""
     if not tally.total:
         return ""

@@ -8,9 +8,9 @@ from itertools import groupby
 from typing import Final
 
 from ..model import Branch, FileCoverage
-from ..pieces import Piece, state
+from ..pieces import LinePiece, state
 from ..terminal import MANY_BRANCHES
-from ..totals import Tally, of_file, sides
+from ..totals import CoverTally, of_file, sides
 from ..words import shown_path, times
 from .parts import CLASSES, JUMPED, WENT_ON, Content, bar, shown, way
 
@@ -92,11 +92,11 @@ def _branches(branches: Sequence[Branch]) -> str:
     if len(branches) <= MANY_BRANCHES:
         rows = (way(JUMPED, one.taken) + way(WENT_ON, one.not_taken) for one in branches)
         return "".join(f"<span>{row}</span>" for row in rows)
-    tally = Tally.of(count for one in branches for count in sides(one))
+    tally = CoverTally.of(count for one in branches for count in sides(one))
     return f"<span>{tally.hit} of {tally.total} ways</span>"
 
 
-def _unfolding(content: Content, pieces: Sequence[Piece], text: str | None) -> str:
+def _unfolding(content: Content, pieces: Sequence[LinePiece], text: str | None) -> str:
     """The line; its instructions unfold."""
     if not pieces:
         return f"<span>{shown(text or '')}</span>"
@@ -108,7 +108,7 @@ def _unfolding(content: Content, pieces: Sequence[Piece], text: str | None) -> s
     return f"<details>{summary}<pre>{_instructions(content, pieces)}</pre></details>"
 
 
-def _instructions(content: Content, pieces: Sequence[Piece]) -> str:
+def _instructions(content: Content, pieces: Sequence[LinePiece]) -> str:
     """What a line became, function by function."""
     out = []
     functions = content.coverage.functions

@@ -10,7 +10,7 @@ from errno import EINVAL, ENOENT
 from typing import TYPE_CHECKING, Final
 
 from ..errors import BadHelperUse
-from ..maps import DeviceMap, Map, QueueMap
+from ..maps import DeviceMap, QueueMap, SimulatedMap
 from ..registry import helper
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _REDIRECT_ACTION: Final = 3
 _REDIRECT_BROADCAST: Final = 8
 
 
-def _key(machine: Machine, found: Map, address: int) -> bytes:
+def _key(machine: Machine, found: SimulatedMap, address: int) -> bytes:
     return machine.memory.read(address, found.key_size)
 
 
@@ -109,7 +109,7 @@ def get_local_storage(machine: Machine, map_address: int, flags: int) -> int:
     return found.lookup(bytes(4)) if "cgroup_storage" in found.kind else _unlike(found)
 
 
-def _unlike(found: Map) -> int:
+def _unlike(found: SimulatedMap) -> int:
     raise BadHelperUse(f"{found!r} is no cgroup storage")
 
 

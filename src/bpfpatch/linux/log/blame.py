@@ -10,7 +10,7 @@ import numpy as np
 from bpfpatch import isa
 from bpfpatch.isa import Insns
 
-from .failpath import FailPath, Step
+from .failpath import FailPath, PathStep
 
 MOST: Final = 24
 """Instructions that a slice has at most."""
@@ -107,7 +107,7 @@ def _look_back(
     return Cause(index)
 
 
-def _slot(step: Step, base: int, off: int) -> Thing | None:
+def _slot(step: PathStep, base: int, off: int) -> Thing | None:
     """The slot that a step's access is to, if it is to the stack at a known place."""
     state = step.before.get(f"R{base}")
     if base != _FP and (state is None or state.kind != "fp" or state.has_variable_part):
@@ -119,7 +119,7 @@ def _slot(step: Step, base: int, off: int) -> Thing | None:
     return frame, f"fp{at // 8 * 8}"
 
 
-def _shares_id(step: Step, tested: set[Thing], wanted: set[Thing]) -> bool:
+def _shares_id(step: PathStep, tested: set[Thing], wanted: set[Thing]) -> bool:
     """Whether what a branch tests is the same value as something that is wanted."""
     ids = {state.id for name, state in step.before.items() if (step.frame, name) in tested}
     ids.discard(0)
@@ -127,7 +127,7 @@ def _shares_id(step: Step, tested: set[Thing], wanted: set[Thing]) -> bool:
     return any(one in ids for one in same)
 
 
-def _change_frames(steps: tuple[Step, ...], index: int, wanted: set[Thing]) -> None:
+def _change_frames(steps: tuple[PathStep, ...], index: int, wanted: set[Thing]) -> None:
     """Rename what is wanted where the path enters or leaves a function in front of a step."""
     if index == 0:
         return

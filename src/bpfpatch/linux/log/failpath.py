@@ -38,7 +38,7 @@ States = Mapping[str, RegState]
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class PathStep:
     """One instruction on the path.
 
     Attributes:
@@ -67,13 +67,13 @@ class FailPath:
         function: name of the global function that is looked at by itself, or "".
     """
 
-    steps: tuple[Step, ...]
+    steps: tuple[PathStep, ...]
     frames: tuple[States, ...]
     refs: tuple[int, ...] = ()
     function: str = ""
 
     @property
-    def last(self) -> Step | None:
+    def last(self) -> PathStep | None:
         """The instruction that was refused."""
         return self.steps[-1] if self.steps else None
 
@@ -88,7 +88,7 @@ class FailPath:
 class _Reader:
     """A path in the making."""
 
-    steps: list[Step] = field(default_factory=list)
+    steps: list[PathStep] = field(default_factory=list)
     frames: list[dict[str, RegState]] = field(default_factory=lambda: [{}])
     depth: int = 0
     refs: tuple[int, ...] = ()
@@ -118,7 +118,7 @@ class _Reader:
     def _step(self, insn: re.Match[str]) -> None:
         slot, code = int(insn["slot"]), int(insn["code"], 16)
         before = dict(self.frames[self.depth])
-        self.steps.append(Step(slot, code, insn["text"].strip(), self.depth, before))
+        self.steps.append(PathStep(slot, code, insn["text"].strip(), self.depth, before))
         if insn["whole"] is not None:
             self._whole(insn["whole"])
         elif insn["after"] is not None:

@@ -26,7 +26,7 @@ from bpfpatch.program import Program
 from bpfpatch.program.types import INSERTED, Slots
 
 from .blame import Cause, slice_of
-from .failpath import FailPath, Step, read_path
+from .failpath import FailPath, PathStep, read_path
 from .messages import Family, Kind, figures, find_rule
 from .regstate import RegState
 from .stats import VerifierStats
@@ -292,7 +292,7 @@ class _Names:
         )
 
 
-def _register(words: Mapping[str, str], step: Step | None, program: Program) -> int | None:
+def _register(words: Mapping[str, str], step: PathStep | None, program: Program) -> int | None:
     """The register that a sentence names, or that its instruction goes through."""
     if "reg" in words:
         return int(words["reg"])
@@ -308,7 +308,7 @@ def _register(words: Mapping[str, str], step: Step | None, program: Program) -> 
 
 
 def _stack_off(
-    words: Mapping[str, str], step: Step | None, known: RegState | None, program: Program
+    words: Mapping[str, str], step: PathStep | None, known: RegState | None, program: Program
 ) -> int | None:
     """The place in the frame that a refusal is about."""
     if "off" in words and "at" in words:

@@ -8,15 +8,15 @@
         print(parity.compare(loaded, given, Pipeline.kernel("6.18")).is_equal)
 """
 
-from .compare import Difference, Parity, Part, compare, first_difference
+from .compare import Parity, ParityDifference, Part, compare, first_difference
 from .masks import unmask
 from .names import helpers_of, implementations
 from .normal import Normal, normal_ours, normal_theirs
 
 __all__ = [
-    "Difference",
     "Normal",
     "Parity",
+    "ParityDifference",
     "Part",
     "compare",
     "first_difference",

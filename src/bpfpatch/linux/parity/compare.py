@@ -38,7 +38,7 @@ class Part(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class ParityDifference:
     """The first place at which one part differs.
 
     Attributes:
@@ -73,7 +73,7 @@ class Parity:
     ours: Normal
     theirs: Normal
     result: Result
-    differences: tuple[Difference, ...]
+    differences: tuple[ParityDifference, ...]
 
     @property
     def is_equal(self) -> bool:
@@ -165,20 +165,24 @@ def _placeless(program: Program) -> NDArray[Any]:
     return insns
 
 
-def _code(ours: Program, theirs: Program, result: Result, given: Submitted) -> Difference | None:
+def _code(
+    ours: Program, theirs: Program, result: Result, given: Submitted
+) -> ParityDifference | None:
     slot = first_difference(ours, theirs)
     if slot == _NONE:
         return None
     cause = cause_at(slot, ours, theirs, result, given)
     mine, its = _text(ours, slot), _text(theirs, slot)
-    return Difference(Part.CODE, slot, cause, f"slot {slot}: we have {mine}, the kernel {its}")
+    return ParityDifference(
+        Part.CODE, slot, cause, f"slot {slot}: we have {mine}, the kernel {its}"
+    )
 
 
 def _text(program: Program, slot: int) -> str:
     return f"`{isa.describe(program.insns, slot)}`" if slot < len(program) else "nothing"
 
 
-def _subprogs(ours: Program, theirs: Program, hidden: Slots) -> Difference | None:
+def _subprogs(ours: Program, theirs: Program, hidden: Slots) -> ParityDifference | None:
     """Compare starts, but for those that are only guessed: no answer of the kernel has them."""
     mine = ours.subprogs.start.tolist()
     its = np.setdiff1d(theirs.subprogs.start, hidden).tolist()
@@ -186,7 +190,7 @@ def _subprogs(ours: Program, theirs: Program, hidden: Slots) -> Difference | Non
         return None
     index = _first_unequal(mine, its)
     what = f"{len(mine)} subprograms, the kernel {len(its)}; number {index} starts"
-    return Difference(
+    return ParityDifference(
         Part.SUBPROGS,
         index,
         "subprogs",
@@ -194,7 +198,9 @@ def _subprogs(ours: Program, theirs: Program, hidden: Slots) -> Difference | Non
     )
 
 
-def _records(part: Part, ours: Program, theirs: Program, submitted: Program) -> Difference | None:
+def _records(
+    part: Part, ours: Program, theirs: Program, submitted: Program
+) -> ParityDifference | None:
     """Compare func_info or line_info, where the kernel was given any."""
     make, table = {
         Part.FUNC_INFO: (func_info, FUNC_INFO),
@@ -207,7 +213,7 @@ def _records(part: Part, ours: Program, theirs: Program, submitted: Program) -> 
         return None
     index = _first_unequal(mine, its)
     what = f"row {index} of {len(mine)} is {_at(mine, index)}"
-    return Difference(
+    return ParityDifference(
         part, index, str(part), f"our {what}, the kernel's of {len(its)} is {_at(its, index)}"
     )
 

@@ -38,7 +38,7 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Row:
+class SweepRow:
     """One program, compared with one source of aux data.
 
     Attributes:
@@ -61,7 +61,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class SweepTally:
     """How many programs are equal.
 
     Attributes:
@@ -79,7 +79,7 @@ class Tally:
     causes: tuple[tuple[str, int], ...]
 
     @classmethod
-    def of(cls, rows: Iterable[Row], source: Source) -> Tally:
+    def of(cls, rows: Iterable[SweepRow], source: Source) -> SweepTally:
         """Count the rows of one source."""
         mine = [row for row in rows if row.source == source]
         refused = sum(row.status is Status.REFUSED for row in mine)
@@ -123,7 +123,7 @@ def compare_object(
     sources: Collection[Source] = SOURCES,
     harden: bool = False,
     version: str = "",
-) -> Iterator[Row]:
+) -> Iterator[SweepRow]:
     """Load an object's programs one by one, and compare each.
 
     Args:
@@ -141,7 +141,7 @@ def compare_object(
         opened = KernelObject(obj, name.partition(".")[0], None)
     except BpfPatchError as error:
         for source in sources:
-            yield Row(name, "", source, Status.REFUSED, "object", str(error))
+            yield SweepRow(name, "", source, Status.REFUSED, "object", str(error))
         return
     with opened:
         for program in opened.autoloaded() if programs is None else programs:
@@ -158,7 +158,7 @@ def _compare_program(
     *,
     harden: bool,
     version: str,
-) -> Iterator[Row]:
+) -> Iterator[SweepRow]:
     needs_log = "kernel" in sources
     try:
         if needs_log:
@@ -172,7 +172,7 @@ def _compare_program(
         )
     except BpfPatchError as error:
         for source in sources:
-            yield Row(name, program, source, Status.REFUSED, type(error).__name__, str(error))
+            yield SweepRow(name, program, source, Status.REFUSED, type(error).__name__, str(error))
         return
     with loaded:
         harden = harden or _blinds_all()
@@ -184,8 +184,8 @@ def _compare_program(
                 found = compare(loaded, with_columns(loaded, given, source), pipeline)
             except BpfPatchError as error:
                 cause = f"{type(error).__name__}: {error}".split("; ")[0]
-                yield Row(name, program, source, Status.FAILED, cause, str(error))
+                yield SweepRow(name, program, source, Status.FAILED, cause, str(error))
                 continue
             shown = "; ".join(map(str, found.differences))
             status = Status.EQUAL if found.is_equal else Status.DIFFERENT
-            yield Row(name, program, source, status, found.cause, shown, found)
+            yield SweepRow(name, program, source, status, found.cause, shown, found)

@@ -22,7 +22,7 @@ from bpfpatch.passes.target import Target
 from bpfpatch.patch import Body, CodeView, PatchList
 from bpfpatch.program.types import Mask, Slots, gather
 
-from .ctx import Context, Converter, context_of
+from .ctx import ContextTable, Converter, context_of
 from .ctx import context as context_named
 from .ctx.access import LDX, MEM, MEMSX, MODE, ST, STX, Access, with_registers
 from .ctx.form import Scene, make
@@ -89,10 +89,10 @@ class CtxAccess(Pass):
         for edit in (part for parts in work for part in parts):
             patches.replace(edit.nodes, edit.body, edit.imms)
 
-    def _context(self, code: _Code, setting: Setting) -> Context | None:
+    def _context(self, code: _Code, setting: Setting) -> ContextTable | None:
         """The table for the program's own context; None for none."""
         has_sites = bool((code.mem == MemType.CTX).any())
-        found: Context | None = None
+        found: ContextTable | None = None
         if self.context:
             found = context_named(self.context)
         elif setting.subject is not None:
@@ -316,7 +316,7 @@ def _writes_packets(code: _Code, btf: Btf | None) -> bool:
     return bool(np.isin(code.view.insns["imm"][calls], wanted).any())
 
 
-def _prologue(own: Context, layouts: Layouts) -> Body:
+def _prologue(own: ContextTable, layouts: Layouts) -> Body:
     return Body(make(own.prologue, Scene(layouts)).insns())
 
 

@@ -37,14 +37,14 @@ from .decoded import (
     MOV_IMM,
     STORE,
     WIDE,
-    Code,
+    DecodedCode,
 )
 from .findings import Findings
 from .globalargs import exception_callback, global_arguments
 from .jumps import Jumps
 from .kerneltypes import KernelTypes
 from .scalars import UNKNOWN, Value
-from .state import State
+from .state import VerifierState
 from .values import FUNC, LOST_FUNC, LOST_STACK, is_pointer, pointer
 from .worklist import Worklist
 
@@ -78,7 +78,7 @@ class Interpreter:
         self.program = program
         self.subject = subject
         self.types = types
-        self.code = Code(program)
+        self.code = DecodedCode(program)
         self.context = fields(subject.prog_type) or types.arguments(subject)
         self.findings = Findings(len(program), len(self.code.view.starts))
         self.accesses = Accesses(self)
@@ -117,7 +117,7 @@ class Interpreter:
         if slot in self.roots:
             return
         self.roots.add(slot)
-        self.push(slot, State(regs, [{}], (), self.chain(0, LOST, slot)))
+        self.push(slot, VerifierState(regs, [{}], (), self.chain(0, LOST, slot)))
 
     def enter_global(self, slot: int) -> None:
         """A global subprog is called, so that it is verified."""
@@ -137,9 +137,11 @@ class Interpreter:
         self.roots.add(slot)
         self.push(slot, self._unknown_state(slot))
 
-    def _unknown_state(self, slot: int) -> State:
+    def _unknown_state(self, slot: int) -> VerifierState:
         """Anything may be in registers, also what the analysis follows elsewhere."""
-        return State([None] * 10, [{}], (), self.chain(0, LOST, slot), LOST_STACK | LOST_FUNC)
+        return VerifierState(
+            [None] * 10, [{}], (), self.chain(0, LOST, slot), LOST_STACK | LOST_FUNC
+        )
 
     def chain(self, outer: int, slot: int, target: int) -> int:
         """The number of a chain of calls, continued by a call at a slot."""
@@ -155,7 +157,7 @@ class Interpreter:
 
     # A block.
 
-    def run_block(self, block: int, state: State, first: int | None = None) -> None:
+    def run_block(self, block: int, state: VerifierState, first: int | None = None) -> None:
         """Run a block, from its start or from one of its slots on, and go on to where it leads."""
         code = self.code
         start, end = code.start[block] if first is None else first, code.end[block]
@@ -197,7 +199,7 @@ class Interpreter:
         """Whether no new chain of calls may begin."""
         return self._worklist.is_spent
 
-    def _anything(self, block: int) -> State:
+    def _anything(self, block: int) -> VerifierState:
         start = self.code.start[block]
         self.findings.forget(start, self.code.end[block])
         return self._unknown_state(start)
@@ -221,7 +223,7 @@ class Interpreter:
     def _mark(self, start: int, end: int) -> None:
         self.findings.seen[start:end] = b"\1" * (end - start)
 
-    def _leave(self, slot: int, what: int, state: State) -> None:
+    def _leave(self, slot: int, what: int, state: VerifierState) -> None:
         """The jump or exit at a block's end."""
         if what == BRANCH:
             self.jumps.branch(slot, state)
@@ -283,19 +285,19 @@ class Interpreter:
         self._maps.append(inner)
         return len(self._maps) - 1
 
-    def reach(self, state: State, frame: int, byte_off: int) -> None:
+    def reach(self, state: VerifierState, frame: int, byte_off: int) -> None:
         """A frame's stack is used from this place on."""
         if -_STACK_BYTES <= byte_off < 0:
             self.findings.reach(self._owner_of(state, frame), byte_off)
 
-    def may_reach(self, state: State, at: Value) -> bool:
+    def may_reach(self, state: VerifierState, at: Value) -> bool:
         """Whether a value that is no pointer may be one to a stack, as joined states leave it."""
         if not state.lost & LOST_STACK or isinstance(at, int) or is_pointer(at):
             return False
         self._is_stack_lost = True
         return True
 
-    def may_call(self, state: State, at: Value) -> bool:
+    def may_call(self, state: VerifierState, at: Value) -> bool:
         """Whether a value may be any function, all of which count as called then."""
         if not state.lost & LOST_FUNC or isinstance(at, int) or is_pointer(at):
             return False
@@ -304,7 +306,7 @@ class Interpreter:
             self._enter_functions()
         return True
 
-    def _owner_of(self, state: State, frame: int) -> int:
+    def _owner_of(self, state: VerifierState, frame: int) -> int:
         """The subprog that a frame belongs to."""
         chain = state.chain
         for _ in range(len(state.stacks) - 1 - frame):

@@ -15,7 +15,7 @@ from bpfpatch.facts.kinds import ProgFlag
 from . import scalars
 from .kptrs import kernel_pointers
 from .scalars import LOADED, LOADED_SIGNED, UNKNOWN, Pointer, Value
-from .state import FRAME_POINTER, State, frame_pointer, read_stack, write_stack
+from .state import FRAME_POINTER, VerifierState, frame_pointer, read_stack, write_stack
 from .values import LEGACY, TRUSTED, is_pointer, pointer
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Accesses:
         self._in_rcu = not owner.subject.flags & ProgFlag.SLEEPABLE
         self._kptrs: dict[int, dict[int, Pointer]] = {}
 
-    def load(self, slot: int, state: State) -> None:
+    def load(self, slot: int, state: VerifierState) -> None:
         """An LDX."""
         owner = self._owner
         code = owner.code.opcode[slot]
@@ -57,7 +57,7 @@ class Accesses:
             )
         state.regs[owner.code.dst[slot]] = value
 
-    def _read(self, slot: int, state: State, base: int, byte_off: int, size: int) -> Value:  # noqa: PLR0911 - one way out for each kind
+    def _read(self, slot: int, state: VerifierState, base: int, byte_off: int, size: int) -> Value:  # noqa: PLR0911 - one way out for each kind
         at = state.regs[base] if base != FRAME_POINTER else frame_pointer(state)
         if not is_pointer(at):
             self._owner.may_reach(state, at)
@@ -119,7 +119,7 @@ class Accesses:
             is_maybe_null=step.is_maybe_null, trust=step.trust,
         )  # fmt: skip
 
-    def store(self, slot: int, state: State) -> None:
+    def store(self, slot: int, state: VerifierState) -> None:
         """An ST or STX."""
         owner = self._owner
         code = owner.code.opcode[slot]
@@ -131,7 +131,7 @@ class Accesses:
             value = self._stored(state, owner.code.src[slot], size)
         self._write(slot, state, owner.code.dst[slot], size, value, is_imm=is_imm)
 
-    def _stored(self, state: State, register: int, size: int) -> Value:
+    def _stored(self, state: VerifierState, register: int, size: int) -> Value:
         """The register's value; a number that is spilled whole is linked to what it leaves."""
         if register == FRAME_POINTER:
             return frame_pointer(state)
@@ -141,7 +141,7 @@ class Accesses:
         return value
 
     def _write(
-        self, slot: int, state: State, base: int, size: int, value: Value, *, is_imm: bool
+        self, slot: int, state: VerifierState, base: int, size: int, value: Value, *, is_imm: bool
     ) -> None:
         at = state.regs[base] if base != FRAME_POINTER else frame_pointer(state)
         if not is_pointer(at):
@@ -159,7 +159,7 @@ class Accesses:
         else:
             state.forget(ref, max(low + byte_off, -_STACK_BYTES), min(high + byte_off + size, 0))
 
-    def atomic(self, slot: int, state: State) -> None:
+    def atomic(self, slot: int, state: VerifierState) -> None:
         """An atomic operation, or an acquiring load or releasing store."""
         owner = self._owner
         size = _SIZES[owner.code.opcode[slot] & 0x18]
@@ -179,7 +179,7 @@ class Accesses:
         elif operation & _FETCH:
             regs[src] = scalars.without_id(old) if scalars.is_scalar(old) else old
 
-    def legacy_load(self, slot: int, state: State) -> None:
+    def legacy_load(self, slot: int, state: VerifierState) -> None:
         """An LD_ABS or LD_IND."""
         state.regs[:6] = [UNKNOWN, None, None, None, None, None]
 

@@ -14,7 +14,7 @@ from bpfpatch.isa.semantics import ALU64, AND, CLASS_MASK, END, MOV, OP_MASK, OR
 from . import scalarops, scalars
 from .refine import link_of, pointer_alu
 from .scalars import LOADED, SCALAR, UNKNOWN, Number, Scalar, Value
-from .state import FRAME_POINTER, State, frame_pointer
+from .state import FRAME_POINTER, VerifierState, frame_pointer
 from .values import as_scalar, is_pointer, lost, pointer
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Arithmetic:
         self._code = owner.code
         self._forks: dict[int, int] = {}
 
-    def run(self, slot: int, state: State) -> None:
+    def run(self, slot: int, state: VerifierState) -> None:
         """An arithmetic instruction, move or byte swap."""
         regs, fields = state.regs, self._code
         code, dst, src = fields.opcode[slot], fields.dst[slot], fields.src[slot]
@@ -66,7 +66,7 @@ class Arithmetic:
                 result = (SCALAR, left[1], link, *result[3:])
         regs[dst] = result
 
-    def _fork(self, slot: int, dst: int, value: Scalar, state: State) -> Number:
+    def _fork(self, slot: int, dst: int, value: Scalar, state: VerifierState) -> Number:
         """A mask of all ones or none, which is combined with a constant, goes two ways.
 
         Source: linux v6.18.44, kernel/bpf/verifier.c, maybe_fork_scalars().
@@ -88,7 +88,9 @@ class Arithmetic:
         self._owner.run_block(block, other, slot)
         return ones
 
-    def _move(self, slot: int, operand: Value, src: int, state: State, *, is_64: bool) -> Value:  # noqa: PLR0911 - one way out for each kind
+    def _move(  # noqa: PLR0911 - one way out for each kind
+        self, slot: int, operand: Value, src: int, state: VerifierState, *, is_64: bool
+    ) -> Value:
         bits = self._code.off[slot]
         if isinstance(operand, int):
             if bits in (8, 16, 32):
@@ -110,7 +112,7 @@ class Arithmetic:
             return self.linked(operand, src, state)
         return scalars.low_half(scalars.without_id(operand))
 
-    def linked(self, value: Value, register: int, state: State) -> Value:
+    def linked(self, value: Value, register: int, state: VerifierState) -> Value:
         """A copy of a register's value; a number and its copies are one."""
         if not isinstance(value, tuple) or value[0] != SCALAR or (value[1] and not value[2]):
             return value

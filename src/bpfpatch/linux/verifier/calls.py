@@ -18,7 +18,7 @@ from . import scalars
 from .globalargs import argument_sizes, is_global
 from .kernelcalls import KernelCalls
 from .scalars import UNKNOWN, Pointer, Value
-from .state import MOST_FRAMES, State, spilled_constant
+from .state import MOST_FRAMES, VerifierState, spilled_constant
 from .values import FUNC, PACKET_END, TRUSTED, is_pointer, pointer
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Calls:
         self._kernel = KernelCalls(owner, self)
         self._is_global: dict[int, bool] = {}
 
-    def call(self, slot: int, state: State) -> bool:
+    def call(self, slot: int, state: VerifierState) -> bool:
         """A call; False where control does not go on right behind it."""
         code = self._owner.code
         if code.opcode[slot] == isa.CALL:
@@ -64,13 +64,13 @@ class Calls:
         self.clear(state)
         return True
 
-    def clear(self, state: State, result: Value = None) -> None:
+    def clear(self, state: VerifierState, result: Value = None) -> None:
         """R1 to R5 are gone, R0 is the result."""
         state.regs[:6] = [result, None, None, None, None, None]
 
     # Subprogs.
 
-    def _subprog(self, slot: int, target: int, state: State) -> bool:
+    def _subprog(self, slot: int, target: int, state: VerifierState) -> bool:
         owner = self._owner
         if target not in self._is_global:
             self._is_global[target] = is_global(owner.program, owner.subject, target)
@@ -87,7 +87,7 @@ class Calls:
         self,
         slot: int,
         target: int,
-        state: State,
+        state: VerifierState,
         args: list[Value],
         back: int,
         *,
@@ -111,9 +111,11 @@ class Calls:
         callers = (*state.callers, (back, kept, is_callback))
         regs = [*args, None, None, None, None]
         stacks = [*state.stacks, {}]
-        owner.push(target, State(regs, stacks, callers, owner.chain(state.chain, slot, target)))
+        owner.push(
+            target, VerifierState(regs, stacks, callers, owner.chain(state.chain, slot, target))
+        )
 
-    def _call_global(self, target: int, state: State) -> None:
+    def _call_global(self, target: int, state: VerifierState) -> None:
         owner = self._owner
         owner.enter_global(target)
         for register, size in argument_sizes(owner.program, owner.subject, target).items():
@@ -122,18 +124,18 @@ class Calls:
             self.forget_packets(state)
         self.clear(state, UNKNOWN)
 
-    def _give_up(self, target: int, state: State) -> None:
+    def _give_up(self, target: int, state: VerifierState) -> None:
         """A call in so many chains that the callee is only looked at once, with any arguments."""
         self._owner.enter_with_anything(target)
         self._forget_frames(state)
         self.clear(state)
 
-    def _forget_frames(self, state: State) -> None:
+    def _forget_frames(self, state: VerifierState) -> None:
         """Code has run that is not followed: it may have written anything to any frame."""
         state.forget_frames()
         self.forget_packets(state)
 
-    def leave(self, slot: int, state: State) -> None:
+    def leave(self, slot: int, state: VerifierState) -> None:
         """An exit."""
         if not state.callers:
             return
@@ -148,11 +150,11 @@ class Calls:
         if gone:
             after = [None if v in gone else v for v in after]
         outer = self._owner.outer_chain(state.chain)
-        self._owner.push(back, State(after, state.stacks, state.callers[:-1], outer))
+        self._owner.push(back, VerifierState(after, state.stacks, state.callers[:-1], outer))
 
     # Helpers.
 
-    def _helper(self, slot: int, helper: int, state: State) -> bool:
+    def _helper(self, slot: int, helper: int, state: VerifierState) -> bool:
         regs = state.regs
         map_index = self._note_map(slot, helper, state)
         self._memory(helper, state, map_index)
@@ -171,7 +173,7 @@ class Calls:
             self._tail_call(slot, state.copy())
         return True
 
-    def _tail_call(self, slot: int, state: State) -> None:
+    def _tail_call(self, slot: int, state: VerifierState) -> None:
         """In a subprog: what was called returns in its place, with any result.
 
         A call that fails goes on behind it, and leaves the packet as it was.
@@ -183,7 +185,7 @@ class Calls:
         self.clear(state, UNKNOWN)
         self.leave(slot, state)
 
-    def _note_map(self, slot: int, helper: int, state: State) -> int | None:
+    def _note_map(self, slot: int, helper: int, state: VerifierState) -> int | None:
         """Write down which map a helper gets, and what depends on constants."""
         regs = state.regs
         at = regs[facts.MAP_REG.get(helper, 1)]
@@ -205,7 +207,7 @@ class Calls:
             index = first[1]  # a timer or a lock in it
         return index
 
-    def _memory(self, helper: int, state: State, map_index: int | None) -> None:
+    def _memory(self, helper: int, state: VerifierState, map_index: int | None) -> None:
         regs = state.regs
         for register, _, _ in facts.READS.get(helper, ()):
             self.touch(state, regs[register])
@@ -220,7 +222,7 @@ class Calls:
             return None
         return found.key_size if size == KEY_SIZE else found.value_size
 
-    def touch(self, state: State, at: Value) -> bool:
+    def touch(self, state: VerifierState, at: Value) -> bool:
         """A helper accesses bytes from here on; whether they are on a stack."""
         if not isinstance(at, tuple) or at[0] != _STACK:
             self._owner.may_reach(state, at)
@@ -228,7 +230,7 @@ class Calls:
         self._owner.reach(state, at[1], at[2])
         return True
 
-    def overwrite(self, state: State, at: Value, size: Value) -> None:
+    def overwrite(self, state: VerifierState, at: Value, size: Value) -> None:
         """A helper writes this many bytes from here on; None for a number that is not known."""
         if not self.touch(state, at) or not is_pointer(at):
             if self._owner.may_reach(state, at):
@@ -239,20 +241,20 @@ class Calls:
         if low < end:
             state.forget(at[1], max(low, -512), end)
 
-    def forget_packets(self, state: State) -> None:
+    def forget_packets(self, state: VerifierState) -> None:
         """Packet data may have moved."""
         state.own_callers()
         for kind in _PACKET:
             state.replace(kind, 0, UNKNOWN)
 
-    def _release(self, state: State, value: Value) -> None:
+    def _release(self, state: VerifierState, value: Value) -> None:
         if is_pointer(value) and value[6]:
             state.own_callers()
             state.replace(value[6], 6, UNKNOWN)
 
     # Results.
 
-    def _result(self, helper: int, state: State, map_index: int | None) -> Value:  # noqa: PLR0911 - one way out for each kind
+    def _result(self, helper: int, state: VerifierState, map_index: int | None) -> Value:  # noqa: PLR0911 - one way out for each kind
         owner = self._owner
         regs = state.regs
         if helper in facts.VALUES:
@@ -299,7 +301,7 @@ class Calls:
             kind, ref = _BTF_ID, 0
         return pointer(kind, ref, 0, owner.fresh(), is_maybe_null=True, obj=owner.fresh())
 
-    def _map_value(self, helper: int, state: State, index: int | None) -> Value:
+    def _map_value(self, helper: int, state: VerifierState, index: int | None) -> Value:
         owner = self._owner
         found = owner.map(index)
         ident = owner.fresh()
@@ -317,7 +319,7 @@ class Calls:
         is_there = found.type in _ARRAYS and self._has_key(state, found.max_entries)
         return pointer(MemType.MAP_VALUE, index, 0, ident, is_maybe_null=not is_there)
 
-    def _has_key(self, state: State, n_entries: int) -> bool:
+    def _has_key(self, state: VerifierState, n_entries: int) -> bool:
         """Whether R2 points to a constant on the stack that is below an array's length.
 
         Source: linux v6.18, kernel/bpf/verifier.c, get_constant_map_key().
@@ -331,7 +333,12 @@ class Calls:
     # Callbacks.
 
     def _synchronous(
-        self, slot: int, helper: int, callback: HelperCallback, state: State, index: int | None
+        self,
+        slot: int,
+        helper: int,
+        callback: HelperCallback,
+        state: VerifierState,
+        index: int | None,
     ) -> None:
         """A helper calls a callback, as often as it likes; bpf_loop with R1 == 0 never.
 
@@ -352,7 +359,9 @@ class Calls:
         args = self._arguments(callback, regs, index)
         self.enter(slot, at[1], state.copy(), args, slot, is_callback=True)
 
-    def _late_callback(self, state: State, callback: HelperCallback, index: int | None) -> None:
+    def _late_callback(
+        self, state: VerifierState, callback: HelperCallback, index: int | None
+    ) -> None:
         at = state.regs[callback.reg]
         self._owner.may_call(state, at)
         if not is_pointer(at) or at[0] != FUNC:

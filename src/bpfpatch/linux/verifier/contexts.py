@@ -16,7 +16,7 @@ from bpfpatch.facts.kinds import ProgType
 from .values import LEGACY, PACKET_END, TRUSTED
 
 
-class Field(NamedTuple):
+class ContextPointer(NamedTuple):
     """A pointer in a context."""
 
     kind: int
@@ -25,11 +25,11 @@ class Field(NamedTuple):
     trust: int = LEGACY
 
 
-_DATA, _END = Field(MemType.PACKET), Field(PACKET_END)
-_META = Field(MemType.PACKET_META)
-_SOCKET = Field(MemType.SOCKET)
-_SOCKET_OR_NULL = Field(MemType.SOCKET, is_maybe_null=True)
-_COMMON_OR_NULL = Field(MemType.SOCK_COMMON, is_maybe_null=True)
+_DATA, _END = ContextPointer(MemType.PACKET), ContextPointer(PACKET_END)
+_META = ContextPointer(MemType.PACKET_META)
+_SOCKET = ContextPointer(MemType.SOCKET)
+_SOCKET_OR_NULL = ContextPointer(MemType.SOCKET, is_maybe_null=True)
+_COMMON_OR_NULL = ContextPointer(MemType.SOCK_COMMON, is_maybe_null=True)
 
 _P = ProgType
 _AT: Final = {name: byte_off for name, (byte_off, _) in SKB_AT.items()}
@@ -37,7 +37,7 @@ _XDP: Final = {name: byte_off for name, (byte_off, _) in XDP_AT.items()}
 _SKB_SK: Final = {_AT["sk"]: _COMMON_OR_NULL}
 _SKB: Final = {_AT["data"]: _DATA, _AT["data_end"]: _END, **_SKB_SK}
 _SKB_META: Final = {**_SKB, _AT["data_meta"]: _META}
-_BY_TYPE: Final[dict[ProgType, dict[int, Field]]] = {
+_BY_TYPE: Final[dict[ProgType, dict[int, ContextPointer]]] = {
     _P.SOCKET_FILTER: _SKB_SK,
     _P.SCHED_CLS: _SKB_META,
     _P.SCHED_ACT: _SKB_META,
@@ -51,7 +51,7 @@ _BY_TYPE: Final[dict[ProgType, dict[int, Field]]] = {
     _P.FLOW_DISSECTOR: {
         _AT["data"]: _DATA,
         _AT["data_end"]: _END,
-        _AT["flow_keys"]: Field(MemType.FLOW_KEYS),
+        _AT["flow_keys"]: ContextPointer(MemType.FLOW_KEYS),
     },
     _P.SOCK_OPS: {184: _SOCKET_OR_NULL, 192: _DATA, 200: _END},
     _P.SK_MSG: {0: _DATA, 8: _END, 72: _SOCKET},
@@ -60,13 +60,13 @@ _BY_TYPE: Final[dict[ProgType, dict[int, Field]]] = {
     _P.CGROUP_SOCKOPT: {0: _SOCKET, 8: _DATA, 16: _END},
     _P.SK_LOOKUP: {0: _SOCKET_OR_NULL},
     _P.NETFILTER: {
-        0: Field(MemType.BTF_ID, struct="nf_hook_state", trust=TRUSTED),
-        8: Field(MemType.BTF_ID, struct="sk_buff", trust=TRUSTED),
+        0: ContextPointer(MemType.BTF_ID, struct="nf_hook_state", trust=TRUSTED),
+        8: ContextPointer(MemType.BTF_ID, struct="sk_buff", trust=TRUSTED),
     },
 }
 
 
-def fields(prog_type: ProgType) -> dict[int, Field]:
+def fields(prog_type: ProgType) -> dict[int, ContextPointer]:
     """The pointers in a context, by byte_off; none for kinds whose context is numbers only."""
     return _BY_TYPE.get(prog_type, {})
 

@@ -24,7 +24,7 @@ _MOV64_IMM: Final = 0xB7
 _N_REGISTERS: Final = 10
 
 
-class Code:
+class DecodedCode:
     """Instructions and blocks.
 
     A list access costs a tenth of one of an array. Blocks end in front of and

@@ -14,7 +14,7 @@ from . import branches, scalars
 from .packets import is_packet_test, packet_marks, packet_verdict
 from .refine import decide_null, set_number, share_nullness
 from .scalars import UNKNOWN, Pointer, Value
-from .state import FRAME_POINTER, State, frame_pointer
+from .state import FRAME_POINTER, VerifierState, frame_pointer
 from .values import is_never_null, is_pointer
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Jumps:
         self._owner = owner
         self._code = owner.code
 
-    def branch(self, slot: int, state: State) -> None:
+    def branch(self, slot: int, state: VerifierState) -> None:
         """A conditional jump: go on to where it may lead."""
         code, target = self._code.opcode[slot], self._code.target[slot]
         regs = state.regs
@@ -68,12 +68,12 @@ class Jumps:
                 set_number(one, src, right, new_b)
         self._both(slot, target, state, other)
 
-    def _both(self, slot: int, target: int, falls: State, jumps: State) -> None:
+    def _both(self, slot: int, target: int, falls: VerifierState, jumps: VerifierState) -> None:
         self._owner.push(target, jumps)
         self._owner.push(slot + 1, falls)
 
     def _pointer_branch(
-        self, slot: int, code: int, target: int, state: State, left: Value, right: Value
+        self, slot: int, code: int, target: int, state: VerifierState, left: Value, right: Value
     ) -> None:
         operation = code & OP_MASK
         is_equality = code & CLASS_MASK == JMP and operation in (branches.JEQ, branches.JNE)
@@ -101,7 +101,13 @@ class Jumps:
         self._both(slot, target, state, other)
 
     def _packet_branch(
-        self, slot: int, operation: int, target: int, state: State, left: Pointer, right: Pointer
+        self,
+        slot: int,
+        operation: int,
+        target: int,
+        state: VerifierState,
+        left: Pointer,
+        right: Pointer,
     ) -> None:
         verdict = packet_verdict(operation, left, right)
         if verdict is not None:

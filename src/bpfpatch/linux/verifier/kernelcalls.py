@@ -14,7 +14,7 @@ from bpfpatch.btf.types import Ptr
 from bpfpatch.facts.columns import MemType
 
 from .scalars import UNKNOWN, Value
-from .state import State
+from .state import VerifierState
 from .values import FUNC, RCU, TRUSTED, UNTRUSTED, is_pointer, pointer
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class KernelCalls:
         self._owner = owner
         self._calls = calls
 
-    def call(self, slot: int, state: State) -> bool:
+    def call(self, slot: int, state: VerifierState) -> bool:
         """One call; False where it does not return."""
         owner = self._owner
         types = owner.types
@@ -90,7 +90,7 @@ class KernelCalls:
         self._calls.clear(state, result)
         return True
 
-    def _touch(self, type_id: int, state: State) -> None:
+    def _touch(self, type_id: int, state: VerifierState) -> None:
         """What it may write: memory behind the pointers that it takes."""
         types = self._owner.types
         proto = types.prototype(type_id)
@@ -109,7 +109,7 @@ class KernelCalls:
                 continue
             self._calls.overwrite(state, state.regs[register], size)
 
-    def _result(self, name: str, type_id: int, state: State) -> Value:  # noqa: PLR0911 - one way out for each kind
+    def _result(self, name: str, type_id: int, state: VerifierState) -> Value:  # noqa: PLR0911 - one way out for each kind
         owner = self._owner
         types = owner.types
         proto = types.prototype(type_id)
@@ -140,7 +140,7 @@ class KernelCalls:
             MemType.BTF_ID, target[0], 0, ident, is_maybe_null=is_null, obj=obj, trust=trust
         )
 
-    def _untrust(self, state: State) -> None:
+    def _untrust(self, state: VerifierState) -> None:
         """Pointers that were good within a read-side section are not any more."""
         state.own_callers()
         state.replace(RCU, 7, lambda value: (*value[:7], UNTRUSTED))

@@ -15,7 +15,7 @@ from bpfpatch.facts.columns import MemType
 from bpfpatch.facts.kinds import AttachType, ProgType
 from bpfpatch.facts.subject import Subject
 
-from .contexts import BY_PROTOTYPE, Field
+from .contexts import BY_PROTOTYPE, ContextPointer
 from .iterargs import of_iterator
 from .nullargs import may_be_error, may_be_null
 from .values import LEGACY, RCU, TRUSTED, UNTRUSTED
@@ -32,7 +32,7 @@ _LISTS: Final = (
 _NOTHING: Final = (0, "", False)
 
 
-class Step(NamedTuple):
+class TypedLoad(NamedTuple):
     """A pointer to a struct that a load through a typed pointer gives."""
 
     type_id: int
@@ -97,7 +97,7 @@ class KernelTypes:
 
     # Contexts of programs that stand in for a function of the kernel.
 
-    def arguments(self, subject: Subject) -> dict[int, Field]:
+    def arguments(self, subject: Subject) -> dict[int, ContextPointer]:
         """The pointers among what a program is called with, by byte_off in its context."""
         btf = self._btf
         if btf is None or subject.prog_type not in BY_PROTOTYPE or not subject.attach_btf_id:
@@ -107,7 +107,7 @@ class KernelTypes:
         name, proto, skip = self._attached(btf, subject)
         if proto is None:
             return {}
-        out: dict[int, Field] = {}
+        out: dict[int, ContextPointer] = {}
         byte_off = 0
         params = [(param.name, param.type_id) for param in proto.params[skip:]]
         if subject.attach_type == AttachType.TRACE_FEXIT or subject.prog_type is ProgType.LSM:
@@ -168,7 +168,7 @@ class KernelTypes:
 
     def _argument(
         self, subject: Subject, name: str, arg: int, param: str, type_id: int
-    ) -> Field | None:
+    ) -> ContextPointer | None:
         target = self.pointee(type_id)
         attach = subject.attach_type
         is_iter = subject.prog_type is ProgType.TRACING and attach == AttachType.TRACE_ITER
@@ -177,7 +177,7 @@ class KernelTypes:
         if not target[1]:
             # A map iterator's key and value are the only typed memory that is no struct.
             is_buf = is_iter and param in ("key", "value") and "map" in name
-            return Field(MemType.BUF, is_maybe_null=True) if is_buf else None
+            return ContextPointer(MemType.BUF, is_maybe_null=True) if is_buf else None
         is_raw = subject.prog_type is ProgType.TRACING and attach == AttachType.TRACE_RAW_TP
         is_trusted = is_raw or subject.prog_type in (ProgType.LSM, ProgType.STRUCT_OPS)
         is_null = param.endswith("__nullable") or (is_raw and may_be_null(name, arg))
@@ -188,9 +188,9 @@ class KernelTypes:
         ref = target[0]
         if self.name(subject.attach_btf_id) == "tcp_congestion_ops" and self.name(ref) == "sock":
             ref = self.struct("tcp_sock")  # net/ipv4/bpf_tcp_ca.c, bpf_tcp_ca_is_valid_access()
-        return Field(MemType.BTF_ID, is_null, f"#{ref}", TRUSTED if is_trusted else LEGACY)
+        return ContextPointer(MemType.BTF_ID, is_null, f"#{ref}", TRUSTED if is_trusted else LEGACY)
 
-    def type_of(self, field: Field) -> int:
+    def type_of(self, field: ContextPointer) -> int:
         """The type id of a context field's struct."""
         if field.struct.startswith("#"):
             return int(field.struct[1:])
@@ -200,7 +200,7 @@ class KernelTypes:
 
     def load(
         self, type_id: int, byte_off: int, size: int, trust: int, *, is_null: bool, in_rcu: bool
-    ) -> Step | None:
+    ) -> TypedLoad | None:
         """What a load through a pointer to a struct gives: a pointer to another, or a number."""
         key = (type_id, byte_off, size)
         if key not in self._members:
@@ -209,14 +209,14 @@ class KernelTypes:
         if not target:
             return None
         if trust in (UNTRUSTED, LEGACY):
-            return Step(target, trust, False)
+            return TypedLoad(target, trust, False)
         is_in_section = in_rcu and not is_null
         struct = self.name(type_id)
         for what, kept, is_maybe_null in _LISTS if is_in_section else _LISTS[:2]:
             if field in self._listed(struct, what):
-                return Step(target, kept, is_maybe_null)
+                return TypedLoad(target, kept, is_maybe_null)
         is_legacy = is_in_section and not is_untrusted
-        return Step(target, LEGACY if is_legacy else UNTRUSTED, False)
+        return TypedLoad(target, LEGACY if is_legacy else UNTRUSTED, False)
 
     def _listed(self, struct: str, what: str) -> frozenset[str]:
         """Members whose pointers are as reliable as the struct's own is."""

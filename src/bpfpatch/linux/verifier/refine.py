@@ -14,7 +14,7 @@ from bpfpatch.isa.semantics import ADD, ALU, ALU64, CLASS_MASK, OP_MASK, SUB, U6
 
 from . import scalarops, scalars
 from .scalars import LOADED, SCALAR, UNKNOWN, Number, Pointer, Scalar, Value
-from .state import State
+from .state import VerifierState
 from .values import PARTIAL, UNTRUSTED, as_scalar, is_pointer, moved
 
 # How a scalar's delta is told: the lowest two bits say in which width it was added.
@@ -23,7 +23,7 @@ _WIDTH: Final = 3
 _BTF_ID: Final = int(MemType.BTF_ID)
 
 
-def share_nullness(state: State, left: Pointer, right: Pointer) -> None:
+def share_nullness(state: VerifierState, left: Pointer, right: Pointer) -> None:
     """Where a pointer equals one that is not null, it is not null either."""
     if _BTF_ID in (left[0], right[0]) or left[5] == right[5]:
         return
@@ -32,7 +32,7 @@ def share_nullness(state: State, left: Pointer, right: Pointer) -> None:
     decide_null(state, left[4] if left[5] else right[4], is_null=False)
 
 
-def decide_null(state: State, ident: int, *, is_null: bool) -> None:
+def decide_null(state: VerifierState, ident: int, *, is_null: bool) -> None:
     """All copies of a pointer that was checked are null, or are not."""
     state.own_callers()
 
@@ -45,7 +45,7 @@ def decide_null(state: State, ident: int, *, is_null: bool) -> None:
         state.replace(ident, 4, change)
 
 
-def set_number(state: State, register: int, old: Number, new: Number) -> None:
+def set_number(state: VerifierState, register: int, old: Number, new: Number) -> None:
     """A register's number is known better, and so are those linked to it."""
     if isinstance(old, int):
         return

@@ -36,7 +36,7 @@ MOST_FRAMES: Final = 8
 """How many frames there may be at a time."""
 
 
-class State:
+class VerifierState:
     """Registers and stack.
 
     Attributes:
@@ -64,12 +64,12 @@ class State:
         self.lost = lost
         self._constants: list[tuple[int, int]] | None = None
 
-    def copy(self) -> State:
+    def copy(self) -> VerifierState:
         """One that can be changed alone."""
         stacks = [frame.copy() for frame in self.stacks]
-        return State(self.regs[:], stacks, self.callers, self.chain, self.lost)
+        return VerifierState(self.regs[:], stacks, self.callers, self.chain, self.lost)
 
-    def covers(self, new: State) -> bool:
+    def covers(self, new: VerifierState) -> bool:
         """Whether all that can happen in the new state can happen in this one.
 
         The state must not change any more: it is asked often.
@@ -97,7 +97,7 @@ class State:
                     return False
         return True
 
-    def joined(self, new: State, ids: Ids, *, widen: bool) -> State:
+    def joined(self, new: VerifierState, ids: Ids, *, widen: bool) -> VerifierState:
         """The state that is both."""
         regs = [join(a, b, ids, widen=widen) for a, b in zip(self.regs, new.regs, strict=True)]
         stacks = []
@@ -118,7 +118,9 @@ class State:
                 join(a, b, ids, widen=widen) for a, b in zip(mine_regs, other_regs, strict=True)
             ]
             callers.append((back, both_regs, kind))
-        return State(regs, stacks, tuple(callers), self.chain, self.lost | new.lost | ids.lost)
+        return VerifierState(
+            regs, stacks, tuple(callers), self.chain, self.lost | new.lost | ids.lost
+        )
 
     def forget(self, frame: int, low: int, high: int) -> None:
         """A frame's bytes from low up to high, without it, may be anything now."""
@@ -162,7 +164,7 @@ class State:
 _FRAME_POINTERS: Final = tuple(pointer(MemType.STACK, frame) for frame in range(MOST_FRAMES))
 
 
-def frame_pointer(state: State) -> Value:
+def frame_pointer(state: VerifierState) -> Value:
     """The value of R10."""
     return _FRAME_POINTERS[len(state.stacks) - 1]
 

@@ -18,8 +18,8 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Final
 
-from .decoded import Code
-from .state import State
+from .decoded import DecodedCode
+from .state import VerifierState
 from .values import Ids
 
 # How much is done on single ways, in instructions, and how many of them a block always has.
@@ -60,10 +60,10 @@ class Worklist:
 
     def __init__(
         self,
-        code: Code,
-        run_block: Callable[[int, State], None],
+        code: DecodedCode,
+        run_block: Callable[[int, VerifierState], None],
         is_repeated: list[bool],
-        anything: Callable[[int], State],
+        anything: Callable[[int], VerifierState],
         spent: Callable[[], None],
     ) -> None:
         self.is_spent = False
@@ -84,18 +84,18 @@ class Worklist:
             max(_BUDGET // max(len(code.kind), 1), _FEWEST_VISITS), _MOST_VISITS
         )
         self._n_ids = 0
-        self._pending: dict[int, list[State]] = {}
+        self._pending: dict[int, list[VerifierState]] = {}
         self._heap: list[int] = []
-        self._visited: dict[int, list[State]] = {}
+        self._visited: dict[int, list[VerifierState]] = {}
         self._visits: dict[int, int] = {}
-        self._merged: dict[int, State] = {}
+        self._merged: dict[int, VerifierState] = {}
 
     def fresh(self) -> int:
         """An id that no value has."""
         self._n_ids += 1
         return self._n_ids
 
-    def push(self, slot: int, state: State) -> None:
+    def push(self, slot: int, state: VerifierState) -> None:
         """Control comes to a block's start with a state, which is taken over."""
         if self._is_flooding:
             self._flood(slot)
@@ -127,7 +127,7 @@ class Worklist:
             if self._work > self._most_work:
                 self._tighten()
 
-    def _run(self, block: int, state: State) -> None:
+    def _run(self, block: int, state: VerifierState) -> None:
         self._work += self._end[block] - self._start[block] + 1
         self._run_block(block, state)
 
@@ -158,12 +158,12 @@ class Worklist:
             self._flooded.add(block)
             self._to_flood.append(block)
 
-    def _visit_once(self, block: int, states: list[State]) -> None:
+    def _visit_once(self, block: int, states: list[VerifierState]) -> None:
         """A block's only turn."""
         if len(states) > self._most_visits:
             states = [self._gathered(states[0], states[1:], widen=False).copy()]
         last = states.pop()
-        visited: list[State] = []
+        visited: list[VerifierState] = []
         for state in states:
             if not _is_covered(state, visited):
                 _keep(state, visited)
@@ -171,7 +171,7 @@ class Worklist:
         if not _is_covered(last, visited):
             self._run(block, last)
 
-    def _visit(self, turn: int, block: int, states: list[State]) -> None:
+    def _visit(self, turn: int, block: int, states: list[VerifierState]) -> None:
         merged = self._merged.get(turn)
         visits = self._visits.get(turn, 0)
         if merged is None and visits + len(states) <= self._most_visits:
@@ -189,7 +189,9 @@ class Worklist:
         if changed is not merged:
             self._run(block, changed.copy())
 
-    def _gathered(self, first: State, others: list[State], *, widen: bool) -> State:
+    def _gathered(
+        self, first: VerifierState, others: list[VerifierState], *, widen: bool
+    ) -> VerifierState:
         """All states in one: the first one itself, where that covers the others."""
         ids = Ids(self._n_ids)
         for state in others:
@@ -199,11 +201,11 @@ class Worklist:
         return first
 
 
-def _is_covered(state: State, visited: list[State]) -> bool:
+def _is_covered(state: VerifierState, visited: list[VerifierState]) -> bool:
     return any(old.covers(state) for old in reversed(visited)) if visited else False
 
 
-def _keep(state: State, visited: list[State]) -> None:
+def _keep(state: VerifierState, visited: list[VerifierState]) -> None:
     visited.append(state)
     if len(visited) > _COMPARED:
         del visited[0]

@@ -11,7 +11,7 @@ from bpfpatch.patch import Body, CodeView, PatchList
 from bpfpatch.patch.body import To
 from bpfpatch.program.types import Mask, Slots
 
-from ..scratch import Place, Scratch
+from ..scratch import Scratch, ScratchPlace
 from ..sites import copy_references, place_of
 from .forms import form_of_codes, with_register
 from .masks import Imms
@@ -50,10 +50,12 @@ def blind_crowded(patches: PatchList, crowded: Crowded, *, spills: bool) -> list
     left = []
     for row, slot in enumerate(crowded.slots.tolist()):
         taken = int(scratch.liveness.reads[slot] | scratch.liveness.writes[slot])
-        found: Place | str = "no register is free, and spill=false forbids to use another one"
+        found: ScratchPlace | str = (
+            "no register is free, and spill=false forbids to use another one"
+        )
         if spills:
             found = scratch.more(slot, 1, [], taken)
-        if isinstance(found, Place):
+        if isinstance(found, ScratchPlace):
             _blind_around(patches, crowded, row, found)
         else:
             where = place_of(patches, view, slot)
@@ -61,7 +63,7 @@ def blind_crowded(patches: PatchList, crowded: Crowded, *, spills: bool) -> list
     return [*left, f"{len(left)} constants are not blinded"] if left else []
 
 
-def _blind_around(patches: PatchList, crowded: Crowded, row: int, place: Place) -> None:
+def _blind_around(patches: PatchList, crowded: Crowded, row: int, place: ScratchPlace) -> None:
     """Blind one instruction with a register that has to have its value back after it."""
     slot = int(crowded.slots[row])
     view = crowded.view

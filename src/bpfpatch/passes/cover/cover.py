@@ -25,7 +25,7 @@ from .counters import WORD
 from .flow import flows
 from .insert import Inserter, add_storage
 from .mapping import COUNTING, PERCPU_MOST, SECTION, CoverMap, FunctionMap, LineRow
-from .plan import Code, Planner
+from .plan import CoveredCode, CoverPlanner
 
 
 @register
@@ -77,9 +77,9 @@ class Cover(Pass):
             copyable_slots(patches, view),
             arguments_taken(view, patches.program, edit.obj.btf),
         )
-        code = Code(patches, view, blocks, scratch)
+        code = CoveredCode(patches, view, blocks, scratch)
         refused = _no_lookup(edit.obj, code) if is_percpu else {}
-        planner = Planner(
+        planner = CoverPlanner(
             code,
             of_edges=self.edges,
             has_tree=self.tree,
@@ -141,7 +141,7 @@ def _refuse(functions: list[FunctionMap]) -> None:
         )
 
 
-def _no_lookup(obj: ElfObject, code: Code) -> dict[int, str]:
+def _no_lookup(obj: ElfObject, code: CoveredCode) -> dict[int, str]:
     """Subprogs of the view that cannot find their processor's counters, and why."""
     out = {}
     has_lock = _may_be_locked(obj, code)
@@ -171,7 +171,7 @@ def _calling(obj: ElfObject, program: Program, names: frozenset[str]) -> Slots:
 _THROW: Final = frozenset({"bpf_throw"})
 
 
-def _may_be_locked(obj: ElfObject, code: Code) -> Mask:
+def _may_be_locked(obj: ElfObject, code: CoveredCode) -> Mask:
     """(m,) functions of the view that might be called with a lock held."""
     names, view = _names(obj, code.program), code.view
     at = {slot: names[node] for slot, node in enumerate(view.node.tolist()) if node in names}

@@ -15,13 +15,13 @@ from bpfpatch.facts.maps import MapDefinition
 from bpfpatch.patch import Body, PatchList
 from bpfpatch.program.types import Mask
 
-from ..scratch import Place
+from ..scratch import ScratchPlace
 from ..setting import ObjectEdit
 from ..sites import copy_references
 from .counters import WORD, direct, lookup, percpu
 from .flow import Flow
 from .mapping import DATA_SECTION, CoverMap
-from .plan import Code, Work
+from .plan import CounterWork, CoveredCode
 
 SYMBOL: Final = "bpfpatch_cover"
 IDENTITY_SYMBOL: Final = "bpfpatch_cover_id"
@@ -50,7 +50,9 @@ class Inserter:
         cover: what the counters mean.
     """
 
-    def __init__(self, patches: PatchList, edit: ObjectEdit, code: Code, cover: CoverMap) -> None:
+    def __init__(
+        self, patches: PatchList, edit: ObjectEdit, code: CoveredCode, cover: CoverMap
+    ) -> None:
         self._patches = patches
         self._edit = edit
         self._code = code
@@ -58,13 +60,13 @@ class Inserter:
         self._symbol = cover.home if cover.is_percpu else SYMBOL
         self._rows: dict[str, NDArray[Any]] = {}
 
-    def put(self, works: list[Work]) -> None:
+    def put(self, works: list[CounterWork]) -> None:
         """Put in all counters. What jumps must not reach comes before what they must."""
         for verb, edit in (
             ("prepend", self._patches.prepend),
             ("insert", self._patches.insert_before),
         ):
-            alike: dict[Any, list[Work]] = {}
+            alike: dict[Any, list[CounterWork]] = {}
             for work in works:
                 if work.how.verb == verb:
                     alike.setdefault(self._kind(work), []).append(work)
@@ -72,7 +74,7 @@ class Inserter:
                 self._put_alike(edit, group)
         self._split([work for work in works if work.how.verb == "split"])
 
-    def _kind(self, work: Work) -> Any:
+    def _kind(self, work: CounterWork) -> Any:
         """What works must have in common to differ in nothing but their counters' numbers."""
         place = work.how.place
         if place.remakes is not None:
@@ -82,7 +84,7 @@ class Inserter:
             return place.registers, place.spills, self._home(owner)
         return place.registers, place.spills, self._section(owner)
 
-    def _put_alike(self, edit: Callable[..., Any], works: list[Work]) -> None:
+    def _put_alike(self, edit: Callable[..., Any], works: list[CounterWork]) -> None:
         """Put in counters that differ in their numbers alone, in one step."""
         place = works[0].how.place
         insns = self._insns(place, 0)
@@ -114,7 +116,7 @@ class Inserter:
             node = self._patches.prepend(int(self._code.view.node[slot]), Body(insns))
             self._relocate(node, insns, slot)
 
-    def _split(self, works: list[Work]) -> None:
+    def _split(self, works: list[CounterWork]) -> None:
         """Send jumps over pieces of code that nothing falls into."""
         if not works:
             return
@@ -136,7 +138,7 @@ class Inserter:
             insn = view.insns[work.how.jump : work.how.jump + 1]
             patches.replace(jump, Body(insn, labels={0: start}))
 
-    def _insns(self, place: Place, counter: int) -> isa.Insns:
+    def _insns(self, place: ScratchPlace, counter: int) -> isa.Insns:
         """Instructions that add 1 to a counter."""
         pointer, value = place.registers
         if self._cover.is_percpu:
@@ -177,11 +179,11 @@ class Inserter:
         return bottom
 
 
-def _n_remade(place: Place) -> int:
+def _n_remade(place: ScratchPlace) -> int:
     return 0 if place.remakes is None else len(place.remakes)
 
 
-def _uses_counter(insns: isa.Insns, place: Place) -> Mask:
+def _uses_counter(insns: isa.Insns, place: ScratchPlace) -> Mask:
     """(n,) the load and the store of a body that get at the counter."""
     pointer = place.registers[0]
     is_load = isa.is_load(insns) & (isa.src(insns) == pointer)

@@ -14,7 +14,7 @@ from bpfpatch.errors import Where
 from bpfpatch.patch import CodeView, PatchList
 from bpfpatch.program import Program
 
-from ..scratch import Place, Scratch
+from ..scratch import Scratch, ScratchPlace
 from ..sites import place_of
 from .arcs import Arc, all_arcs, block_arcs, edge_arcs
 from .flow import OUTSIDE, Edge, Flow, Way
@@ -44,14 +44,14 @@ class How:
     """
 
     verb: Verb
-    place: Place
+    place: ScratchPlace
     factor: float
     jump: int = -1
     behind: int = -1
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class CounterWork:
     """A counter to put in."""
 
     how: How
@@ -59,7 +59,7 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Code:
+class CoveredCode:
     """The code that is instrumented."""
 
     patches: PatchList
@@ -101,7 +101,7 @@ class _Choice:
     why: str
 
 
-class Planner:
+class CoverPlanner:
     """Plans functions one after the other, and numbers their counters.
 
     Args:
@@ -117,7 +117,7 @@ class Planner:
 
     def __init__(
         self,
-        code: Code,
+        code: CoveredCode,
         *,
         of_edges: bool,
         has_tree: bool,
@@ -132,7 +132,7 @@ class Planner:
         self._gaps = code.blocks.last[~code.blocks.falls]
         self.n_counters = 0
 
-    def plan(self, flow: Flow) -> tuple[FunctionMap, list[Work]]:
+    def plan(self, flow: Flow) -> tuple[FunctionMap, list[CounterWork]]:
         """What one function's counters will mean, and how to put them in.
 
         Where something has to be counted and has no place for it, blocks and edges are counted
@@ -149,7 +149,7 @@ class Planner:
             self.n_counters += -self.n_counters % self._n_in_entry
         for at, how in found.hows.items():
             counter[at] = self.n_counters
-            works.append(Work(how, self.n_counters))
+            works.append(CounterWork(how, self.n_counters))
             self.n_counters += 1
         return self._describe(flow, found, counter), works
 

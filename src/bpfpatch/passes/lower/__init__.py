@@ -18,7 +18,7 @@ from bpfpatch.program import Anchor
 from bpfpatch.program.types import Mask
 
 from ..base import Pass, register
-from ..scratch import Place, Scratch
+from ..scratch import Scratch, ScratchPlace
 from ..setting import Setting
 from ..sites import indirect_targets, opaque_slots, place_of
 from .expand import Expansion, Site, expansion
@@ -191,7 +191,7 @@ class _Work:
         place = self._place(slot, found.n_registers, 1 << dst | 1 << src)
         return place if isinstance(place, str) else _with_place(found, place)
 
-    def _place(self, slot: int, n_registers: int, taken: int) -> Place | str:
+    def _place(self, slot: int, n_registers: int, taken: int) -> ScratchPlace | str:
         live = self._scratch.live(slot) | taken
         free = [register for register in range(isa.R10) if not live >> register & 1]
         free.sort(key=lambda register: (1 <= register <= 5, register))
@@ -226,7 +226,7 @@ class _Work:
             self._patches.attach(table, first + int(body.nodes[main]), row)
 
 
-def _with_place(found: Expansion, place: Place | None) -> tuple[tuple[str, ...], int]:
+def _with_place(found: Expansion, place: ScratchPlace | None) -> tuple[tuple[str, ...], int]:
     """The lines with registers in them, and what they spill saved around them."""
     t, u = ("", "") if place is None else (*place.registers, "")[:2]
     lines = [line.format(t=t, u=u) for line in found.lines]

@@ -34,7 +34,7 @@ class Saves:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class EmittedCode:
     """Instructions, and which of their ld_imm64 load an address that a relocation fills in.
 
     Attributes:
@@ -46,7 +46,7 @@ class Work:
     addresses: tuple[int, ...]
 
 
-def pipe(saves: Saves, registers: tuple[int, ...], texts: list[tuple[int, int]]) -> Work:
+def pipe(saves: Saves, registers: tuple[int, ...], texts: list[tuple[int, int]]) -> EmittedCode:
     """Print.
 
     Args:
@@ -63,10 +63,10 @@ def pipe(saves: Saves, registers: tuple[int, ...], texts: list[tuple[int, int]])
         parts += [_fetch(saves, isa.R3 + at, register) for at, register in enumerate(values)]
         parts.append(isa.call_helper("trace_printk"))
     parts += _restore(saves, {})
-    return Work(np.concatenate(parts), tuple(addresses))
+    return EmittedCode(np.concatenate(parts), tuple(addresses))
 
 
-def ring(saves: Saves, registers: tuple[int, ...], number: int) -> Work:
+def ring(saves: Saves, registers: tuple[int, ...], number: int) -> EmittedCode:
     """Send a record: the place, the time, and the registers' values.
 
     What the record has of live registers need not be saved anywhere else.
@@ -95,7 +95,7 @@ def ring(saves: Saves, registers: tuple[int, ...], number: int) -> Work:
         isa.call_helper("ringbuf_output"),
     ]
     parts += _restore(saves, home)
-    return Work(np.concatenate(parts), (address,))
+    return EmittedCode(np.concatenate(parts), (address,))
 
 
 def _save(saves: Saves) -> list[isa.Insns]:

@@ -14,11 +14,11 @@ from ..sites import place_of
 from .emit import CLOBBERED, Saves
 from .mapping import HEAD, WORD
 from .places import Spot
-from .state import State
+from .state import TraceState
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TracePlan:
     """How to do it at one place.
 
     Attributes:
@@ -32,7 +32,7 @@ class Plan:
     saves: Saves
 
 
-class Planner:
+class TracePlanner:
     """Plans places.
 
     Args:
@@ -40,11 +40,11 @@ class Planner:
         state: what is known of its code.
     """
 
-    def __init__(self, patches: PatchList, state: State) -> None:
+    def __init__(self, patches: PatchList, state: TraceState) -> None:
         self._patches = patches
         self._state = state
 
-    def plan(self, spot: Spot, registers: tuple[int, ...], *, has_record: bool) -> Plan:
+    def plan(self, spot: Spot, registers: tuple[int, ...], *, has_record: bool) -> TracePlan:
         """How to take registers' values at a place.
 
         Raises:
@@ -64,7 +64,7 @@ class Planner:
             found = self._saves(one, registers, has_record=has_record)
             if isinstance(found, Saves):
                 node = int(self._state.view.node[one])
-                return Plan(node, spot.is_call and one == slot, found)
+                return TracePlan(node, spot.is_call and one == slot, found)
             wrong = wrong or found
         raise UnsupportedError(
             f"{place_of(self._patches, self._state.view, slot)}: nothing can be traced here, nor "

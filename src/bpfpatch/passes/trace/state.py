@@ -24,7 +24,7 @@ from .kfuncs import arguments_taken, roots_of, with_stand_ins
 from .maybe import MaybeSet
 
 
-class State:
+class TraceState:
     """The code of a list as it is now.
 
     Args:

@@ -19,12 +19,12 @@ from bpfpatch.program import Program
 
 from ..base import Pass, register
 from ..setting import ObjectEdit, Setting
-from .emit import MOST_VALUES, Work, pipe, ring
+from .emit import MOST_VALUES, EmittedCode, pipe, ring
 from .kfuncs import called_names
 from .mapping import MAP_NAME, SECTION, TraceMap, TracePlace, is_section
 from .places import Spot, find_spots
-from .plan import Plan, Planner
-from .state import State
+from .plan import TracePlan, TracePlanner
+from .state import TraceState
 
 TO: Final = ("pipe", "ring")
 TEXT_SECTION: Final = ".rodata.trace"
@@ -89,7 +89,7 @@ class Trace(Pass):
         if self.to == "pipe":
             _check_license(edit.obj)
         spots = find_spots(patches.program, self.at)
-        planner = Planner(patches, _state(edit.obj, patches))
+        planner = TracePlanner(patches, _state(edit.obj, patches))
         asked = [self._asked(planner, spot) for spot in spots]
         plans = [
             planner.plan(spot, registers, has_record=self.to == "ring")
@@ -110,8 +110,8 @@ class Trace(Pass):
                 patches.attach("reloc", first + slot, row)
 
     def _works(
-        self, edit: ObjectEdit, meaning: TraceMap, plans: list[Plan]
-    ) -> tuple[str, list[Work]]:
+        self, edit: ObjectEdit, meaning: TraceMap, plans: list[TracePlan]
+    ) -> tuple[str, list[EmittedCode]]:
         """(symbol that the code needs the address of, the code of each place)."""
         pairs = list(zip(meaning.places.items(), plans, strict=True))
         if self.to == "ring":
@@ -123,11 +123,11 @@ class Trace(Pass):
         lined = zip(texts, pairs, strict=True)
         return symbol, [pipe(plan.saves, p.registers, mine) for mine, ((_, p), plan) in lined]
 
-    def _asked(self, planner: Planner, spot: Spot) -> tuple[int, ...]:
+    def _asked(self, planner: TracePlanner, spot: Spot) -> tuple[int, ...]:
         return planner.known(spot) if self.regs == "all" else _registers(self.regs)
 
     def _place(
-        self, program: Program, spot: Spot, plan: Plan, registers: tuple[int, ...]
+        self, program: Program, spot: Spot, plan: TracePlan, registers: tuple[int, ...]
     ) -> TracePlace:
         source = program.source(spot.slot)
         row = int(program.subprogs.of(np.array([spot.slot], np.int32))[0])
@@ -156,9 +156,9 @@ def _check_license(obj: ElfObject) -> None:
         )
 
 
-def _state(obj: ElfObject, patches: PatchList) -> State:
+def _state(obj: ElfObject, patches: PatchList) -> TraceState:
     names = called_names(obj, patches.program)
-    return State(patches, names, obj.btf, tuple(info.start for info in obj.programs))
+    return TraceState(patches, names, obj.btf, tuple(info.start for info in obj.programs))
 
 
 def _registers(text: str) -> tuple[int, ...]:

@@ -44,7 +44,7 @@ from ..view import Layout
 from .carry import carry_out
 from .gotol import by_gotol
 from .islands import by_islands
-from .plan import PASS, REACH, Code, How, Relax, Relaxed, StuckError
+from .plan import PASS, REACH, How, Relax, Relaxed, RelaxedCode, StuckError
 
 _GOTOL_SINCE: Final = isa.BY_NAME["gotol"].cpu
 
@@ -69,7 +69,7 @@ def relaxation(
         StuckError: what cannot be done.
     """
     short = np.flatnonzero(refs.kind == isa.RefKind.JUMP16)
-    code = Code(
+    code = RelaxedCode(
         merged,
         layout,
         layout.slots(merged.state.subprog_heads()),

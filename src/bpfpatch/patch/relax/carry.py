@@ -15,10 +15,10 @@ from bpfpatch.program.types import Slots
 
 from ..attached import Attached
 from ..state import Merged
-from .plan import PASS, Code, Plan
+from .plan import PASS, RelaxedCode, RelaxPlan
 
 
-def carry_out(code: Code, plan: Plan, lines: AnchoredTable | None) -> Merged:
+def carry_out(code: RelaxedCode, plan: RelaxPlan, lines: AnchoredTable | None) -> Merged:
     """The list with a plan's nodes in it."""
     merged, state = code.merged, code.merged.state
     n_new = plan.word.size
@@ -48,7 +48,7 @@ def carry_out(code: Code, plan: Plan, lines: AnchoredTable | None) -> Merged:
     )
 
 
-def _longer(code: Code, plan: Plan) -> Mapping[str, NDArray[Any] | None]:
+def _longer(code: RelaxedCode, plan: RelaxPlan) -> Mapping[str, NDArray[Any] | None]:
     """The columns by node, with what new nodes get."""
     merged = code.merged
     n_old, n_pool = len(merged.program), merged.state.n_pool
@@ -67,7 +67,7 @@ def _longer(code: Code, plan: Plan) -> Mapping[str, NDArray[Any] | None]:
 
 
 def _with_lines(
-    code: Code, plan: Plan, fresh: Slots, lines: AnchoredTable | None
+    code: RelaxedCode, plan: RelaxPlan, fresh: Slots, lines: AnchoredTable | None
 ) -> Mapping[str, Attached]:
     """Line records for islands, and for what follows them.
 
@@ -95,7 +95,7 @@ def _with_lines(
     return {**merged.rows, LINE_INFO: attached}
 
 
-def _line_at(code: Code, lines: AnchoredTable, slots: NDArray[Any]) -> NDArray[np.intp]:
+def _line_at(code: RelaxedCode, lines: AnchoredTable, slots: NDArray[Any]) -> NDArray[np.intp]:
     """(n,) the row of the line record in force at each slot, or -1."""
     row = np.searchsorted(lines.insn, slots, side="right") - 1
     head = code.heads[np.searchsorted(code.heads, slots, side="right") - 1]

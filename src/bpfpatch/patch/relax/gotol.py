@@ -11,10 +11,10 @@ from bpfpatch import isa
 from bpfpatch.program import Anchor, OnReplace
 from bpfpatch.program.types import Mask
 
-from .plan import PATIENCE, Code, Plan, Relaxed, StuckError, is_far
+from .plan import PATIENCE, Relaxed, RelaxedCode, RelaxPlan, StuckError, is_far
 
 
-def by_gotol(code: Code, reach: int) -> Plan:
+def by_gotol(code: RelaxedCode, reach: int) -> RelaxPlan:
     """Make every far jump a gotol, or put one after it."""
     codes = code.opcode(code.slot)
     is_goto = codes == isa.JA
@@ -48,7 +48,7 @@ def by_gotol(code: Code, reach: int) -> Plan:
     target[begin[waits]] = after[waits]
     plain = np.flatnonzero(far & in_place)
     head = code.merged.pool[order(slots[turned])] & ~np.uint64(0xFF)
-    return Plan(
+    return RelaxPlan(
         after=np.repeat(slots, many),
         word=word,
         target=target,
@@ -64,7 +64,7 @@ def by_gotol(code: Code, reach: int) -> Plan:
     )
 
 
-def _far_with(code: Code, width: NDArray[np.int64], reach: int) -> Mask:
+def _far_with(code: RelaxedCode, width: NDArray[np.int64], reach: int) -> Mask:
     """Which references are too far once each of these has ``width`` more slots after it."""
     before = np.searchsorted(code.slot, code.target)
     far = np.zeros(code.slot.size, bool)
@@ -82,7 +82,7 @@ def _far_with(code: Code, width: NDArray[np.int64], reach: int) -> Mask:
         n_rounds += 1
 
 
-def _is_bound(code: Code) -> Mask:
+def _is_bound(code: RelaxedCode) -> Mask:
     """(r,) referring instructions that a row forbids to change."""
     nodes = [np.zeros(0, np.int32)]
     for name, table in code.merged.program.tables.items():

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bpfpatch import isa
 from bpfpatch.program.types import Mask, Slots
 
-from .plan import PATIENCE, REACH, Code, Plan, Relaxed, StuckError, is_far
+from .plan import PATIENCE, REACH, Relaxed, RelaxedCode, RelaxPlan, StuckError, is_far
 
 _STEPS: Final = 16
 """Places for islands are this many in a reach: more are nearer to the end of it."""
@@ -68,7 +68,7 @@ class _Way:
 
     Attributes:
         sign: 1 for those that lead forward, -1 for those that lead back.
-        row: (r,) the jumps, as rows of `Code`.
+        row: (r,) the jumps, as rows of `RelaxedCode`.
         group: (r,) of all that jump to one target.
         source: (g,) of each group the slot of the jump that is farthest from the target.
         target: (g,) the target.
@@ -85,7 +85,7 @@ class _Way:
     target_room: NDArray[np.intp]
 
 
-def by_islands(code: Code, reach: int) -> Plan:
+def by_islands(code: RelaxedCode, reach: int) -> RelaxPlan:
     """Put islands between jumps and their targets."""
     far = is_far(code.target - code.slot - 1, reach)
     leaving = np.flatnonzero(far & code.leaves())
@@ -114,7 +114,7 @@ def by_islands(code: Code, reach: int) -> Plan:
         n_rounds += 1
 
 
-def _of_long_subprogs(code: Code, far: Mask) -> Code:
+def _of_long_subprogs(code: RelaxedCode, far: Mask) -> RelaxedCode:
     """The same, without the references in subprogs where nothing is far: nothing changes there."""
     which = np.searchsorted(code.heads, code.slot, side="right")
     is_long = np.zeros(code.heads.size + 1, bool)
@@ -123,7 +123,7 @@ def _of_long_subprogs(code: Code, far: Mask) -> Code:
     return replace(code, row=code.row[rows], slot=code.slot[rows], target=code.target[rows])
 
 
-def _sites(code: Code, step: int) -> _Sites:
+def _sites(code: RelaxedCode, step: int) -> _Sites:
     """The best place in every ``step`` slots of the subprogs that the references are in.
 
     That is the last one that control cannot fall into, or the last one.
@@ -156,7 +156,7 @@ def _ends() -> Mask:
 _IS_END: Final = _ends()
 
 
-def _way(code: Code, sites: _Sites, sign: int) -> _Way:
+def _way(code: RelaxedCode, sites: _Sites, sign: int) -> _Way:
     """The jumps in one direction, by their targets."""
     row = np.flatnonzero((code.target > code.slot) == (sign > 0))
     slot, target = code.slot[row], code.target[row]
@@ -191,7 +191,9 @@ def _towards(sign: int, total: int, places: NDArray[np.int64]) -> NDArray[np.int
     return places if sign > 0 else total - places
 
 
-def _chains(code: Code, sites: _Sites, way: _Way, room: NDArray[np.int64], reach: int) -> _Chains:
+def _chains(
+    code: RelaxedCode, sites: _Sites, way: _Way, room: NDArray[np.int64], reach: int
+) -> _Chains:
     """For each group whose farthest jump is too far, the fewest islands that get it there.
 
     An island goes to the farthest site in reach, in any place there: so the first place counts
@@ -233,13 +235,13 @@ def _by(keys: NDArray[np.intp]) -> NDArray[np.intp]:
 
 
 def _islands(
-    code: Code,
+    code: RelaxedCode,
     sites: _Sites,
     ways: tuple[_Way, _Way],
     chains: list[_Chains],
     room: NDArray[np.int64],
     reach: int,
-) -> Plan:
+) -> RelaxPlan:
     """The plan, once there is room enough."""
     node, n_pool = code.node, code.merged.state.n_pool
     n_forward = chains[0].site.size
@@ -271,7 +273,7 @@ def _islands(
     has_line = np.ones(n_new, bool)
     has_line[around] = False
     jump = np.concatenate(jumps)
-    return Plan(
+    return RelaxPlan(
         after=np.repeat(sites.slot[used], count + is_around),
         word=np.full(n_new, isa.JA, np.uint64),
         target=target,
@@ -286,7 +288,7 @@ def _islands(
 
 
 def _joins(
-    code: Code,
+    code: RelaxedCode,
     sites: _Sites,
     way: _Way,
     chains: _Chains,

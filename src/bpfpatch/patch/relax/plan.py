@@ -99,7 +99,7 @@ class StuckError(Exception):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Code:
+class RelaxedCode:
     """A layout, and its references of 16 bits.
 
     Attributes:
@@ -158,7 +158,7 @@ class Code:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Plan:
+class RelaxPlan:
     """What a relaxation does to a list. New node ``i`` is numbered ``n_pool + i``.
 
     Attributes:

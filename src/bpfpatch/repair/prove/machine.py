@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from bpfpatch import isa
 
-from ..site import Code, Fields, Site
+from ..site import Fields, Site, SiteCode
 from .ops import Term, alu
 
 _FP: Final = 10
@@ -25,19 +25,19 @@ _SMALL: Final = 1 << 16
 
 
 @dataclass(slots=True)
-class State:
+class SymbolicState:
     """What is known at a point: when it is reached, registers, and spills by (place, size)."""
 
     reached: Term
     regs: list[Term]
     spills: dict[tuple[int, int], Term] = field(default_factory=dict)
 
-    def copy(self, reached: Term) -> State:
+    def copy(self, reached: Term) -> SymbolicState:
         """The same, reached under another condition."""
-        return State(reached, list(self.regs), dict(self.spills))
+        return SymbolicState(reached, list(self.regs), dict(self.spills))
 
 
-class Machine:
+class SymbolicMachine:
     """Steps of terms, and the facts that hold of them.
 
     Args:
@@ -47,7 +47,7 @@ class Machine:
         site: the refusal whose path tells which registers hold pointers.
     """
 
-    def __init__(self, z3: Any, code: Code, subprog: int, site: Site | None) -> None:
+    def __init__(self, z3: Any, code: SiteCode, subprog: int, site: Site | None) -> None:
         self.z3 = z3
         self.code = code
         self.facts: list[Term] = []
@@ -57,15 +57,15 @@ class Machine:
         self._assume_pointer(self.frame)
         self._safe = code.lowest_taken(subprog)
 
-    def anything(self, slot: int, reached: Term) -> State:
+    def anything(self, slot: int, reached: Term) -> SymbolicState:
         """The state of code that is entered at a slot, from anywhere."""
         regs = [self.fresh(64) for _ in range(_FP)] + [self.frame]
         for reg in range(_FP):
             if (slot, reg, False) in self._pointers:
                 self.facts.append(self.z3.Implies(reached, self._is_pointer(regs[reg])))
-        return State(reached, regs)
+        return SymbolicState(reached, regs)
 
-    def step(self, slot: int, state: State) -> None:
+    def step(self, slot: int, state: SymbolicState) -> None:
         """One instruction."""
         fields = self.code.fields(slot)
         kind = fields.code & 7
@@ -93,7 +93,7 @@ class Machine:
                 if writes >> reg & 1:
                     state.regs[reg] = self.fresh(64)
 
-    def _load(self, slot: int, fields: Fields, state: State) -> None:
+    def _load(self, slot: int, fields: Fields, state: SymbolicState) -> None:
         known = state.spills.get((fields.off, fields.size)) if fields.src == _FP else None
         if known is not None:
             bits = 8 * fields.size
@@ -108,7 +108,7 @@ class Machine:
         state.regs[fields.dst] = fresh if bits == 64 else self.z3.ZeroExt(64 - bits, fresh)
         self._learn(slot, fields.dst, state)
 
-    def _store(self, fields: Fields, state: State, *, is_imm: bool) -> None:
+    def _store(self, fields: Fields, state: SymbolicState, *, is_imm: bool) -> None:
         z3 = self.z3
         if fields.dst != _FP:
             address = state.regs[fields.dst] + z3.BitVecVal(fields.off, 64)
@@ -127,13 +127,13 @@ class Machine:
             z3.Extract(bits - 1, 0, value) if bits < 64 else value
         )
 
-    def _forget(self, state: State) -> None:
+    def _forget(self, state: SymbolicState) -> None:
         """Forget what may be changed through an address in the frame."""
         state.spills = {
             place: value for place, value in state.spills.items() if sum(place) <= self._safe
         }
 
-    def _learn(self, slot: int, reg: int, state: State) -> None:
+    def _learn(self, slot: int, reg: int, state: SymbolicState) -> None:
         if (slot, reg, True) in self._pointers:
             self.facts.append(self.z3.Implies(state.reached, self._is_pointer(state.regs[reg])))
 
@@ -163,7 +163,7 @@ class Machine:
         return self.z3.Bool(f"b{self._n_fresh}")
 
 
-def _pointers(code: Code, site: Site) -> set[tuple[int, int, bool]]:
+def _pointers(code: SiteCode, site: Site) -> set[tuple[int, int, bool]]:
     """(slot, register, whether behind it) at which the path has pointers that are not NULL.
 
     Where the path comes by several times, it has one each time.

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from ..site import Site
-from .machine import CALL, EXIT, JMP, JMP32, Machine
+from .machine import CALL, EXIT, JMP, JMP32, SymbolicMachine
 from .ops import condition
 
 MILLISECONDS: Final = 1000
@@ -66,7 +66,7 @@ def _contradiction(z3: Any, site: Site, indices: list[int]) -> tuple[int, int] |
 def _conditions(z3: Any, solver: Any, site: Site, indices: list[int]) -> list[tuple[int, Any]]:
     """What must hold for each branch to go as the path goes."""
     code = site.code
-    machine = Machine(z3, code, code.subprog(site.slot(site.last)), site)
+    machine = SymbolicMachine(z3, code, code.subprog(site.slot(site.last)), site)
     state = machine.anything(site.slot(indices[0]), z3.BoolVal(True))
     out: list[tuple[int, Any]] = []
     for at, following in pairwise(indices):

@@ -9,9 +9,9 @@ import importlib
 import importlib.util
 from typing import Any, Final
 
-from ..site import Code, Site
+from ..site import Site, SiteCode
 from ..webs import successors
-from .machine import CALL, EXIT, JMP, JMP32, LD_IMM64, Machine, State
+from .machine import CALL, EXIT, JMP, JMP32, LD_IMM64, SymbolicMachine, SymbolicState
 from .ops import Term, condition
 
 MOST_BLOCKS: Final = 60
@@ -25,7 +25,9 @@ def is_available() -> bool:
     return importlib.util.find_spec("z3") is not None
 
 
-def never_taken(code: Code, jump: int, site: Site | None = None, *, falls: bool = False) -> bool:
+def never_taken(
+    code: SiteCode, jump: int, site: Site | None = None, *, falls: bool = False
+) -> bool:
     """Whether a conditional jump is provably never taken.
 
     Args:
@@ -38,10 +40,10 @@ def never_taken(code: Code, jump: int, site: Site | None = None, *, falls: bool 
     return _Window(z3, code, jump, site).is_impossible(falls=falls)
 
 
-class _Window(Machine):
+class _Window(SymbolicMachine):
     """One window."""
 
-    def __init__(self, z3: Any, code: Code, jump: int, site: Site | None) -> None:
+    def __init__(self, z3: Any, code: SiteCode, jump: int, site: Site | None) -> None:
         super().__init__(z3, code, code.subprog(jump), site)
         self.jump = jump
         self._order = _region(code, code.block(jump))
@@ -66,12 +68,12 @@ class _Window(Machine):
         solver.add(self.z3.Not(taken) if falls else taken)
         return bool(solver.check() == self.z3.unsat)
 
-    def _run(self) -> State | None:
+    def _run(self) -> SymbolicState | None:
         """The state in front of the jump."""
         code, blocks = self.code, self.code.blocks
         inside = set(self._order)
         rank = {block: index for index, block in enumerate(self._order)}
-        edges: dict[int, list[State]] = {block: [] for block in self._order}
+        edges: dict[int, list[SymbolicState]] = {block: [] for block in self._order}
         sources = _predecessors(code, code.subprog(self.jump))
         last = code.block(self.jump)
         for block in self._order:
@@ -95,8 +97,8 @@ class _Window(Machine):
         self,
         block: int,
         slot: int,
-        state: State,
-        edges: dict[int, list[State]],
+        state: SymbolicState,
+        edges: dict[int, list[SymbolicState]],
         rank: dict[int, int],
     ) -> None:
         """Send the state along the block's edges."""
@@ -116,20 +118,22 @@ class _Window(Machine):
         if jump >= 0 and rank.get(jump, -1) > here:
             edges[jump].append(state.copy(self.z3.And(state.reached, taken)))
 
-    def _joined(self, states: list[State], slot: int, *, is_open: bool) -> State:
+    def _joined(self, states: list[SymbolicState], slot: int, *, is_open: bool) -> SymbolicState:
         """One state of several that meet; anything, if the block is open to the outside."""
         z3 = self.z3
         if is_open:
             states = [*states, self.anything(slot, self.fresh_bool())]
         if not states:
-            return State(z3.BoolVal(False), [self.fresh(64) for _ in range(_FP)] + [self.frame])
+            return SymbolicState(
+                z3.BoolVal(False), [self.fresh(64) for _ in range(_FP)] + [self.frame]
+            )
         # What comes from outside is last, and so looked at first: the others need not be false.
         out = states[0]
         for state in states[1:]:
             out = self._either(state, out)
         return out
 
-    def _either(self, one: State, other: State) -> State:
+    def _either(self, one: SymbolicState, other: SymbolicState) -> SymbolicState:
         """The one state where it is reached, else the other."""
         z3 = self.z3
 
@@ -142,10 +146,10 @@ class _Window(Machine):
             for place, value in other.spills.items()
             if place in one.spills
         }
-        return State(z3.Or(one.reached, other.reached), regs, spills)
+        return SymbolicState(z3.Or(one.reached, other.reached), regs, spills)
 
 
-def _predecessors(code: Code, subprog: int) -> dict[int, list[int]]:
+def _predecessors(code: SiteCode, subprog: int) -> dict[int, list[int]]:
     begin, end = code.span(subprog)
     first, last = code.block(begin), code.block(end - 1)
     out: dict[int, list[int]] = {}
@@ -155,12 +159,12 @@ def _predecessors(code: Code, subprog: int) -> dict[int, list[int]]:
     return out
 
 
-def _entry(code: Code, slot: int) -> int:
+def _entry(code: SiteCode, slot: int) -> int:
     begin, _ = code.span(code.subprog(slot))
     return code.block(begin)
 
 
-def _region(code: Code, last: int) -> list[int]:
+def _region(code: SiteCode, last: int) -> list[int]:
     """Blocks that lead to one, without back edges: nearest first taken, given in order of flow."""
     begin, _ = code.span(code.subprog(int(code.blocks.start[last])))
     rank = _ranks(code, code.block(begin))
@@ -176,7 +180,7 @@ def _region(code: Code, last: int) -> list[int]:
     return sorted(taken, key=lambda block: rank.get(block, 1 << 30))
 
 
-def _ranks(code: Code, entry: int) -> dict[int, int]:
+def _ranks(code: SiteCode, entry: int) -> dict[int, int]:
     """Blocks in reverse postorder: along all edges but back edges the rank grows."""
     order: list[int] = []
     seen = {entry}

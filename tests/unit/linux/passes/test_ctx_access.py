@@ -13,20 +13,20 @@ from bpfpatch.btf import Btf, Int, IntEncoding, Member, Ptr, Struct
 from bpfpatch.btf.builder import BtfBuilder
 from bpfpatch.errors import OptionError, UnsupportedError
 from bpfpatch.facts import MEM_TYPE, AttachType, MemType, ProgType, Subject, column
-from bpfpatch.linux.passes.ctx import Context, Field, register_context, registry
+from bpfpatch.linux.passes.ctx import ContextField, ContextTable, register_context, registry
 from bpfpatch.linux.passes.ctx_access import CtxAccess
 from bpfpatch.passes import Pipeline, Target
 from bpfpatch.program import Program
 
-REQUEST = Context(
+REQUEST = ContextTable(
     "request",
     (
-        Field("length", 0, 4, "8:4", is_narrow=True),
-        Field("method", 4, 4, "16:8 ?-> 0:2", is_narrow=True),
-        Field("status", 8, 4, "24:4", "24:4"),
-        Field("time", 16, 8, "32:8", is_narrow=True),
-        Field("words", 24, 16, "40", "40", unit=4, wide=8, is_sized=True, is_narrow=True),
-        Field("peer", 40, 8, "little? dst = src->48:8; big? dst = 0"),
+        ContextField("length", 0, 4, "8:4", is_narrow=True),
+        ContextField("method", 4, 4, "16:8 ?-> 0:2", is_narrow=True),
+        ContextField("status", 8, 4, "24:4", "24:4"),
+        ContextField("time", 16, 8, "32:8", is_narrow=True),
+        ContextField("words", 24, 16, "40", "40", unit=4, wide=8, is_sized=True, is_narrow=True),
+        ContextField("peer", 40, 8, "little? dst = src->48:8; big? dst = 0"),
     ),
     uapi="struct request",
 )
@@ -230,7 +230,7 @@ def test_unknown_field(access: str, said: str) -> None:
 
 def test_field_without_a_sound_form() -> None:
     """A mistake in a table names the field."""
-    register_context(Context("typo", (Field("f", 0, 4, "dst is 4"),)))
+    register_context(ContextTable("typo", (ContextField("f", 0, 4, "dst is 4"),)))
     with pytest.raises(OptionError, match="field 'f' of context typo: line 1"):
         rewritten("r3 = *(u32 *)(r1 + 0); exit", name="typo")
 

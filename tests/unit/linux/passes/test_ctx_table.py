@@ -12,16 +12,16 @@ from bpfpatch.errors import FormatError, OptionError
 from bpfpatch.facts import ProgType
 from bpfpatch.facts.layouts import Layouts
 from bpfpatch.linux.passes.ctx import (
-    Context,
+    ContextField,
+    ContextTable,
     Converter,
-    Field,
     context,
     context_of,
     contexts,
     register_context,
     registry,
 )
-from bpfpatch.linux.passes.ctx.access import Access, Span
+from bpfpatch.linux.passes.ctx.access import Access, ContextSpan
 from bpfpatch.linux.passes.ctx.table import Hit
 
 VMLINUX = Path("/sys/kernel/btf/vmlinux")
@@ -36,16 +36,16 @@ def _own_contexts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_BY_TYPE", dict(registry._BY_TYPE))
 
 
-def hit(field: Field, codes: dict[int, int], byte_off: int, width: int) -> Hit | None:
+def hit(field: ContextField, codes: dict[int, int], byte_off: int, width: int) -> Hit | None:
     """How an access to a field at byte 8 goes."""
     assert isinstance(field.size, int)
-    span = Span(field, 8, field.size, field.unit or field.size)
+    span = ContextSpan(field, 8, field.size, field.unit or field.size)
     return span.hit(Access(codes[width], byte_off))
 
 
 def test_whole_field() -> None:
     """Without more said, a field is accessed as a whole."""
-    field = Field("f", 8, 4, "0:4", "0:4")
+    field = ContextField("f", 8, 4, "0:4", "0:4")
     assert hit(field, LDX, 8, 4) == Hit(0, 4)
     assert hit(field, STX, 8, 4) == Hit(0, 4)
     assert hit(field, LDX, 8, 2) is None
@@ -55,7 +55,7 @@ def test_whole_field() -> None:
 
 def test_part_of_a_field() -> None:
     """Parts of a narrow field can be loaded, but not stored."""
-    field = Field("f", 8, 4, "0:4", "0:4", is_narrow=True)
+    field = ContextField("f", 8, 4, "0:4", "0:4", is_narrow=True)
     assert hit(field, LDX, 11, 1) == Hit(0, 4, 3)
     assert hit(field, LDX, 10, 2) == Hit(0, 4, 2)
     assert hit(field, STX, 10, 2) is None
@@ -63,56 +63,56 @@ def test_part_of_a_field() -> None:
 
 def test_element() -> None:
     """An element of an array, or a part of it, says which one it is."""
-    field = Field("f", 8, 16, "0:4", unit=4, is_narrow=True)
+    field = ContextField("f", 8, 16, "0:4", unit=4, is_narrow=True)
     assert hit(field, LDX, 16, 4) == Hit(8, 4)
     assert hit(field, LDX, 22, 2) == Hit(12, 4, 2)
 
 
 def test_wide() -> None:
     """Several elements at once, where that is allowed, within the field, on its boundary."""
-    field = Field("f", 8, 16, "0:4", unit=4, wide=8)
+    field = ContextField("f", 8, 16, "0:4", unit=4, wide=8)
     assert hit(field, LDX, 16, 8) == Hit(8, 8)
     assert hit(field, LDX, 12, 8) is None
-    assert hit(Field("f", 8, 12, "0:4", unit=4, wide=8), LDX, 16, 8) is None
+    assert hit(ContextField("f", 8, 12, "0:4", unit=4, wide=8), LDX, 16, 8) is None
 
 
 def test_wider_than_the_field() -> None:
     """A field may be loaded with the padding behind it."""
-    field = Field("f", 8, 2, "0:2", is_narrow=True, wide=4)
+    field = ContextField("f", 8, 2, "0:2", is_narrow=True, wide=4)
     assert hit(field, LDX, 8, 4) == Hit(0, 4)
     assert hit(field, LDX, 9, 1) == Hit(0, 2, 1)
 
 
 def test_read_only() -> None:
     """A field without a form for stores cannot be stored to."""
-    assert hit(Field("f", 8, 4, "0:4"), STX, 8, 4) is None
+    assert hit(ContextField("f", 8, 4, "0:4"), STX, 8, 4) is None
 
 
 @pytest.mark.parametrize("form", ["r1 = 5", "dst = 1 ll", "call 5", "w7 = 0"])
 def test_form_with_a_register_of_its_own(form: str) -> None:
     """Forms leave it to the access which registers there are."""
     with pytest.raises(OptionError, match="its registers are dst, src, tmp and ax"):
-        Field("f", 0, 4, form)
+        ContextField("f", 0, 4, form)
 
 
 def test_context_checks_its_fields() -> None:
     """Names are unique, and each field can be accessed."""
     with pytest.raises(OptionError, match="two fields 'f'"):
-        Context("c", (Field("f", 0, 4, "0:4"), Field("f", 4, 4, "0:4")))
+        ContextTable("c", (ContextField("f", 0, 4, "0:4"), ContextField("f", 4, 4, "0:4")))
     with pytest.raises(OptionError, match="neither load nor store"):
-        Context("c", (Field("f", 0, 4),))
+        ContextTable("c", (ContextField("f", 0, 4),))
 
 
 def test_register() -> None:
     """A registered context goes by its name, and by kinds of programs."""
-    own = Context("own", (Field("f", 0, 4, "0:4"),))
+    own = ContextTable("own", (ContextField("f", 0, 4, "0:4"),))
     assert context_of(ProgType.KPROBE) is None
     register_context(own, ["kprobe"])
     register_context(own)
     assert context("own") is own
     assert context_of(ProgType.KPROBE) is own
     with pytest.raises(OptionError, match="two contexts are called 'own'"):
-        register_context(Context("own", (Field("g", 0, 4, "0:4"),)))
+        register_context(ContextTable("own", (ContextField("g", 0, 4, "0:4"),)))
     with pytest.raises(OptionError, match=r"no context 'nobody'; there are: .*xdp_md"):
         context("nobody")
 

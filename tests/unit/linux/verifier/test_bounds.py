@@ -11,7 +11,7 @@ from bpfpatch.facts.subject import Subject
 from bpfpatch.linux.verifier import worklist
 from bpfpatch.linux.verifier.absint import Interpreter
 from bpfpatch.linux.verifier.auxdata import aux_data
-from bpfpatch.linux.verifier.state import State
+from bpfpatch.linux.verifier.state import VerifierState
 from bpfpatch.program import Program
 
 KNOWN = """
@@ -59,7 +59,9 @@ def test_work_on_functions_that_call_each_other_in_loops_is_bounded(
     n_runs = 0
     run_block = Interpreter.run_block
 
-    def counted(self: Interpreter, block: int, state: State, first: int | None = None) -> None:
+    def counted(
+        self: Interpreter, block: int, state: VerifierState, first: int | None = None
+    ) -> None:
         nonlocal n_runs
         n_runs += 1
         run_block(self, block, state, first)

@@ -15,7 +15,7 @@ from bpfpatch.facts.subject import Subject
 from bpfpatch.linux.verifier import worklist
 from bpfpatch.linux.verifier.auxdata import aux_data
 from bpfpatch.linux.verifier.scalars import UNKNOWN
-from bpfpatch.linux.verifier.state import State
+from bpfpatch.linux.verifier.state import VerifierState
 from bpfpatch.linux.verifier.values import Ids, pointer
 from bpfpatch.program import Program
 from support.models.soundrules import RULES
@@ -41,9 +41,9 @@ def join_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(worklist, name, 0)
 
 
-def state(*regs: object) -> State:
+def state(*regs: object) -> VerifierState:
     """One with these registers."""
-    return State([*regs, *[None] * (10 - len(regs))], [{}], (), 0)
+    return VerifierState([*regs, *[None] * (10 - len(regs))], [{}], (), 0)
 
 
 def maybe(ident: int) -> object:
@@ -74,7 +74,9 @@ def test_rule_holds_of_concrete_states(name: str) -> None:
     ],
     ids=["null, set", "set, null", "null, either", "set, either", "two unlinked", "two numbers"],
 )
-def test_pointers_of_one_id_cover_only_what_is_null_together(old: State, new: State) -> None:
+def test_pointers_of_one_id_cover_only_what_is_null_together(
+    old: VerifierState, new: VerifierState
+) -> None:
     """A state in which two are null together, or equal, does not cover one in which they differ."""
     assert not old.covers(new)
 
@@ -89,8 +91,8 @@ def test_pointers_of_one_id_cover_what_is_null_together() -> None:
 def test_callers_registers_that_are_the_same_still_have_ids() -> None:
     """A link between a caller's register and one of the callee is compared, too."""
     outer = [maybe(1)] + [None] * 9
-    old = State([maybe(1)] + [None] * 9, [{}, {}], ((3, outer, False),), 0)
-    new = State([maybe(2)] + [None] * 9, [{}, {}], ((3, outer, False),), 0)
+    old = VerifierState([maybe(1)] + [None] * 9, [{}, {}], ((3, outer, False),), 0)
+    new = VerifierState([maybe(2)] + [None] * 9, [{}, {}], ((3, outer, False),), 0)
     assert not old.covers(new)
     assert old.covers(old.copy())
 

@@ -3,14 +3,14 @@
 from . import cgroup, perf, sk_msg, sk_select, skb, sock, sock_addr, sock_ops, xdp
 from .access import Access, Converter
 from .registry import context, context_of, contexts, register_context
-from .table import WORD, Context, Field
+from .table import WORD, ContextField, ContextTable
 
 __all__ = [
     "WORD",
     "Access",
-    "Context",
+    "ContextField",
+    "ContextTable",
     "Converter",
-    "Field",
     "cgroup",
     "context",
     "context_of",

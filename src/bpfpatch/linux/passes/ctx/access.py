@@ -13,7 +13,7 @@ from bpfpatch.errors import AsmError, OptionError, UnsupportedError
 from bpfpatch.facts.layouts import Layouts
 
 from .form import DST, SRC, TMP, Made, Scene, make, members
-from .table import WORD, Context, Field, Hit
+from .table import WORD, ContextField, ContextTable, Hit
 
 LDX: Final = 1
 ST: Final = 2
@@ -59,7 +59,7 @@ class Access:
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class ContextSpan:
     """A field, and where it is.
 
     Attributes:
@@ -69,7 +69,7 @@ class Span:
         unit: bytes of an element.
     """
 
-    field: Field
+    field: ContextField
     byte_off: int
     size: int
     unit: int
@@ -92,7 +92,9 @@ class Converter:
         spans: the fields, and where they are.
     """
 
-    def __init__(self, context: Context, layouts: Layouts, constants: Mapping[str, int]) -> None:
+    def __init__(
+        self, context: ContextTable, layouts: Layouts, constants: Mapping[str, int]
+    ) -> None:
         """Find out where the fields are.
 
         Args:
@@ -108,7 +110,7 @@ class Converter:
         self.constants = constants
         self.spans = [_span(field, layouts) for field in context.fields]
 
-    def span(self, access: Access) -> tuple[Span, Hit]:
+    def span(self, access: Access) -> tuple[ContextSpan, Hit]:
         """The field that an access is to, and how it goes.
 
         Raises:
@@ -152,7 +154,7 @@ class Converter:
             where = f"field {span.field.name!r} of context {self.context.name}"
             raise OptionError(f"{where}: {error}") from error
 
-    def _form(self, field: Field, access: Access) -> str:
+    def _form(self, field: ContextField, access: Access) -> str:
         form = field.load if access.is_load else field.store
         absent = field.load_absent if access.is_load else field.store_absent
         if access.is_load and access.is_in_place and field.load_in_place:
@@ -161,7 +163,7 @@ class Converter:
             return absent
         return form
 
-    def _tail(self, access: Access, span: Span, hit: Hit, made: Made) -> str:
+    def _tail(self, access: Access, span: ContextSpan, hit: Hit, made: Made) -> str:
         """What comes after a load: cut the wanted part out, extend its sign."""
         lines = []
         width = access.width
@@ -207,11 +209,11 @@ def with_registers(insns: isa.Insns, dst: int, src: int) -> isa.Insns:
     return out
 
 
-def _span(field: Field, layouts: Layouts) -> Span:
+def _span(field: ContextField, layouts: Layouts) -> ContextSpan:
     byte_off, size = field.byte_off, field.size
     if isinstance(byte_off, str):
         byte_off = layouts.place(byte_off).byte_off
     if isinstance(size, str):
         size = layouts.place(size).size
     unit = layouts.word_bytes if field.unit == WORD else field.unit or size
-    return Span(field, byte_off, size, unit)
+    return ContextSpan(field, byte_off, size, unit)

@@ -11,18 +11,18 @@ from typing import Final
 from bpfpatch.facts import ProgType
 
 from .registry import register_context
-from .table import Context, Field
+from .table import ContextField, ContextTable
 
 _SYSCTL: Final = "bpf_sysctl_kern"
 _SOCKOPT: Final = "bpf_sockopt_kern"
 
 SYSCTL: Final = register_context(
-    Context(
+    ContextTable(
         "bpf_sysctl",
         (
-            Field("write", 0, 4, f"{_SYSCTL}.write", is_narrow=True),
+            ContextField("write", 0, 4, f"{_SYSCTL}.write", is_narrow=True),
             # The kernel's has 8 bytes; programs see the lower 4.
-            Field(
+            ContextField(
                 "file_pos",
                 4,
                 4,
@@ -44,16 +44,16 @@ SYSCTL: Final = register_context(
 )
 
 SOCKOPT: Final = register_context(
-    Context(
+    ContextTable(
         "bpf_sockopt",
         (
-            Field("sk", 0, 8, f"{_SOCKOPT}.sk"),
-            Field("optval", 8, 8, f"{_SOCKOPT}.optval"),
-            Field("optval_end", 16, 8, f"{_SOCKOPT}.optval_end"),
-            Field("level", 24, 4, f"{_SOCKOPT}.level", f"{_SOCKOPT}.level"),
-            Field("optname", 28, 4, f"{_SOCKOPT}.optname", f"{_SOCKOPT}.optname"),
-            Field("optlen", 32, 4, f"{_SOCKOPT}.optlen", f"{_SOCKOPT}.optlen"),
-            Field(
+            ContextField("sk", 0, 8, f"{_SOCKOPT}.sk"),
+            ContextField("optval", 8, 8, f"{_SOCKOPT}.optval"),
+            ContextField("optval_end", 16, 8, f"{_SOCKOPT}.optval_end"),
+            ContextField("level", 24, 4, f"{_SOCKOPT}.level", f"{_SOCKOPT}.level"),
+            ContextField("optname", 28, 4, f"{_SOCKOPT}.optname", f"{_SOCKOPT}.optname"),
+            ContextField("optlen", 32, 4, f"{_SOCKOPT}.optlen", f"{_SOCKOPT}.optlen"),
+            ContextField(
                 "retval",
                 36,
                 4,

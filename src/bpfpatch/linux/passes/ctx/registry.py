@@ -7,13 +7,15 @@ from collections.abc import Iterable
 from bpfpatch.errors import OptionError
 from bpfpatch.facts import ProgType
 
-from .table import Context
+from .table import ContextTable
 
-_BY_NAME: dict[str, Context] = {}
+_BY_NAME: dict[str, ContextTable] = {}
 _BY_TYPE: dict[ProgType, str] = {}
 
 
-def register_context(context: Context, prog_types: Iterable[ProgType | str] = ()) -> Context:
+def register_context(
+    context: ContextTable, prog_types: Iterable[ProgType | str] = ()
+) -> ContextTable:
     """Make a context known by its name, and as that of kinds of programs.
 
     Args:
@@ -34,12 +36,12 @@ def register_context(context: Context, prog_types: Iterable[ProgType | str] = ()
     return context
 
 
-def contexts() -> dict[str, Context]:
+def contexts() -> dict[str, ContextTable]:
     """All registered contexts by name, in order of names."""
     return dict(sorted(_BY_NAME.items()))
 
 
-def context(name: str) -> Context:
+def context(name: str) -> ContextTable:
     """A registered context.
 
     Raises:
@@ -50,7 +52,7 @@ def context(name: str) -> Context:
     return _BY_NAME[name]
 
 
-def context_of(prog_type: ProgType) -> Context | None:
+def context_of(prog_type: ProgType) -> ContextTable | None:
     """The context of a kind of programs; None where what they see is the real thing."""
     name = _BY_TYPE.get(prog_type)
     return None if name is None else _BY_NAME[name]

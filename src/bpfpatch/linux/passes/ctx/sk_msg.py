@@ -10,21 +10,21 @@ from typing import Final
 from bpfpatch.facts import ProgType
 
 from .registry import register_context
-from .table import Context, Field
+from .table import ContextField, ContextTable
 
 _SOCK: Final = "sk_msg.sk -> sock_common."
 _NO_IP6: Final = "dst32 = 0"
 
 SK_MSG: Final = register_context(
-    Context(
+    ContextTable(
         "sk_msg_md",
         (
-            Field("data", 0, 8, "sk_msg.data"),
-            Field("data_end", 8, 8, "sk_msg.data_end"),
-            Field("family", 16, 4, f"{_SOCK}skc_family"),
-            Field("remote_ip4", 20, 4, f"{_SOCK}skc_daddr"),
-            Field("local_ip4", 24, 4, f"{_SOCK}skc_rcv_saddr"),
-            Field(
+            ContextField("data", 0, 8, "sk_msg.data"),
+            ContextField("data_end", 8, 8, "sk_msg.data_end"),
+            ContextField("family", 16, 4, f"{_SOCK}skc_family"),
+            ContextField("remote_ip4", 20, 4, f"{_SOCK}skc_daddr"),
+            ContextField("local_ip4", 24, 4, f"{_SOCK}skc_rcv_saddr"),
+            ContextField(
                 "remote_ip6",
                 28,
                 16,
@@ -32,7 +32,7 @@ SK_MSG: Final = register_context(
                 unit=4,
                 load_absent=_NO_IP6,
             ),
-            Field(
+            ContextField(
                 "local_ip6",
                 44,
                 16,
@@ -40,10 +40,10 @@ SK_MSG: Final = register_context(
                 unit=4,
                 load_absent=_NO_IP6,
             ),
-            Field("remote_port", 60, 4, f"{_SOCK}skc_dport; little? dst32 <<= 16"),
-            Field("local_port", 64, 4, f"{_SOCK}skc_num"),
-            Field("size", 68, 4, "sk_msg.sg.size"),
-            Field("sk", 72, 8, "sk_msg.sk"),
+            ContextField("remote_port", 60, 4, f"{_SOCK}skc_dport; little? dst32 <<= 16"),
+            ContextField("local_port", 64, 4, f"{_SOCK}skc_num"),
+            ContextField("size", 68, 4, "sk_msg.sg.size"),
+            ContextField("sk", 72, 8, "sk_msg.sk"),
         ),
         uapi="struct sk_msg_md",
         is_internal=True,

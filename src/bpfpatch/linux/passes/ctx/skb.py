@@ -14,7 +14,7 @@ from bpfpatch.facts import ProgType
 from bpfpatch.facts.contexts import SKB_AT
 
 from .registry import register_context
-from .table import Context, Field
+from .table import ContextField, ContextTable
 
 UAPI: Final = "struct __sk_buff"
 
@@ -49,9 +49,9 @@ def unclone(verdict: int) -> str:
     """
 
 
-def narrow(name: str, load: str, store: str = "", result: int = 0) -> Field:
+def narrow(name: str, load: str, store: str = "", result: int = 0) -> ContextField:
     """A word of which parts can be loaded, too."""
-    return Field(name, *SKB_AT[name], load, store, is_narrow=True, result=result)
+    return ContextField(name, *SKB_AT[name], load, store, is_narrow=True, result=result)
 
 
 _SOCK: Final = "sk_buff.sk -> sock_common."
@@ -59,7 +59,7 @@ _NO_IP6: Final = "dst32 = 0"
 
 # A program that never asks for the type takes a timestamp at ingress for one of receiving: it
 # must not see a delivery time, and what it stores is no delivery time any more.
-_TSTAMP: Final = Field(
+_TSTAMP: Final = ContextField(
     "tstamp",
     *SKB_AT["tstamp"],
     """
@@ -101,7 +101,7 @@ _FIELDS: Final = (
         result=1,
     ),
     narrow("mark", "sk_buff.mark", "sk_buff.mark"),
-    Field(
+    ContextField(
         "queue_mapping",
         *SKB_AT["queue_mapping"],
         "sk_buff.queue_mapping",
@@ -119,7 +119,7 @@ _FIELDS: Final = (
     narrow("priority", "sk_buff.priority", "sk_buff.priority"),
     narrow("ingress_ifindex", "sk_buff.skb_iif"),
     narrow("ifindex", "sk_buff.dev ?-> net_device.ifindex"),
-    Field(
+    ContextField(
         "tc_index",
         *SKB_AT["tc_index"],
         "sk_buff.tc_index",
@@ -128,7 +128,7 @@ _FIELDS: Final = (
         load_absent="dst = 0",
         store_absent="dst = dst",
     ),
-    Field(
+    ContextField(
         "cb",
         *SKB_AT["cb"],
         "sk_buff.cb+qdisc_skb_cb.data",
@@ -143,9 +143,9 @@ _FIELDS: Final = (
         "sk_buff.cb+qdisc_skb_cb.tc_classid",
         "sk_buff.cb+qdisc_skb_cb.tc_classid",
     ),
-    Field("data", *SKB_AT["data"], "sk_buff.data"),
-    Field("data_end", *SKB_AT["data_end"], "sk_buff.cb+bpf_skb_data_end.data_end"),
-    Field(
+    ContextField("data", *SKB_AT["data"], "sk_buff.data"),
+    ContextField("data_end", *SKB_AT["data_end"], "sk_buff.cb+bpf_skb_data_end.data_end"),
+    ContextField(
         "napi_id",
         *SKB_AT["napi_id"],
         "sk_buff.napi_id; if dst >= {min_napi_id} goto end; dst = 0",
@@ -153,16 +153,16 @@ _FIELDS: Final = (
         load_absent="dst = 0",
     ),
     narrow("family", f"{_SOCK}skc_family"),
-    Field("remote_ip4", *SKB_AT["remote_ip4"], f"{_SOCK}skc_daddr"),
-    Field("local_ip4", *SKB_AT["local_ip4"], f"{_SOCK}skc_rcv_saddr"),
-    Field(
+    ContextField("remote_ip4", *SKB_AT["remote_ip4"], f"{_SOCK}skc_daddr"),
+    ContextField("local_ip4", *SKB_AT["local_ip4"], f"{_SOCK}skc_rcv_saddr"),
+    ContextField(
         "remote_ip6",
         *SKB_AT["remote_ip6"],
         f"{_SOCK}skc_v6_daddr.in6_u.u6_addr32[0]",
         unit=4,
         load_absent=_NO_IP6,
     ),
-    Field(
+    ContextField(
         "local_ip6",
         *SKB_AT["local_ip6"],
         f"{_SOCK}skc_v6_rcv_saddr.in6_u.u6_addr32[0]",
@@ -171,19 +171,19 @@ _FIELDS: Final = (
     ),
     narrow("remote_port", f"{_SOCK}skc_dport; little? dst32 <<= 16"),
     narrow("local_port", f"{_SOCK}skc_num"),
-    Field("data_meta", *SKB_AT["data_meta"], "sk_buff.cb+bpf_skb_data_end.data_meta"),
+    ContextField("data_meta", *SKB_AT["data_meta"], "sk_buff.cb+bpf_skb_data_end.data_meta"),
     _TSTAMP,
     narrow("wire_len", "sk_buff.cb+qdisc_skb_cb.pkt_len"),
     narrow("gso_segs", shared_info("src") + "dst = dst->skb_shared_info.gso_segs"),
-    Field("sk", *SKB_AT["sk"], "sk_buff.sk"),
+    ContextField("sk", *SKB_AT["sk"], "sk_buff.sk"),
     narrow("gso_size", shared_info("src") + "dst = dst->skb_shared_info.gso_size"),
-    Field(
+    ContextField(
         "hwtstamp", *SKB_AT["hwtstamp"], shared_info("src") + "dst = dst->skb_shared_info.hwtstamps"
     ),
 )
 
 SKB: Final = register_context(
-    Context("__sk_buff", _FIELDS, uapi=UAPI, is_internal=True),
+    ContextTable("__sk_buff", _FIELDS, uapi=UAPI, is_internal=True),
     [
         ProgType.SOCKET_FILTER,
         ProgType.CGROUP_SKB,
@@ -204,7 +204,7 @@ LWT_XMIT_SKB: Final = register_context(
 _TC: Final = SKB.but(
     "__sk_buff:tc",
     narrow("ifindex", "sk_buff.dev -> net_device.ifindex"),
-    Field(
+    ContextField(
         "tstamp_type",
         *SKB_AT["tstamp_type"],
         """
@@ -222,7 +222,7 @@ TC_SKB: Final = register_context(
         aware_field="tstamp_type",
         aware=_TC.but(
             "__sk_buff:tc:aware",
-            Field("tstamp", *SKB_AT["tstamp"], "sk_buff.tstamp", "sk_buff.tstamp"),
+            ContextField("tstamp", *SKB_AT["tstamp"], "sk_buff.tstamp", "sk_buff.tstamp"),
             prologue=unclone(TC_ACT_SHOT),
         ),
     ),
@@ -240,7 +240,7 @@ _HEAD_LENGTH: Final = """
 SK_SKB: Final = register_context(
     SKB.but(
         "__sk_buff:sk_skb",
-        Field(
+        ContextField(
             "data_end",
             *SKB_AT["data_end"],
             _HEAD_LENGTH.format(reg="dst"),
@@ -252,7 +252,7 @@ SK_SKB: Final = register_context(
             tmp = ax->sk_buff.cb+sk_skb_cb.temp_reg
             """,
         ),
-        Field(
+        ContextField(
             "cb",
             *SKB_AT["cb"],
             "sk_buff.cb+sk_skb_cb.data",
@@ -267,12 +267,12 @@ SK_SKB: Final = register_context(
 )
 
 FLOW_DISSECTOR: Final = register_context(
-    Context(
+    ContextTable(
         "__sk_buff:flow_dissector",
         (
-            Field("data", *SKB_AT["data"], "bpf_flow_dissector.data"),
-            Field("data_end", *SKB_AT["data_end"], "bpf_flow_dissector.data_end"),
-            Field("flow_keys", *SKB_AT["flow_keys"], "bpf_flow_dissector.flow_keys"),
+            ContextField("data", *SKB_AT["data"], "bpf_flow_dissector.data"),
+            ContextField("data_end", *SKB_AT["data_end"], "bpf_flow_dissector.data_end"),
+            ContextField("flow_keys", *SKB_AT["flow_keys"], "bpf_flow_dissector.flow_keys"),
         ),
         uapi=UAPI,
         is_internal=True,

@@ -11,26 +11,26 @@ from typing import Final
 from bpfpatch.facts import ProgType
 
 from .registry import register_context
-from .table import Context, Field
+from .table import ContextField, ContextTable
 
 NO_QUEUE: Final = 0xFFFF
 
 
-def _word(name: str, byte_off: int, member: str) -> Field:
-    return Field(name, byte_off, 4, member, member)
+def _word(name: str, byte_off: int, member: str) -> ContextField:
+    return ContextField(name, byte_off, 4, member, member)
 
 
-def _narrow(name: str, byte_off: int, member: str) -> Field:
-    return Field(name, byte_off, 4, member, is_narrow=True)
+def _narrow(name: str, byte_off: int, member: str) -> ContextField:
+    return ContextField(name, byte_off, 4, member, is_narrow=True)
 
 
-def _ip6(name: str, byte_off: int, member: str) -> Field:
+def _ip6(name: str, byte_off: int, member: str) -> ContextField:
     form = f"sock_common.{member}.in6_u.u6_addr32[0]"
-    return Field(name, byte_off, 16, form, unit=4, is_narrow=True, load_absent="dst32 = 0")
+    return ContextField(name, byte_off, 16, form, unit=4, is_narrow=True, load_absent="dst32 = 0")
 
 
 SOCK: Final = register_context(
-    Context(
+    ContextTable(
         "bpf_sock",
         (
             _word("bound_dev_if", 0, "sock_common.skc_bound_dev_if"),
@@ -43,11 +43,11 @@ SOCK: Final = register_context(
             _ip6("src_ip6", 28, "skc_v6_rcv_saddr"),
             _narrow("src_port", 44, "sock_common.skc_num"),
             # Older programs load it as a word.
-            Field("dst_port", 48, 2, "sock_common.skc_dport", is_narrow=True, wide=4),
+            ContextField("dst_port", 48, 2, "sock_common.skc_dport", is_narrow=True, wide=4),
             _narrow("dst_ip4", 52, "sock_common.skc_daddr"),
             _ip6("dst_ip6", 56, "skc_v6_daddr"),
             _narrow("state", 72, "sock_common.skc_state"),
-            Field(
+            ContextField(
                 "rx_queue_mapping",
                 76,
                 4,
@@ -93,9 +93,9 @@ _TCP: Final = (
 )
 
 TCP_SOCK: Final = register_context(
-    Context(
+    ContextTable(
         "bpf_tcp_sock",
-        tuple(Field(name, byte_off, size, member) for name, byte_off, size, member in _TCP),
+        tuple(ContextField(name, byte_off, size, member) for name, byte_off, size, member in _TCP),
         uapi="struct bpf_tcp_sock",
         is_internal=True,
     )

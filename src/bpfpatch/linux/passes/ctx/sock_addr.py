@@ -10,7 +10,7 @@ from typing import Final
 from bpfpatch.facts import ProgType
 
 from .registry import register_context
-from .table import Context, Field
+from .table import ContextField, ContextTable
 
 KERN: Final = "bpf_sock_addr_kern"
 
@@ -32,34 +32,40 @@ def _through(pointer: str, member: str) -> tuple[str, str]:
     )
 
 
-def _ip4(name: str, byte_off: int, pointer: str, member: str) -> Field:
-    return Field(name, byte_off, 4, *_through(pointer, member), is_narrow=True, is_sized=True)
+def _ip4(name: str, byte_off: int, pointer: str, member: str) -> ContextField:
+    return ContextField(
+        name, byte_off, 4, *_through(pointer, member), is_narrow=True, is_sized=True
+    )
 
 
-def _ip6(name: str, byte_off: int, pointer: str, member: str) -> Field:
+def _ip6(name: str, byte_off: int, pointer: str, member: str) -> ContextField:
     forms = _through(pointer, member)
-    return Field(name, byte_off, 16, *forms, unit=4, is_narrow=True, wide=8, is_sized=True)
+    return ContextField(name, byte_off, 16, *forms, unit=4, is_narrow=True, wide=8, is_sized=True)
 
 
-def _sock(name: str, byte_off: int, member: str) -> Field:
-    return Field(name, byte_off, 4, f"{KERN}.sk -> {member}", is_narrow=True)
+def _sock(name: str, byte_off: int, member: str) -> ContextField:
+    return ContextField(name, byte_off, 4, f"{KERN}.sk -> {member}", is_narrow=True)
 
 
 SOCK_ADDR: Final = register_context(
-    Context(
+    ContextTable(
         "bpf_sock_addr",
         (
-            Field("user_family", 0, 4, f"{KERN}.uaddr -> sockaddr.sa_family", is_narrow=True),
+            ContextField(
+                "user_family", 0, 4, f"{KERN}.uaddr -> sockaddr.sa_family", is_narrow=True
+            ),
             _ip4("user_ip4", 4, "uaddr", "sockaddr_in.sin_addr"),
             _ip6("user_ip6", 8, "uaddr", "sockaddr_in6.sin6_addr"),
             # IPv4 has its port in the same place.
-            Field("user_port", 24, 4, *_through("uaddr", "sockaddr_in6.sin6_port"), is_narrow=True),
+            ContextField(
+                "user_port", 24, 4, *_through("uaddr", "sockaddr_in6.sin6_port"), is_narrow=True
+            ),
             _sock("family", 28, "sock_common.skc_family"),
             _sock("type", 32, "sock.sk_type"),
             _sock("protocol", 36, "sock.sk_protocol"),
             _ip4("msg_src_ip4", 40, "t_ctx", "in_addr.s_addr"),
             _ip6("msg_src_ip6", 44, "t_ctx", "in6_addr.in6_u"),
-            Field("sk", 64, 8, f"{KERN}.sk"),
+            ContextField("sk", 64, 8, f"{KERN}.sk"),
         ),
         uapi="struct bpf_sock_addr",
         is_internal=True,

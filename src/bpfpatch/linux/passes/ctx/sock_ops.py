@@ -11,7 +11,7 @@ from bpfpatch.facts import ProgType
 
 from .registry import register_context
 from .skb import shared_info
-from .table import Context, Field
+from .table import ContextField, ContextTable
 
 KERN: Final = "bpf_sock_ops_kern"
 _SOCK: Final = f"{KERN}.sk -> sock_common."
@@ -43,11 +43,13 @@ def _guarded(flag: str, load: str) -> tuple[str, str]:
     return apart, in_place
 
 
-def _tcp(name: str, byte_off: int, size: int = 4, member: str = "", store: str = "") -> Field:
+def _tcp(
+    name: str, byte_off: int, size: int = 4, member: str = "", store: str = ""
+) -> ContextField:
     member = member or f"tcp_sock.{name}"
     load = f"dst = src->{KERN}.sk; dst = dst->{member}"
     apart, in_place = _guarded("is_locked_tcp_sock", load)
-    return Field(name, byte_off, size, apart, store, load_in_place=in_place)
+    return ContextField(name, byte_off, size, apart, store, load_in_place=in_place)
 
 
 def _stored(member: str) -> str:
@@ -66,15 +68,17 @@ def _stored(member: str) -> str:
 _SK: Final = _guarded("is_fullsock", f"dst = src->{KERN}.sk")
 
 SOCK_OPS: Final = register_context(
-    Context(
+    ContextTable(
         "bpf_sock_ops",
         (
-            Field("op", 0, 4, f"{KERN}.op"),
-            Field("replylong", 4, 16, f"{KERN}.replylong[0]", f"{KERN}.replylong[0]", unit=4),
-            Field("family", 20, 4, f"{_SOCK}skc_family"),
-            Field("remote_ip4", 24, 4, f"{_SOCK}skc_daddr"),
-            Field("local_ip4", 28, 4, f"{_SOCK}skc_rcv_saddr"),
-            Field(
+            ContextField("op", 0, 4, f"{KERN}.op"),
+            ContextField(
+                "replylong", 4, 16, f"{KERN}.replylong[0]", f"{KERN}.replylong[0]", unit=4
+            ),
+            ContextField("family", 20, 4, f"{_SOCK}skc_family"),
+            ContextField("remote_ip4", 24, 4, f"{_SOCK}skc_daddr"),
+            ContextField("local_ip4", 28, 4, f"{_SOCK}skc_rcv_saddr"),
+            ContextField(
                 "remote_ip6",
                 32,
                 16,
@@ -82,7 +86,7 @@ SOCK_OPS: Final = register_context(
                 unit=4,
                 load_absent=_NO_IP6,
             ),
-            Field(
+            ContextField(
                 "local_ip6",
                 48,
                 16,
@@ -90,14 +94,14 @@ SOCK_OPS: Final = register_context(
                 unit=4,
                 load_absent=_NO_IP6,
             ),
-            Field("remote_port", 64, 4, f"{_SOCK}skc_dport; little? dst32 <<= 16"),
-            Field("local_port", 68, 4, f"{_SOCK}skc_num"),
-            Field("is_fullsock", 72, 4, f"{KERN}.is_fullsock"),
+            ContextField("remote_port", 64, 4, f"{_SOCK}skc_dport; little? dst32 <<= 16"),
+            ContextField("local_port", 68, 4, f"{_SOCK}skc_num"),
+            ContextField("is_fullsock", 72, 4, f"{KERN}.is_fullsock"),
             _tcp("snd_cwnd", 76),
             _tcp("srtt_us", 80),
             _tcp("bpf_sock_ops_cb_flags", 84),
-            Field("state", 88, 4, f"{_SOCK}skc_state"),
-            Field("rtt_min", 92, 4, f"{KERN}.sk -> tcp_sock.rtt_min.s[0].v"),
+            ContextField("state", 88, 4, f"{_SOCK}skc_state"),
+            ContextField("rtt_min", 92, 4, f"{KERN}.sk -> tcp_sock.rtt_min.s[0].v"),
             _tcp("snd_ssthresh", 96),
             _tcp("rcv_nxt", 100),
             _tcp("snd_nxt", 104),
@@ -118,18 +122,18 @@ SOCK_OPS: Final = register_context(
             _tcp("sk_txhash", 164, member="sock.sk_txhash", store=_stored("sock.sk_txhash")),
             _tcp("bytes_received", 168, 8),
             _tcp("bytes_acked", 176, 8),
-            Field("sk", 184, 8, _SK[0], load_in_place=_SK[1]),
-            Field("skb_data", 192, 8, f"{KERN}.skb ?-> sk_buff.data"),
-            Field("skb_data_end", 200, 8, f"{KERN}.skb_data_end"),
-            Field("skb_len", 208, 4, f"{KERN}.skb ?-> sk_buff.len"),
-            Field(
+            ContextField("sk", 184, 8, _SK[0], load_in_place=_SK[1]),
+            ContextField("skb_data", 192, 8, f"{KERN}.skb ?-> sk_buff.data"),
+            ContextField("skb_data_end", 200, 8, f"{KERN}.skb_data_end"),
+            ContextField("skb_len", 208, 4, f"{KERN}.skb ?-> sk_buff.len"),
+            ContextField(
                 "skb_tcp_flags",
                 212,
                 4,
                 f"{KERN}.skb ?-> sk_buff.cb+tcp_skb_cb.tcp_flags",
                 is_narrow=True,
             ),
-            Field(
+            ContextField(
                 "skb_hwtstamp",
                 216,
                 8,

@@ -32,7 +32,7 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
+class ContextField:
     """A member of a context, and what an access of it really does.
 
     What is accessed is a form, see `bpfpatch.linux.passes.ctx.form`: members from
@@ -116,7 +116,7 @@ class Field:
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class ContextTable:
     """The context that programs of some kind see, as a table.
 
     Attributes:
@@ -131,11 +131,11 @@ class Context:
     """
 
     name: str
-    fields: tuple[Field, ...]
+    fields: tuple[ContextField, ...]
     uapi: str = ""
     prologue: str = ""
     aware_field: str = ""
-    aware: Context | None = None
+    aware: ContextTable | None = None
     is_internal: bool = False
 
     def __post_init__(self) -> None:
@@ -153,7 +153,7 @@ class Context:
                     f"field {field.name!r} of context {self.name} has neither load nor store"
                 )
 
-    def but(self, name: str, *fields: Field, prologue: str = "") -> Self:
+    def but(self, name: str, *fields: ContextField, prologue: str = "") -> Self:
         """A like context, in which some fields are others.
 
         Args:

@@ -12,26 +12,26 @@ from bpfpatch.facts import ProgType
 from bpfpatch.facts.contexts import XDP_AT
 
 from .registry import register_context
-from .table import Context, Field
+from .table import ContextField, ContextTable
 
 XDP_MD: Final = register_context(
-    Context(
+    ContextTable(
         "xdp_md",
         (
-            Field("data", *XDP_AT["data"], "xdp_buff.data"),
-            Field("data_end", *XDP_AT["data_end"], "xdp_buff.data_end"),
-            Field("data_meta", *XDP_AT["data_meta"], "xdp_buff.data_meta"),
-            Field(
+            ContextField("data", *XDP_AT["data"], "xdp_buff.data"),
+            ContextField("data_end", *XDP_AT["data_end"], "xdp_buff.data_end"),
+            ContextField("data_meta", *XDP_AT["data_meta"], "xdp_buff.data_meta"),
+            ContextField(
                 "ingress_ifindex",
                 *XDP_AT["ingress_ifindex"],
                 "xdp_buff.rxq -> xdp_rxq_info.dev -> net_device.ifindex",
             ),
-            Field(
+            ContextField(
                 "rx_queue_index",
                 *XDP_AT["rx_queue_index"],
                 "xdp_buff.rxq -> xdp_rxq_info.queue_index",
             ),
-            Field(
+            ContextField(
                 "egress_ifindex",
                 *XDP_AT["egress_ifindex"],
                 "xdp_buff.txq -> xdp_txq_info.dev -> net_device.ifindex",
@@ -44,9 +44,9 @@ XDP_MD: Final = register_context(
 )
 
 XDP_SOCK: Final = register_context(
-    Context(
+    ContextTable(
         "bpf_xdp_sock",
-        (Field("queue_id", 0, 4, "xdp_sock.queue_id"),),
+        (ContextField("queue_id", 0, 4, "xdp_sock.queue_id"),),
         uapi="struct bpf_xdp_sock",
         is_internal=True,
     )
