@@ -112,7 +112,7 @@ class Trace:
         known = {info.name for info in self.obj.programs}
         names = [name]
         for defined in defined_maps(self.obj):
-            if isinstance(machine.maps[defined.spec.name], ProgMap):
+            if isinstance(machine.maps[defined.name], ProgMap):
                 names += [one for _, one in defined.values if one in known]
         for image, one in zip(machine._images, names, strict=True):
             origin = self.obj.link(one).origin.tolist()
