@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.ready
 SMALL  ?= --disable-pip-version-check --progress-bar off
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types deps bench bench-setup fresh ends fixtures fuzz fuzz-model parity parity-long interp-long cover-table crowded-long conformance coverage clean
+.PHONY: help demo test check lint types deps bench bench-setup fresh ends fixtures fuzz fuzz-model parity parity-long interp-long cover-table crowded-long conformance coverage repair-table intercept-table trace-table lower-table relax-long values-long clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,7 +49,7 @@ deps: ## Install what the skipped tests need (Debian, as root)
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 	  clang-14 clang-16 clang-19 llvm-19 clang-22 llvm-22 gcc-bpf bpftool bpftrace iproute2 \
-	  libxdp1 xdp-tools libbpf-tools libbpf-dev \
+	  libxdp1 xdp-tools libbpf-tools libbpf-dev golang-go golang-github-cilium-ebpf-dev \
 	  lcov chromium graphviz >/dev/null
 
 bench: bench-setup ## Measure, next to the kernel and other tools, beside what was saved (BENCH="NAME" for less, BENCH=--save to save all)
@@ -86,6 +86,24 @@ crowded-long: $(STAMP) ## 10,000 random programs under register and stack pressu
 
 conformance: $(STAMP) ## The bpf_conformance vectors in every mode, after every pass
 	@$(BIN)/python tests/conformance
+
+repair-table: $(STAMP) ## Repair the production objects, and count (root)
+	@$(BIN)/python tests/repair/report.py $(REPAIR_ARGS)
+
+intercept-table: $(STAMP) ## Loaders under intercept, in every way (root)
+	@$(BIN)/python tests/intercept_table.py
+
+trace-table: $(STAMP) ## Trace every function of every object at hand (root)
+	@$(BIN)/python tests/trace_table.py
+
+lower-table: $(STAMP) ## Every object at hand in an older instruction set (root)
+	@$(BIN)/python tests/lower_table.py
+
+relax-long: $(STAMP) ## 100,000 random programs with far jumps against the naive model
+	@$(BIN)/python tests/property/test_relax_model.py --cases 100000
+
+values-long: $(STAMP) ## 100,000 random cases for each rule of the value analysis
+	@$(BIN)/python tests/property/long_values.py --cases 100000
 
 clean: ## Remove what make made
 	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

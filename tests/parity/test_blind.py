@@ -161,13 +161,15 @@ def test_loadable_form_of_random_code_computes_the_same(seed: int) -> None:
 
 
 # R0 to R9 are all in use where the constants are; the frame has an address in a register.
+# What the registers hold depends on the packet, so that none can be made again.
 CROWDED = """
-    call 7
-    r9 = r10; r9 += -24; *(u64 *)(r9 + 0) = 9
-    r1 = 1; r2 = 2; r3 = 3; r4 = 4; r5 = 5; r6 = 6; r7 = 7; r8 = 8; r0 = 5
+    r6 = *(u32 *)(r1 + 0); call 7
+    *(u64 *)(r10 - 24) = 9; r9 = r6; r9 *= 21
+    r1 = r6; r1 *= 3; r2 = r6; r2 *= 5; r3 = r6; r3 *= 7; r4 = r6; r4 *= 9; r5 = r6; r5 *= 11
+    r7 = r6; r7 *= 13; r8 = r6; r8 *= 15; r0 = r6; r0 *= 17; r6 *= 19
     {body}
     out: r0 += r1; r0 += r2; r0 += r3; r0 += r4; r0 += r5; r0 += r6; r0 += r7; r0 += r8
-    r1 = *(u64 *)(r9 + 0); r0 += r1; exit
+    r0 += r9; r1 = *(u64 *)(r10 - 24); r0 += r1; exit
 """
 
 
@@ -176,7 +178,7 @@ CROWDED = """
     [
         "r3 += {0}",
         "w5 &= {0}",
-        "*(u32 *)(r9 + 4) = {0}",
+        "*(u32 *)(r10 - 20) = {0}",
         "if r4 > {0} goto out; r5 = 0",
         "if r4 < {0} goto out; r5 = 0",
         "if w4 != {0} goto out; r5 = 0",
@@ -189,7 +191,7 @@ def test_crowded_place_is_blinded_with_a_spill(body: str) -> None:
     program = assemble(text)
     after = blinded(program)
     saves = (after.insns["code"] == 0x7B) & (isa.dst(after.insns) == isa.R10)
-    assert set(after.insns["off"][saves].tolist()) == {-32}
+    assert set(after.insns["off"][saves].tolist()) - {-24} == {-32}  # -24 is its own
     with kernel.load(program) as plain, kernel.load(after) as ours:
         assert plain.test_run(PACKET).retval == ours.test_run(PACKET).retval
         image = ours.jited()

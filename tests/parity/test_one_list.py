@@ -73,7 +73,10 @@ def of_object(name: str) -> Iterator[Submitted]:
                 loaded = opened.load(program)
             except BpfPatchError:
                 continue
-            yield with_columns(loaded, kernel.submitted_of(opened, loaded), "offline")
+            given = kernel.submitted_of(opened, loaded)
+            if any(one.type is kernel.MapType.ARENA for one in given.subject.maps):
+                pytest.skip("no such case: what is on arena pointers is known from the log alone")
+            yield with_columns(loaded, given, "offline")
 
 
 @pytest.mark.parametrize("name", OBJECTS)

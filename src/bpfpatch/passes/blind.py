@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
+from typing import Final
 
 from bpfpatch.errors import OptionError, UnsupportedError
 from bpfpatch.patch import PatchList
@@ -13,6 +15,8 @@ from .blinding.internal import blind_internal
 from .blinding.loadable import blind_loadable
 from .blinding.masks import Masks
 from .setting import Setting
+
+_SEED_BITS: Final = 63
 
 
 @register
@@ -28,7 +32,9 @@ class Blind(Pass):
     kernel's own form the hidden R11.
 
     Attributes:
-        seed: of the random numbers; the same seed gives the same program.
+        seed: of the random numbers; the same seed gives the same program. By default one is
+            drawn for each pass, and shown in its text form. It is a secret: whoever knows it
+            knows the masks.
         spill: whether a register may be made free by saving it on the stack, or
             by making its value again, where none is.
         strict: whether it is an error that a constant has no register; else it
@@ -40,12 +46,14 @@ class Blind(Pass):
 
     name = "blind"
     uses = (ADDRESS,)
-    seed: int = 0
+    seed: int | None = None
     spill: bool = True
     strict: bool = False
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
+        if self.seed is None:
+            object.__setattr__(self, "seed", secrets.randbits(_SEED_BITS))
+        elif self.seed < 0:
             raise OptionError(f"pass blind: seed is 0 or more, not {self.seed}")
 
     def run_for(self, patches: PatchList, setting: Setting) -> None:
@@ -56,6 +64,7 @@ class Blind(Pass):
                 ``strict`` is set.
         """
         target = setting.target
+        assert self.seed is not None
         masks = Masks(self.seed)
         if target.is_loadable:
             btf = None if setting.edit is None else setting.edit.obj.btf
