@@ -1,4 +1,8 @@
-"""``python tests/fuzz [--cases N] [--first K]``: mutated inputs through every reader."""
+"""``python tests/fuzz [--cases N] [--first K] [--readers]``: mutated inputs through every command.
+
+Each case runs in a process whose memory is limited. With ``--readers`` the cases are those of the
+parsers alone, of which many more fit into a second.
+"""
 
 from __future__ import annotations
 
@@ -8,41 +12,49 @@ import resource
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from support.generators.fuzzing import Seed, run_case, seeds
+from support.generators import commandfuzz, fuzzing
 
-MEMORY = 4 << 30
-_SEEDS: list[Seed] = []
+MEMORY = 2 << 30
+_SEEDS: list[Any] = []
 
 
-def _start() -> None:
+def _start(kind: Any) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    _SEEDS.extend(seeds())
+    _SEEDS.extend(kind.seeds())
 
 
-def _case(number: int) -> str | None:
-    return run_case(_SEEDS, number)
+def _reader_case(number: int) -> str | None:
+    return fuzzing.run_case(_SEEDS, number)
+
+
+def _command_case(number: int) -> str | None:
+    return commandfuzz.run_case(_SEEDS, number)
 
 
 def main() -> int:
-    """Run the cases in two processes; 0 if each was read or refused."""
+    """Run the cases in two processes; 0 if each was done or refused."""
     parser = argparse.ArgumentParser(prog="python tests/fuzz", description=__doc__)
-    parser.add_argument("--cases", type=int, default=200_000, help="how many (200000)")
+    parser.add_argument("--cases", type=int, default=20_000, help="how many (20000)")
     parser.add_argument("--first", type=int, default=0, help="number of the first (0)")
-    arguments = parser.parse_args()
-    numbers = range(arguments.first, arguments.first + arguments.cases)
+    parser.add_argument("--readers", action="store_true", help="the parsers alone")
+    parser.add_argument("--processes", type=int, default=2, help="at a time (2)")
+    given = parser.parse_args()
+    numbers = range(given.first, given.first + given.cases)
+    kind, case = (fuzzing, _reader_case) if given.readers else (commandfuzz, _command_case)
     began, failures = time.monotonic(), 0
-    with multiprocessing.Pool(initializer=_start) as pool:
-        for done, wrong in enumerate(pool.imap_unordered(_case, numbers, chunksize=200), 1):
+    with multiprocessing.Pool(given.processes, _start, (kind,)) as pool:
+        for done, wrong in enumerate(pool.imap_unordered(case, numbers, chunksize=50), 1):
             if wrong is not None:
                 failures += 1
                 print(wrong, flush=True)
-            if done % 10_000 == 0:
+            if done % 1_000 == 0:
                 spent = time.monotonic() - began
                 print(f"{done} cases, {failures} failures, {spent:.0f} s", file=sys.stderr)
-    print(f"{arguments.cases} cases: {failures} failures")
+    print(f"{given.cases} cases: {failures} failures")
     return failures > 0
 
 

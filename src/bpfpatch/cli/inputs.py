@@ -151,7 +151,7 @@ def _assemble(data: bytes) -> Program:
     from bpfpatch.asm import assemble  # noqa: PLC0415 - objects need no assembler
 
     try:
-        text = data.decode()
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise FormatError("assembly is UTF-8 text, and this is not", error.start) from error
     return assemble(text)

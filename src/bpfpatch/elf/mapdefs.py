@@ -103,6 +103,7 @@ def _defined(obj: ElfObject) -> Iterator[MapDefinition]:
     values = pointers_in(obj, BTF_MAPS)
     index = obj.raw.find(BTF_MAPS)
     places = {symbol.name: symbol.value for symbol in obj.symbols if symbol.section == index}
+    missing = set(names)
     for type_id in btf.find(BTF_MAPS, Kind.DATASEC):
         section = btf.type(type_id)
         assert isinstance(section, DataSec)
@@ -111,6 +112,7 @@ def _defined(obj: ElfObject) -> Iterator[MapDefinition]:
             if not isinstance(var, Var):
                 raise FormatError(f"type {row.type_id} in {BTF_MAPS} is no variable")
             spec, at = read_definition(btf, var.name, var.type_id)
+            missing.discard(var.name)
             start = places.get(var.name, row.byte_off)
             if at is None:
                 yield spec
@@ -124,10 +126,19 @@ def _defined(obj: ElfObject) -> Iterator[MapDefinition]:
                 if first <= byte_off < end
             )
             yield replace(spec, values=filled)
+    if missing:
+        raise FormatError(
+            f"section {BTF_MAPS} has a symbol {min(missing)!r}, and .BTF no variable of that name "
+            "there that would say what map it is"
+        )
 
 
-def read_definition(btf: Btf, name: str, type_id: int) -> tuple[MapDefinition, int | None]:
+def read_definition(
+    btf: Btf, name: str, type_id: int, *, is_inner: bool = False
+) -> tuple[MapDefinition, int | None]:
     """(map, byte_off of its ``values`` member) of a definition.
+
+    What an inner map would hold is not read: as for libbpf, it has to be of no maps.
 
     Raises:
         FormatError: it is broken.
@@ -149,16 +160,21 @@ def read_definition(btf: Btf, name: str, type_id: int) -> tuple[MapDefinition, i
         elif member.name == "values":
             values_at = member.bit_off // 8
             found["value_size"] = _WORD
+            if is_inner:
+                raise UnsupportedError(f"map {name!r} is in another one and would hold maps itself")
             inner = _inner(btf, name, member.type_id)
         elif member.name != "pinning":
-            found[_FIELDS.get(member.name, member.name)] = _number(btf, name, member.type_id)
+            field = _FIELDS.get(member.name, member.name)
+            found[field] = number = _number(btf, name, member.type_id)
+            if not 0 <= number < 1 << (64 if field == "extra" else 32):
+                raise FormatError(f"map {name!r} has {number} for {member.name}")
     unknown = sorted(set(found) - _KNOWN)
     if unknown:
         raise UnsupportedError(f"map {name!r} is defined with {unknown[0]!r}, which is not known")
     kind = _type(found.pop("type", 0), name)
     spec = MapDefinition(name, kind, inner=inner)
-    for field, number in found.items():
-        spec = replace(spec, **{field: number})  # type: ignore[arg-type]  # _KNOWN are all int
+    for key, value in found.items():
+        spec = replace(spec, **{key: value})  # type: ignore[arg-type]  # _KNOWN are all int
     return spec, values_at
 
 
@@ -183,7 +199,7 @@ def _inner(btf: Btf, name: str, type_id: int) -> MapDefinition | None:
     target = btf.resolve(pointer.type_id)
     if isinstance(btf.type(target), FuncProto):
         return None
-    inner, _ = read_definition(btf, f"{name}.inner", target)
+    inner, _ = read_definition(btf, f"{name}.inner", target, is_inner=True)
     return inner
 
 

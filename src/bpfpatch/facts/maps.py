@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from bpfpatch.btf import Btf
 
 from .kinds import MapType
+
+MAX_VALUE: Final = (1 << 31) - 1
+"""Bytes of a value, and so of a data section, which is an array of one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from errno import E2BIG, EEXIST, EINVAL, ENOENT, EOPNOTSUPP
 from typing import TYPE_CHECKING, Any, Final
 
+from bpfpatch.errors import UnsupportedError
+from bpfpatch.facts.kinds import MapType
 from bpfpatch.facts.maps import MapDefinition
 
 from .errors import BadHelperUse
@@ -534,9 +536,33 @@ _CLASSES: Final[dict[str, type[SimulatedMap]]] = {
 }
 
 
+_MOST_KEY: Final = 4 << 20
+"""Source: linux v6.18, KMALLOC_MAX_SIZE on x86-64, which no key may reach."""
+_TRIE_KEYS: Final = range(5, 261)
+"""Source: linux v6.18, kernel/bpf/lpm_trie.c, LPM_KEY_SIZE_MIN and LPM_KEY_SIZE_MAX."""
+
+
+def _check_key(name: str, spec: MapDefinition) -> None:
+    """Refuse keys of sizes that the kernel refuses, too: looking one up would not end.
+
+    Raises:
+        UnsupportedError: the size is such.
+    """
+    if spec.key_size >= _MOST_KEY:
+        raise UnsupportedError(
+            f"map {name!r} has keys of {spec.key_size} bytes, at most {_MOST_KEY - 1} can be"
+        )
+    if spec.type is MapType.LPM_TRIE and spec.key_size not in _TRIE_KEYS:
+        raise UnsupportedError(
+            f"map {name!r} has keys of {spec.key_size} bytes, those of a trie take "
+            f"{_TRIE_KEYS.start} to {_TRIE_KEYS.stop - 1}"
+        )
+
+
 def make_map(memory: Memory, number: int, spec: MapDefinition, name: str) -> SimulatedMap:
     """A map of this kind; one whose kind is not simulated can still be named."""
     kind = spec.type.text
+    _check_key(name, spec)
     given = (memory, number, kind, name, spec.key_size, spec.value_size, spec.max_entries)
     if kind.startswith("lru_"):
         return HashMap(*given, is_lru=True)

@@ -149,8 +149,7 @@ class Memory:
 
     def _place(self, window: int, name: str, content: Bytes | int, writable: bool) -> Region:
         size = content if isinstance(content, int) else len(memoryview(content))
-        if size > WINDOW or self.used + size + _OVERHEAD > self.limit:
-            raise OutOfMemory(self.used + size, self.limit)
+        self.check(size)
         data = bytearray(content)
         region = Region(name, window << WINDOW_BITS, data, writable)
         self.readable[window] = data
@@ -159,6 +158,15 @@ class Memory:
         self._regions[window] = region
         self.used += size + _OVERHEAD
         return region
+
+    def check(self, size: int) -> None:
+        """See that there is room for a region, before its content is made.
+
+        Raises:
+            OutOfMemory: the machine's limit is reached.
+        """
+        if size > WINDOW or self.used + size + _OVERHEAD > self.limit:
+            raise OutOfMemory(self.used + size, self.limit)
 
     def charge(self, size: int) -> None:
         """Count bytes that are kept elsewhere, such as records, against the limit.

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from bpfpatch.btf import Kind
 from bpfpatch.elf import ElfObject, LinkedProgram, LinkReloc, TargetKind
-from bpfpatch.errors import LinkError
-from bpfpatch.facts.maps import MapDefinition
+from bpfpatch.errors import LinkError, UnsupportedError
+from bpfpatch.facts.maps import MAX_VALUE, MapDefinition
 from bpfpatch.program import JUMP_TABLE, Program
 
 from .maps import DataMap, OuterMap, ProgMap
@@ -131,7 +131,12 @@ class _Loader:
     def _section(self, name: str) -> int:
         if name not in self._data:
             section = next(one for one in self._obj.sections if one.name == name)
+            if section.size > MAX_VALUE:
+                raise UnsupportedError(
+                    f"section {name} has {section.size} bytes, a map's value at most {MAX_VALUE}"
+                )
             is_zero = section.type == _SHT_NOBITS
+            self._machine.memory.check(section.size)
             content = bytes(section.size) if is_zero else bytes(section.data)
             writable = not name.startswith(_READ_ONLY)
             made: DataMap = self._machine.add_data(name, content, writable=writable)

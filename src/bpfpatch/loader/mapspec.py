@@ -17,12 +17,11 @@ from bpfpatch.elf import ElfObject, Section
 from bpfpatch.elf.mapdefs import map_definitions
 from bpfpatch.errors import UnsupportedError
 from bpfpatch.facts.kinds import MapFlag, MapType
-from bpfpatch.facts.maps import MapDefinition
+from bpfpatch.facts.maps import MAX_VALUE, MapDefinition
 
 from .kconfig import SECTION as KCONFIG
 from .kconfig import kconfig_content
 
-_MAX_SIZE: Final = (1 << 31) - 1
 _WORD: Final = 4
 _ALLOC: Final = 2
 _EXEC: Final = 4
@@ -109,10 +108,10 @@ def _data(obj: ElfObject, name: str) -> Iterator[MapDefinition]:
             continue
         if not section.flags & _ALLOC or section.flags & _EXEC:
             continue
-        if section.size > _MAX_SIZE:
+        if section.size > MAX_VALUE:
             raise UnsupportedError(
                 f"section {section.name} has {section.size} bytes, "
-                f"a map's value at most {_MAX_SIZE}"
+                f"a map's value at most {MAX_VALUE}"
             )
         is_const = base == ".rodata"
         yield MapDefinition(

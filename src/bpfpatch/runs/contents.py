@@ -9,7 +9,9 @@ from typing import Final
 from bpfpatch.bpf.batch import read_array
 from bpfpatch.bpf.map import Map
 from bpfpatch.elf import ElfObject
+from bpfpatch.errors import UnsupportedError
 from bpfpatch.facts.kinds import MapType
+from bpfpatch.facts.maps import MAX_VALUE
 from bpfpatch.interp import Machine
 from bpfpatch.interp.maps import DataMap, OuterMap, ProgMap, QueueMap, SentMap
 from bpfpatch.interp.maps import SimulatedMap as InterpMap
@@ -46,11 +48,20 @@ _ZERO_KEY: Final = bytes(4)
 
 
 def data_sections(obj: ElfObject) -> dict[str, bytes]:
-    """Sections of variables that a program may change, with what they hold at first."""
+    """Sections of variables that a program may change, with what they hold at first.
+
+    Raises:
+        UnsupportedError: one is larger than a map's value can be.
+    """
     out = {}
     for section in obj.sections:
         base = section.name.split(".")[1] if section.name.startswith(".") else ""
         if base in ("data", "bss") and section.size:
+            if section.size > MAX_VALUE:
+                raise UnsupportedError(
+                    f"section {section.name} has {section.size} bytes, "
+                    f"a map's value at most {MAX_VALUE}"
+                )
             out[section.name] = bytes(section.data) if section.has_bytes else bytes(section.size)
     return out
 

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import pytest
 
+from bpfpatch.btf import (
+    Array,
+    BtfBuilder,
+    Enum64,
+    Enumerator,
+    Int,
+    IntEncoding,
+    Member,
+    Ptr,
+    Struct,
+)
 from bpfpatch.elf import ElfObject
-from bpfpatch.elf.mapdefs import MapDefinition, map_definitions
-from bpfpatch.errors import UnsupportedError
+from bpfpatch.elf.mapdefs import MapDefinition, map_definitions, read_definition
+from bpfpatch.errors import FormatError, UnsupportedError
 from bpfpatch.facts.kinds import MapType
 from support.inputs.bpfobjects import fixture_path
 
@@ -52,3 +63,44 @@ def test_without_types_a_definition_says_nothing() -> None:
     """The error names the maps, and the way out."""
     with pytest.raises(UnsupportedError, match=r"inner_a.*compile with -g"):
         definitions("map_in_map.clang-16.v1.eb.o")
+
+
+def _types(number: int = 1) -> tuple[BtfBuilder, int, int]:
+    """(types, the id of the definition, that of the pointer that encodes a number of entries)."""
+    types = BtfBuilder()
+    word = types.add(Int("int", 4, 32, IntEncoding.SIGNED))
+    entries = types.add(Ptr(types.add(Array(word, word, number))))
+    return types, types.next_id, entries
+
+
+def test_a_map_of_maps_that_holds_itself() -> None:
+    """A definition that refers to itself has an end: an inner map holds no maps."""
+    types, definition, entries = _types()
+    values = definition + 2
+    types.add(Struct("map", 16, (Member("type", entries, 0), Member("values", values, 64))))
+    pointer = types.add(Ptr(definition))
+    types.add(Array(pointer, 1, 0))
+    with pytest.raises(UnsupportedError, match=r"map 'm\.inner' is in another one"):
+        read_definition(types.build(), "m", definition)
+
+
+@pytest.mark.parametrize("number", [-1, 1 << 32, 1 << 63])
+def test_a_number_that_no_map_can_have(number: int) -> None:
+    """Numbers of a definition have 32 bits and no sign."""
+    types, definition, entries = _types()
+    enum = types.add(Enum64("n", 8, (Enumerator("n", number),), is_signed=number < 0))
+    types.add(Struct("map", 16, (Member("type", entries, 0), Member("max_entries", enum, 64))))
+    with pytest.raises(FormatError, match=f"map 'm' has {number} for max_entries"):
+        read_definition(types.build(), "m", definition + 1)
+
+
+def test_a_symbol_without_a_definition() -> None:
+    """A symbol in .maps that no variable in .BTF describes is named."""
+    data = fixture_path("xdp_count.clang-19.v3.el.g.o").read_bytes()
+    name = next(iter(definitions("xdp_count.clang-19.v3.el.g.o")))
+    obj = ElfObject.parse(data)
+    strings = next(one for one in obj.sections if one.name == ".strtab")
+    at = data.index(f"\0{name}\0".encode(), strings.byte_off) + 1
+    broken = ElfObject.parse(data[:at] + b"?" + data[at + 1 :])
+    with pytest.raises(FormatError, match=f"symbol '[?]{name[1:]}', and .BTF no variable"):
+        list(map_definitions(broken))

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from bpfpatch.errors import UnsupportedError
 from bpfpatch.facts import MapDefinition, MapType
 from bpfpatch.interp import BudgetError, InterpError, Machine, Skb, Xdp
 
@@ -125,3 +126,18 @@ def test_a_machine_outlives_what_it_ran(make: Make) -> None:
         with pytest.raises(BudgetError):
             machine.run()
         assert machine.run(mem=b"abc").r0 == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "key_size"),
+    [
+        (MapType.LPM_TRIE, 4),
+        (MapType.LPM_TRIE, 261),
+        (MapType.LPM_TRIE, 508),
+        (MapType.HASH, 1 << 22),
+    ],
+)
+def test_keys_of_a_size_that_the_kernel_refuses(make: Make, kind: MapType, key_size: int) -> None:
+    """To look such a key up might take for ever, and no loader could make the map."""
+    with pytest.raises(UnsupportedError, match=f"has keys of {key_size} bytes"):
+        make("r0 = 0; exit", maps={1: MapDefinition("m", kind, key_size, 8, 16)})

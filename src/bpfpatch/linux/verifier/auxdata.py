@@ -11,6 +11,7 @@ from bpfpatch import isa
 from bpfpatch.btf import Btf
 from bpfpatch.dataflow.blocks import Blocks
 from bpfpatch.dataflow.liveness import upper_halves_read
+from bpfpatch.errors import SlotError
 from bpfpatch.facts.columns import (
     CALL_KEY,
     CALL_MAP,
@@ -28,6 +29,7 @@ from bpfpatch.facts.subject import Subject
 from bpfpatch.patch import CodeView
 from bpfpatch.program import Anchor, AnchoredTable, Program
 from bpfpatch.program.types import Mask
+from bpfpatch.program.validate import validate
 
 from .absint import Interpreter
 from .findings import Findings
@@ -37,8 +39,9 @@ from .kerneltypes import KernelTypes
 def aux_data(program: Program, subject: Subject, target: Btf | None) -> Program:
     """Find out what the verifier would, and write it into the columns of `bpfpatch.facts`.
 
-    The program must be one that the verifier accepts: nothing is checked. Of an
-    instruction that nothing reaches, all but ``seen`` is the column's fill.
+    The program must be one that the verifier accepts. Its form is checked, as the verifier does
+    before it follows values; what the values are is not. Of an instruction that nothing reaches,
+    all but ``seen`` is the column's fill.
 
     Args:
         program: flat, as it is submitted; the column ``ld_map`` says of which map each
@@ -51,7 +54,12 @@ def aux_data(program: Program, subject: Subject, target: Btf | None) -> Program:
         The program with the columns seen, mem_type, mem_id, zext_dst, call_map, call_key and
         callback, and the table `STACK_DEPTH`. The map that is found in a map of maps is told
         by its index in ``subject.maps`` if it stands there as well, and otherwise by NONE.
+
+    Raises:
+        ValidationError: the program is structurally wrong.
+        SlotError: it writes to R10.
     """
+    _check_form(program)
     interpreter = Interpreter(program, subject, _types(target))
     found = interpreter.run()
     n_slots, n_maps = len(program), len(subject.maps)
@@ -108,3 +116,11 @@ def _callbacks(view: CodeView, found: Findings) -> np.ndarray[tuple[int], np.dty
 def _upper_halves(view: CodeView, seen: Mask, roots: Collection[int]) -> Mask:
     numbers = set(view.subprog_of(np.array(sorted(roots), np.int32)).tolist())
     return upper_halves_read(view, Blocks.of(view, np.zeros(0, np.int32)), seen, numbers)
+
+
+def _check_form(program: Program) -> None:
+    """See that registers and references are such that the analysis can follow them."""
+    validate(program)
+    is_wrong = (isa.writes(program.insns) >> isa.R10 & 1).astype(bool)
+    for slot in np.flatnonzero(is_wrong)[:1].tolist():
+        raise SlotError(program.where(slot), "writes to R10, which programs can only read")

@@ -10,10 +10,11 @@ import numpy as np
 
 from bpfpatch import isa
 from bpfpatch.dataflow.blocks import Blocks
+from bpfpatch.errors import SlotError
 from bpfpatch.patch import CodeView, PatchList
 from bpfpatch.program.types import LOST, Slots
 
-from ..sites import indirect_targets
+from ..sites import indirect_targets, place_of
 
 OUTSIDE: Final = -1
 """Where a function is called from, and where it goes when it is done."""
@@ -63,7 +64,11 @@ class Flow:
 
 
 def flows(view: CodeView, patches: PatchList, throws: Slots) -> tuple[Blocks, list[Flow]]:
-    """The blocks of a list, which end at calls that may not return, and each function's flow."""
+    """The blocks of a list, which end at calls that may not return, and each function's flow.
+
+    Raises:
+        SlotError: a jump leaves its function, so that no count follows from others.
+    """
     leaves = may_vanish(view, throws)
     blocks = Blocks.of(view, indirect_targets(patches.program, view), leaves)
     vanishes = np.isin(blocks.last, leaves)
@@ -84,6 +89,11 @@ def flows(view: CodeView, patches: PatchList, throws: Slots) -> tuple[Blocks, li
         # A function whose last call never returns ends in it: nothing falls into the next one.
         if falls and block + 1 < len(blocks) and subprog_of[block + 1] == owner:
             mine.append(Edge(Way.FALL, block, block + 1))
+        if jump != LOST and subprog_of[jump] != owner:
+            raise SlotError(
+                place_of(patches, view, int(blocks.last[block])),
+                "jumps into another function, which the kernel refuses; nothing can be counted",
+            )
         if jump != LOST:
             mine.append(Edge(Way.JUMP, block, jump))
         if is_indirect:

@@ -1,0 +1,53 @@
+"""Small objects that claim much: refused with a sentence, in no time and no memory."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from bpfpatch.cli.app import run
+from bpfpatch.elf import ElfObject
+from support.inputs.bpfobjects import fixture_path
+
+OBJECT = fixture_path("globals.clang-19.v3.el.g.o")
+_SIZE_AT = 32  # of sh_size in a section header of 64 bytes
+_HEADERS_AT = 40  # of e_shoff in the ELF header
+
+
+def _with_bss(size: int) -> bytes:
+    data = bytearray(OBJECT.read_bytes())
+    number = next(one.index for one in ElfObject.parse(bytes(data)).sections if one.name == ".bss")
+    (headers,) = struct.unpack_from("<Q", data, _HEADERS_AT)
+    struct.pack_into("<Q", data, headers + 64 * number + _SIZE_AT, size)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("size", [1 << 31, 1 << 62, (1 << 64) - 8])
+@pytest.mark.parametrize("command", ["exec", "verify", "cover run"])
+def test_a_bss_that_fits_into_no_map(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], size: int, command: str
+) -> None:
+    """A size that the file only claims is not believed, whatever runs the program."""
+    path = tmp_path / "big.o"
+    path.write_bytes(_with_bss(size))
+    prog = ElfObject.read(OBJECT).programs[0].name
+    given = {
+        "exec": ["exec", str(path), "--prog", prog, "--hex", "00" * 64],
+        "verify": ["verify", str(path), str(OBJECT), "--seconds", "0.1", "--prog", prog],
+        "cover run": ["cover", "run", str(path), "--prog", prog, "--hex", "00", "-o", "-"],
+    }
+    assert run(given[command]) in (1, 2)
+    said = capsys.readouterr()
+    assert f".bss has {size} bytes, a map's value at most 2147483647" in said.out + said.err
+
+
+def test_assembly_with_a_byte_order_mark(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Editors put one in front of text, where it means nothing."""
+    path = tmp_path / "bom.s"
+    path.write_bytes(b"\xef\xbb\xbfr0 = 0\nexit\n")
+    assert run(["dump", str(path)]) == 0
+    assert "r0 = 0x0" in capsys.readouterr().out
