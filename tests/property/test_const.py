@@ -10,7 +10,7 @@ import pytest
 from bpfpatch.asm import assemble
 from bpfpatch.btf import Array, BtfBuilder, DataSec, Int, SecVar, Var, VarLinkage
 from bpfpatch.elf import ElfObject
-from bpfpatch.elf.build import DataPart, Parts, Variable, build_object
+from bpfpatch.elf.build import DataPart, NewObjectParts, Variable, build_object
 from bpfpatch.passes import Pipeline
 from bpfpatch.runs import Input, open_runner
 
@@ -75,7 +75,7 @@ def random_object(rng: random.Random) -> ElfObject:
     types.string("xdp"), types.string(".text")
     held = bytes(rng.choice([0, 0, 1, 255, rng.randrange(256)]) for _ in range(SIZE))
     return build_object(
-        Parts(
+        NewObjectParts(
             type(program)(insns, program.subprogs),
             "xdp",
             "GPL",
