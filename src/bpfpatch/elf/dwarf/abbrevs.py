@@ -87,8 +87,6 @@ INTERESTING: Final = LOCATIONS | {
     CALL_PC,
 }
 
-MAX_ATTRIBUTES: Final = 1 << 12
-
 
 class Spec(NamedTuple):
     """One attribute; or, with no form, so many bytes that nothing is to be done about.
@@ -176,13 +174,16 @@ def read_abbrevs(cursor: Cursor, shape: Shape) -> dict[int, Abbrev]:
 
 def _specs(cursor: Cursor, shape: Shape) -> list[Spec]:
     out: list[Spec] = []
+    seen: set[int] = set()
     while True:
         attr, form = cursor.uleb(), cursor.uleb()
         value = cursor.sleb() if form == IMPLICIT_CONST else 0
         if attr == form == 0:
             return out
-        if len(out) > MAX_ATTRIBUTES:
-            raise cursor.fail(f"an abbreviation has over {MAX_ATTRIBUTES} attributes")
+        if attr in seen:
+            raise cursor.fail(f"an abbreviation has the attribute {attr:#x} twice")
+        if attr in INTERESTING:
+            seen.add(attr)
         size = fixed_size(form, shape)
         is_plain = form not in (ADDR, SEC_OFFSET) and form not in ADDRX
         if size is None or attr in INTERESTING or not is_plain:

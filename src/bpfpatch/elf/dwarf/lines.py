@@ -91,7 +91,7 @@ def move_lines(section: DebugSection, move: CodeMove) -> None:
         unit = cursor.unit()
         head = _read_head(section, cursor, unit)
         program = section.cursor(cursor.pos, unit.end)
-        sequences = _Machine(section, program, head).run()
+        sequences = _Machine(section, program, head, move).run()
         _write(section, move, head, (cursor.pos, unit.end), sequences)
         late = Late(unit.length_pos, unit.offset_size, section, unit.end, unit.pos)
         section.late.append(late)
@@ -124,8 +124,8 @@ def _read_head(section: DebugSection, cursor: Cursor, unit: Unit) -> Head:
 class _Machine:
     """Runs one program."""
 
-    def __init__(self, section: DebugSection, cursor: Cursor, head: Head) -> None:
-        self.section, self.cursor, self.head = section, cursor, head
+    def __init__(self, section: DebugSection, cursor: Cursor, head: Head, move: CodeMove) -> None:
+        self.section, self.cursor, self.head, self.move = section, cursor, head, move
         self.out: list[Sequence] = []
         self._reset()
 
@@ -133,6 +133,7 @@ class _Machine:
         self.rows: list[Row] = []
         self.place: Place | None = None
         self.rel = (0, 0)
+        self.limit = 0
         self.address, self.file, self.line, self.column = 0, 1, 1, 0
         self.is_stmt, self.isa, self.discriminator = self.head.is_stmt, 0, 0
         self.block = self.prologue = self.epilogue = False
@@ -158,8 +159,7 @@ class _Machine:
     def _row(self) -> None:
         if self.place is None:
             raise UnsupportedError(f"{self.section.name} has a row at no address that is relocated")
-        if self.rows and self.address < self.rows[-1].address:
-            raise UnsupportedError(f"{self.section.name} has rows that go back")
+        self._check_address()
         self.rows.append(
             Row(
                 self.address,
@@ -176,6 +176,12 @@ class _Machine:
         )
         self.block = self.prologue = self.epilogue = False
         self.discriminator = 0
+
+    def _check_address(self) -> None:
+        if self.rows and self.address < self.rows[-1].address:
+            raise UnsupportedError(f"{self.section.name} has rows that go back")
+        if self.address > self.limit:
+            raise UnsupportedError(f"{self.section.name} has rows past the end of the code")
 
     def _standard(self, code: int) -> None:
         cursor, head = self.cursor, self.head
@@ -231,11 +237,11 @@ class _Machine:
         if not self.rows:
             self.rel = self.section.rels[pos]
         self.place, self.address = place, place.byte_off
+        self.limit = int(self.move.old.n_bytes(place.code))
 
     def _end(self) -> None:
         if self.place is not None and self.rows:
-            if self.address < self.rows[-1].address:
-                raise UnsupportedError(f"{self.section.name} has rows that go back")
+            self._check_address()
             self.out.append(Sequence(self.place.code, self.rows, self.address, self.rel))
         self._reset()
 

@@ -10,7 +10,7 @@ Source: DWARF 4, sections 2.17.3 and 2.6.2; DWARF 5, sections 7.25, 7.28 and
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from bpfpatch.errors import UnsupportedError
@@ -60,13 +60,15 @@ class Lists:
         section: the section, if the object has it.
         move: of the code.
         is_loc: whether entries have locations.
-        spans: start and end of the lists dealt with.
+        bases: of the lists dealt with, by where they start.
+        n_bytes: that these have.
     """
 
     section: DebugSection | None
     move: CodeMove
     is_loc: bool
-    spans: dict[int, tuple[int, Place | None]]
+    bases: dict[int, Place | None] = field(default_factory=dict)
+    n_bytes: int = 0
 
     def _required(self) -> DebugSection:
         if self.section is None:
@@ -75,14 +77,20 @@ class Lists:
         return self.section
 
     def _is_done(self, pos: int, owner: Owner) -> bool:
-        known = self.spans.get(pos)
-        if known is None:
+        if pos not in self.bases:
             return False
-        if known[1] != owner.base:
+        if self.bases[pos] != owner.base:
             raise UnsupportedError(
                 f"{self._required().name} has a list at {pos:#x} for units at two addresses"
             )
         return True
+
+    def _done(self, start: int, end: int, owner: Owner) -> None:
+        """Note a list; those that overlap without end would take time without end."""
+        self.bases[start] = owner.base
+        self.n_bytes += end - start
+        if self.n_bytes > 2 * len(self._required().data):
+            raise UnsupportedError(f"{self._required().name} has lists that overlap")
 
     # ---- DWARF 4 and before ---------------------------------------------------------------
 
@@ -105,7 +113,7 @@ class Lists:
             if self.is_loc:
                 end = cursor.pos + 2 + cursor.number(2)
                 owner.expression(section, cursor.skip(end - cursor.pos), end)
-        self.spans[pos] = cursor.pos, owner.base
+        self._done(pos, cursor.pos, owner)
 
     def _field(self, pos: int, use: Use, tombstone: int) -> Place | None:
         section = self._required()
@@ -169,9 +177,10 @@ class Lists:
             owner: that unit.
         """
         section = self._required()
-        head = section.cursor(base - (20 if offset_size == 8 else 12)) if base >= 12 else None
-        if head is None:
+        start = base - (20 if offset_size == 8 else 12)
+        if start < 0:
             raise UnsupportedError(f"{section.name} has no table at {base:#x}")
+        head = section.cursor(start)
         unit = head.unit()
         self._check_header(head)
         count = head.number(4)
@@ -223,7 +232,7 @@ class Lists:
             if self.is_loc and kind not in (_BASEX, _BASE, _VIEWS):
                 end = cursor.uleb() + cursor.pos
                 owner.expression(section, cursor.skip(end - cursor.pos), end)
-        self.spans[pos] = cursor.pos, owner.base
+        self._done(pos, cursor.pos, owner)
 
 
 @dataclass(slots=True)

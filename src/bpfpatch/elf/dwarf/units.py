@@ -27,7 +27,6 @@ _PLAIN_UNITS: Final = {1: 0, 3: 0, 2: 1}
 """Unit types of DWARF 5, and whether a type's signature and place follow."""
 
 _USES: Final = {ab.CALL_RETURN_PC: Use.RETURN, ab.CALL_PC: Use.CALL, ab.HIGH_PC: Use.END}
-_MAX_BYTES: Final = 1 << 30
 
 
 class Tables(NamedTuple):
@@ -100,6 +99,18 @@ class _Reader:
     section: DebugSection
     tables: Tables
     known: dict[tuple[int, Shape], dict[int, Abbrev]] = field(default_factory=dict)
+    n_bytes: int = 0
+
+    def abbrevs(self, pos: int, shape: Shape) -> dict[int, Abbrev]:
+        """The table at a place, read once; as many that overlap would take time without end."""
+        key = pos, shape
+        if key not in self.known:
+            cursor = self.tables.abbrev.cursor(pos)
+            self.known[key] = read_abbrevs(cursor, shape)
+            self.n_bytes += cursor.pos - pos
+            if self.n_bytes > 4 * len(cursor.data):
+                raise UnsupportedError(f"{cursor.name} has tables that overlap")
+        return self.known[key]
 
 
 def move_units(section: DebugSection, tables: Tables) -> None:
@@ -135,11 +146,8 @@ def _read_unit(reader: _Reader, cursor: Cursor, offset_size: int) -> None:
     if _PLAIN_UNITS[kind] or section.name == ".debug_types":
         cursor.skip(8 + offset_size)
     shape = Shape(version, offset_size)
-    key = section.offset(abbrev_at, offset_size), shape
-    if key not in reader.known:
-        reader.known[key] = read_abbrevs(reader.tables.abbrev.cursor(key[0]), shape)
-    owner = UnitOwner(reader.tables, section, shape)
-    _read_entries(cursor, reader.known[key], owner)
+    abbrevs = reader.abbrevs(section.offset(abbrev_at, offset_size), shape)
+    _read_entries(cursor, abbrevs, UnitOwner(reader.tables, section, shape))
 
 
 def _read_entries(cursor: Cursor, abbrevs: dict[int, Abbrev], owner: UnitOwner) -> None:

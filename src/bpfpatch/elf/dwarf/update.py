@@ -22,9 +22,10 @@ from .pool import AddressPool
 from .sections import DebugSection, Late, Names
 from .units import Tables, move_units
 
+_ABBREV: Final = ".debug_abbrev"
 _UNMOVED: Final = frozenset(
     {
-        ".debug_abbrev",
+        _ABBREV,
         ".debug_str",
         ".debug_line_str",
         ".debug_str_offsets",
@@ -92,20 +93,19 @@ def update_dwarf(
         UnsupportedError: something in it is of a form that is not known.
     """
     rel_of = _relocations(rels, debug)
-    sections: dict[str, DebugSection] = {}
+    if rel_of and not len(names.symbols):
+        raise UnsupportedError("the symbols that DWARF's relocations are against were stripped off")
+    sections: list[DebugSection] = []
     for index in debug:
-        name = raw.names[index]
-        if name in sections or name not in _MOVED | _UNMOVED:
-            raise UnsupportedError(f"a section {name} is not understood, or there are two")
         rows = rel_of[index].rows if index in rel_of else np.zeros(0, REL["little"])
-        sections[name] = DebugSection(raw, index, rows, names, move)
-    _move_all(sections, move)
-    for section in sections.values():
+        sections.append(DebugSection(raw, index, rows, names, move))
+    _move_all(_by_name(sections), move)
+    for section in sections:
         section.unvisited()
     _follow(sections, names)
-    for section in sections.values():
+    for section in sections:
         section.finish()
-    changed = [section for section in sections.values() if section.is_changed]
+    changed = [section for section in sections if section.is_changed]
     return DwarfUpdate(
         {section.index: section.to_bytes() for section in changed},
         {
@@ -113,8 +113,22 @@ def update_dwarf(
             for section in changed
             if section.index in rel_of
         },
-        tuple(section.name for section in changed),
+        tuple(dict.fromkeys(section.name for section in changed)),
     )
+
+
+def _by_name(sections: Iterable[DebugSection]) -> dict[str, DebugSection]:
+    """Sections in which something may be to do; only one may have such a name."""
+    out: dict[str, DebugSection] = {}
+    for section in sections:
+        if section.name in _UNMOVED and section.name != _ABBREV:
+            continue
+        if section.name not in _MOVED and section.name != _ABBREV:
+            raise UnsupportedError(f"a section {section.name} is not understood")
+        if section.name in out:
+            raise UnsupportedError(f"there are two sections {section.name}")
+        out[section.name] = section
+    return out
 
 
 def _relocations(rels: Iterable[RelSection], debug: Collection[int]) -> dict[int, RelSection]:
@@ -130,14 +144,14 @@ def _relocations(rels: Iterable[RelSection], debug: Collection[int]) -> dict[int
 def _move_all(sections: Mapping[str, DebugSection], move: CodeMove) -> None:
     pool = AddressPool(sections.get(".debug_addr"), move)
     old_ranges, old_locations, ranges, locations = (
-        Lists(sections.get(name), move, "loc" in name, {})
+        Lists(sections.get(name), move, "loc" in name)
         for name in (".debug_ranges", ".debug_loc", ".debug_rnglists", ".debug_loclists")
     )
     info = [sections[name] for name in (".debug_info", ".debug_types") if name in sections]
     if info:
-        if ".debug_abbrev" not in sections:
+        if _ABBREV not in sections:
             raise UnsupportedError("there are no abbreviations for .debug_info")
-        abbrev = sections[".debug_abbrev"]
+        abbrev = sections[_ABBREV]
         tables = Tables(abbrev, pool, old_ranges, old_locations, ranges, locations, move)
         for section in info:
             move_units(section, tables)
@@ -156,16 +170,16 @@ _ALONE: Final[dict[str, Callable[[DebugSection, CodeMove], None]]] = {
 }
 
 
-def _follow(sections: Mapping[str, DebugSection], names: Names) -> None:
+def _follow(sections: Iterable[DebugSection], names: Names) -> None:
     """Have all offsets into sections whose places moved put right.
 
     Each is relocated, since a linker moves those sections, too.
     """
-    resized = {one.index: one for one in sections.values() if one.is_resized}
+    resized = {one.index: one for one in sections if one.is_resized}
     if not resized:
         return
     shndx = names.symbols.rows["shndx"]
-    for section in sections.values():
+    for section in sections:
         rows = section.rows
         for row in np.flatnonzero(np.isin(shndx[rows["sym"]], list(resized))).tolist():
             pos, sym = int(rows["byte_off"][row]), int(rows["sym"][row])
