@@ -17,6 +17,7 @@ Line = tuple[int, int, int]
 
 _KNOWN_TYPES = {1: 2, 10: 3, 11: 3, 12: 2}
 """What LLVM calls the relocations of older compilers and of binutils: it knows no others."""
+SPREAD = 1 << 24
 _DW_LNE_SET_ADDRESS = 2
 
 
@@ -31,6 +32,28 @@ def for_llvm(obj: ElfObject) -> bytes:
             kind = int.from_bytes(data[at : at + 4], order)
             data[at : at + 4] = _KNOWN_TYPES.get(kind, kind).to_bytes(4, order)
     return bytes(data)
+
+
+def spread(obj: ElfObject) -> bytes:
+    """The same for llvm-symbolizer: code sections at addresses of their own, `SPREAD` apart."""
+    data, order = bytearray(for_llvm(obj)), obj.byteorder
+    headers = int(obj.raw.header["shoff"][0])
+    for sec in obj.sections:
+        if sec.type == 1 and sec.flags & 4:
+            at = headers + 64 * sec.index + 16
+            data[at : at + 8] = (SPREAD * sec.index).to_bytes(8, order)
+    return bytes(data)
+
+
+def symbolized(obj: ElfObject, path: Path) -> list[str]:
+    """File, line and column of every slot, as llvm-symbolizer says, with all that is inlined."""
+    path.write_bytes(spread(obj))
+    asked = "".join(f"{SPREAD * home + at:#x}\n" for home, at in code_places(obj))
+    command = ["llvm-symbolizer-22", f"--obj={path}", "--output-style=LLVM"]
+    done = subprocess.run(
+        command, input=asked, capture_output=True, text=True, check=True, timeout=60
+    )
+    return done.stdout.rstrip("\n").split("\n\n")
 
 
 def complaints(obj: ElfObject, path: Path) -> list[str]:
@@ -109,3 +132,19 @@ def wrong_lines(before: ElfObject, after: ElfObject, site: np.ndarray) -> list[s
         if want != got:
             wrong.append(f"slot {slot} of slot {origin}: {got}, not {want}")
     return wrong
+
+
+def listed_lines(obj: ElfObject, path: Path) -> list[str]:
+    """Source places in the order in which ``llvm-objdump -l`` prints them, repetitions left out."""
+    path.write_bytes(for_llvm(obj))
+    command = ["llvm-objdump-22", "-d", "-l", "--no-show-raw-insn", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    found = re.findall(r"^; (\S+:\d+)$", done.stdout, re.MULTILINE)
+    return [line for index, line in enumerate(found) if not index or line != found[index - 1]]
+
+
+def moved_lines(before: ElfObject, after: ElfObject, site: np.ndarray, path: Path) -> list[str]:
+    """As `wrong_lines`, by llvm-symbolizer: with functions, files and all that is inlined."""
+    old, new = symbolized(before, path), symbolized(after, path)
+    pairs = enumerate(site.tolist())
+    return [f"slot {at}: {new[at]}, not {old[was]}" for at, was in pairs if new[at] != old[was]]
