@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from bpfpatch.btf import Btf, Enum, Kind, Struct
-from bpfpatch.facts.contexts import SIZES, SKB_AT, XDP_AT, Places
+from bpfpatch.facts.contexts import CONTEXTS
 from bpfpatch.facts.kinds import AttachType, MapType, ProgFlag, ProgType
 from bpfpatch.facts.layouts import Layouts
 from bpfpatch.facts.sections import section_kind
@@ -146,12 +146,13 @@ def test_contexts_are_the_kernels(vmlinux: Btf) -> None:
     assert n_compared >= LEAST_FIELDS
 
 
-@pytest.mark.parametrize(("struct", "ours"), [("__sk_buff", SKB_AT), ("xdp_md", XDP_AT)])
-def test_layouts_of_packet_contexts_are_whole(vmlinux: Btf, struct: str, ours: Places) -> None:
+@pytest.mark.parametrize("struct", CONTEXTS)
+def test_layouts_of_contexts_are_whole(vmlinux: Btf, struct: str) -> None:
     """No field of theirs is missing, and the size is the kernel's."""
+    ours, size = CONTEXTS[struct]
     layouts, found = Layouts(vmlinux), vmlinux.type(vmlinux.find_one(struct, Kind.STRUCT))
     assert isinstance(found, Struct)
-    assert found.size == SIZES[struct]
+    assert found.size == size
     named = {one.name for one in found.members if one.name}
     assert named <= ours.keys()
     for name, place in ours.items():

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
 from bpfpatch.errors import OptionError
-from bpfpatch.facts.contexts import SIZES, SKB_AT, XDP_AT, Places
+from bpfpatch.facts.contexts import CONTEXTS, SKB_AT, XDP_AT, Places
 
 from .memory import Region
 from .packet import Packet
@@ -28,11 +28,11 @@ SKB_FIELDS: Final[Places] = {
     **_CB_WORDS,
 }
 """Fields of struct __sk_buff that are numbers: byte offset and size; ``cb`` by its words."""
-SKB_SIZE: Final = SIZES["__sk_buff"]
+SKB_SIZE: Final = CONTEXTS["__sk_buff"][1]
 
 XDP_FIELDS: Final = XDP_AT
 """Fields of struct xdp_md: byte offset and size."""
-XDP_SIZE: Final = SIZES["xdp_md"]
+XDP_SIZE: Final = CONTEXTS["xdp_md"][1]
 
 XDP_HEADROOM: Final = 256
 MAX_META: Final = 252

@@ -10,7 +10,18 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from bpfpatch.facts.columns import MemType
-from bpfpatch.facts.contexts import SKB_AT, XDP_AT
+from bpfpatch.facts.contexts import (
+    NF_CTX_AT,
+    SK_LOOKUP_AT,
+    SK_MSG_AT,
+    SK_REUSEPORT_AT,
+    SKB_AT,
+    SOCK_ADDR_AT,
+    SOCK_OPS_AT,
+    SOCKOPT_AT,
+    XDP_AT,
+    Places,
+)
 from bpfpatch.facts.kinds import ProgType
 
 from .values import LEGACY, PACKET_END, TRUSTED
@@ -31,38 +42,43 @@ _SOCKET = ContextPointer(MemType.SOCKET)
 _SOCKET_OR_NULL = ContextPointer(MemType.SOCKET, is_maybe_null=True)
 _COMMON_OR_NULL = ContextPointer(MemType.SOCK_COMMON, is_maybe_null=True)
 
+
+def _at(places: Places, **pointers: ContextPointer) -> dict[int, ContextPointer]:
+    """By byte offset the fields of a context that are pointers."""
+    return {places[name][0]: pointer for name, pointer in pointers.items()}
+
+
 _P = ProgType
-_AT: Final = {name: byte_off for name, (byte_off, _) in SKB_AT.items()}
-_XDP: Final = {name: byte_off for name, (byte_off, _) in XDP_AT.items()}
-_SKB_SK: Final = {_AT["sk"]: _COMMON_OR_NULL}
-_SKB: Final = {_AT["data"]: _DATA, _AT["data_end"]: _END, **_SKB_SK}
-_SKB_META: Final = {**_SKB, _AT["data_meta"]: _META}
+_SKB_SK: Final = _at(SKB_AT, sk=_COMMON_OR_NULL)
+_SKB: Final = {**_SKB_SK, **_at(SKB_AT, data=_DATA, data_end=_END)}
+_SKB_META: Final = {**_SKB, **_at(SKB_AT, data_meta=_META)}
 _BY_TYPE: Final[dict[ProgType, dict[int, ContextPointer]]] = {
     _P.SOCKET_FILTER: _SKB_SK,
     _P.SCHED_CLS: _SKB_META,
     _P.SCHED_ACT: _SKB_META,
-    _P.XDP: {_XDP["data"]: _DATA, _XDP["data_end"]: _END, _XDP["data_meta"]: _META},
+    _P.XDP: _at(XDP_AT, data=_DATA, data_end=_END, data_meta=_META),
     _P.CGROUP_SKB: _SKB,
     _P.LWT_IN: _SKB,
     _P.LWT_OUT: _SKB,
     _P.LWT_XMIT: _SKB,
     _P.LWT_SEG6LOCAL: _SKB,
     _P.SK_SKB: _SKB,
-    _P.FLOW_DISSECTOR: {
-        _AT["data"]: _DATA,
-        _AT["data_end"]: _END,
-        _AT["flow_keys"]: ContextPointer(MemType.FLOW_KEYS),
-    },
-    _P.SOCK_OPS: {184: _SOCKET_OR_NULL, 192: _DATA, 200: _END},
-    _P.SK_MSG: {0: _DATA, 8: _END, 72: _SOCKET},
-    _P.SK_REUSEPORT: {0: _DATA, 8: _END, 40: _SOCKET, 48: _COMMON_OR_NULL},
-    _P.CGROUP_SOCK_ADDR: {64: _SOCKET},
-    _P.CGROUP_SOCKOPT: {0: _SOCKET, 8: _DATA, 16: _END},
-    _P.SK_LOOKUP: {0: _SOCKET_OR_NULL},
-    _P.NETFILTER: {
-        0: ContextPointer(MemType.BTF_ID, struct="nf_hook_state", trust=TRUSTED),
-        8: ContextPointer(MemType.BTF_ID, struct="sk_buff", trust=TRUSTED),
-    },
+    _P.FLOW_DISSECTOR: _at(
+        SKB_AT, data=_DATA, data_end=_END, flow_keys=ContextPointer(MemType.FLOW_KEYS)
+    ),
+    _P.SOCK_OPS: _at(SOCK_OPS_AT, sk=_SOCKET_OR_NULL, skb_data=_DATA, skb_data_end=_END),
+    _P.SK_MSG: _at(SK_MSG_AT, data=_DATA, data_end=_END, sk=_SOCKET),
+    _P.SK_REUSEPORT: _at(
+        SK_REUSEPORT_AT, data=_DATA, data_end=_END, sk=_SOCKET, migrating_sk=_COMMON_OR_NULL
+    ),
+    _P.CGROUP_SOCK_ADDR: _at(SOCK_ADDR_AT, sk=_SOCKET),
+    _P.CGROUP_SOCKOPT: _at(SOCKOPT_AT, sk=_SOCKET, optval=_DATA, optval_end=_END),
+    _P.SK_LOOKUP: _at(SK_LOOKUP_AT, sk=_SOCKET_OR_NULL),
+    _P.NETFILTER: _at(
+        NF_CTX_AT,
+        state=ContextPointer(MemType.BTF_ID, struct="nf_hook_state", trust=TRUSTED),
+        skb=ContextPointer(MemType.BTF_ID, struct="sk_buff", trust=TRUSTED),
+    ),
 }
 
 

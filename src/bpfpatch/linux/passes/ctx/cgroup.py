@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from bpfpatch.facts import ProgType
+from bpfpatch.facts.contexts import SOCKOPT_AT, SYSCTL_AT
 
 from .registry import register_context
 from .table import ContextField, ContextTable
@@ -20,12 +21,11 @@ SYSCTL: Final = register_context(
     ContextTable(
         "bpf_sysctl",
         (
-            ContextField("write", 0, 4, f"{_SYSCTL}.write", is_narrow=True),
+            ContextField("write", *SYSCTL_AT["write"], f"{_SYSCTL}.write", is_narrow=True),
             # The kernel's has 8 bytes; programs see the lower 4.
             ContextField(
                 "file_pos",
-                4,
-                4,
+                *SYSCTL_AT["file_pos"],
                 f"dst = src->{_SYSCTL}.ppos; little? dst = dst->0:4; big? dst = dst->4:4",
                 f"""
                 dst->{_SYSCTL}.tmp_reg = tmp
@@ -47,16 +47,19 @@ SOCKOPT: Final = register_context(
     ContextTable(
         "bpf_sockopt",
         (
-            ContextField("sk", 0, 8, f"{_SOCKOPT}.sk"),
-            ContextField("optval", 8, 8, f"{_SOCKOPT}.optval"),
-            ContextField("optval_end", 16, 8, f"{_SOCKOPT}.optval_end"),
-            ContextField("level", 24, 4, f"{_SOCKOPT}.level", f"{_SOCKOPT}.level"),
-            ContextField("optname", 28, 4, f"{_SOCKOPT}.optname", f"{_SOCKOPT}.optname"),
-            ContextField("optlen", 32, 4, f"{_SOCKOPT}.optlen", f"{_SOCKOPT}.optlen"),
+            ContextField("sk", *SOCKOPT_AT["sk"], f"{_SOCKOPT}.sk"),
+            ContextField("optval", *SOCKOPT_AT["optval"], f"{_SOCKOPT}.optval"),
+            ContextField("optval_end", *SOCKOPT_AT["optval_end"], f"{_SOCKOPT}.optval_end"),
+            ContextField("level", *SOCKOPT_AT["level"], f"{_SOCKOPT}.level", f"{_SOCKOPT}.level"),
+            ContextField(
+                "optname", *SOCKOPT_AT["optname"], f"{_SOCKOPT}.optname", f"{_SOCKOPT}.optname"
+            ),
+            ContextField(
+                "optlen", *SOCKOPT_AT["optlen"], f"{_SOCKOPT}.optlen", f"{_SOCKOPT}.optlen"
+            ),
             ContextField(
                 "retval",
-                36,
-                4,
+                *SOCKOPT_AT["retval"],
                 f"{_SOCKOPT}.current_task -> task_struct.bpf_ctx -> bpf_cg_run_ctx.retval",
                 f"""
                 dst->{_SOCKOPT}.tmp_reg = tmp

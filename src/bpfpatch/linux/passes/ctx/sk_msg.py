@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from bpfpatch.facts import ProgType
+from bpfpatch.facts.contexts import SK_MSG_AT
 
 from .registry import register_context
 from .table import ContextField, ContextTable
@@ -19,31 +20,31 @@ SK_MSG: Final = register_context(
     ContextTable(
         "sk_msg_md",
         (
-            ContextField("data", 0, 8, "sk_msg.data"),
-            ContextField("data_end", 8, 8, "sk_msg.data_end"),
-            ContextField("family", 16, 4, f"{_SOCK}skc_family"),
-            ContextField("remote_ip4", 20, 4, f"{_SOCK}skc_daddr"),
-            ContextField("local_ip4", 24, 4, f"{_SOCK}skc_rcv_saddr"),
+            ContextField("data", *SK_MSG_AT["data"], "sk_msg.data"),
+            ContextField("data_end", *SK_MSG_AT["data_end"], "sk_msg.data_end"),
+            ContextField("family", *SK_MSG_AT["family"], f"{_SOCK}skc_family"),
+            ContextField("remote_ip4", *SK_MSG_AT["remote_ip4"], f"{_SOCK}skc_daddr"),
+            ContextField("local_ip4", *SK_MSG_AT["local_ip4"], f"{_SOCK}skc_rcv_saddr"),
             ContextField(
                 "remote_ip6",
-                28,
-                16,
+                *SK_MSG_AT["remote_ip6"],
                 f"{_SOCK}skc_v6_daddr.in6_u.u6_addr32[0]",
                 unit=4,
                 load_absent=_NO_IP6,
             ),
             ContextField(
                 "local_ip6",
-                44,
-                16,
+                *SK_MSG_AT["local_ip6"],
                 f"{_SOCK}skc_v6_rcv_saddr.in6_u.u6_addr32[0]",
                 unit=4,
                 load_absent=_NO_IP6,
             ),
-            ContextField("remote_port", 60, 4, f"{_SOCK}skc_dport; little? dst32 <<= 16"),
-            ContextField("local_port", 64, 4, f"{_SOCK}skc_num"),
-            ContextField("size", 68, 4, "sk_msg.sg.size"),
-            ContextField("sk", 72, 8, "sk_msg.sk"),
+            ContextField(
+                "remote_port", *SK_MSG_AT["remote_port"], f"{_SOCK}skc_dport; little? dst32 <<= 16"
+            ),
+            ContextField("local_port", *SK_MSG_AT["local_port"], f"{_SOCK}skc_num"),
+            ContextField("size", *SK_MSG_AT["size"], "sk_msg.sg.size"),
+            ContextField("sk", *SK_MSG_AT["sk"], "sk_msg.sk"),
         ),
         uapi="struct sk_msg_md",
         is_internal=True,

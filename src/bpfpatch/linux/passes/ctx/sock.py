@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from bpfpatch.facts import ProgType
+from bpfpatch.facts.contexts import SOCK_AT
 
 from .registry import register_context
 from .table import ContextField, ContextTable
@@ -16,41 +17,42 @@ from .table import ContextField, ContextTable
 NO_QUEUE: Final = 0xFFFF
 
 
-def _word(name: str, byte_off: int, member: str) -> ContextField:
-    return ContextField(name, byte_off, 4, member, member)
+def _word(name: str, member: str) -> ContextField:
+    return ContextField(name, *SOCK_AT[name], member, member)
 
 
-def _narrow(name: str, byte_off: int, member: str) -> ContextField:
-    return ContextField(name, byte_off, 4, member, is_narrow=True)
+def _narrow(name: str, member: str) -> ContextField:
+    return ContextField(name, *SOCK_AT[name], member, is_narrow=True)
 
 
-def _ip6(name: str, byte_off: int, member: str) -> ContextField:
+def _ip6(name: str, member: str) -> ContextField:
     form = f"sock_common.{member}.in6_u.u6_addr32[0]"
-    return ContextField(name, byte_off, 16, form, unit=4, is_narrow=True, load_absent="dst32 = 0")
+    return ContextField(name, *SOCK_AT[name], form, unit=4, is_narrow=True, load_absent="dst32 = 0")
 
 
 SOCK: Final = register_context(
     ContextTable(
         "bpf_sock",
         (
-            _word("bound_dev_if", 0, "sock_common.skc_bound_dev_if"),
-            _narrow("family", 4, "sock_common.skc_family"),
-            _narrow("type", 8, "sock.sk_type"),
-            _narrow("protocol", 12, "sock.sk_protocol"),
-            _word("mark", 16, "sock.sk_mark"),
-            _word("priority", 20, "sock.sk_priority"),
-            _narrow("src_ip4", 24, "sock_common.skc_rcv_saddr"),
-            _ip6("src_ip6", 28, "skc_v6_rcv_saddr"),
-            _narrow("src_port", 44, "sock_common.skc_num"),
+            _word("bound_dev_if", "sock_common.skc_bound_dev_if"),
+            _narrow("family", "sock_common.skc_family"),
+            _narrow("type", "sock.sk_type"),
+            _narrow("protocol", "sock.sk_protocol"),
+            _word("mark", "sock.sk_mark"),
+            _word("priority", "sock.sk_priority"),
+            _narrow("src_ip4", "sock_common.skc_rcv_saddr"),
+            _ip6("src_ip6", "skc_v6_rcv_saddr"),
+            _narrow("src_port", "sock_common.skc_num"),
             # Older programs load it as a word.
-            ContextField("dst_port", 48, 2, "sock_common.skc_dport", is_narrow=True, wide=4),
-            _narrow("dst_ip4", 52, "sock_common.skc_daddr"),
-            _ip6("dst_ip6", 56, "skc_v6_daddr"),
-            _narrow("state", 72, "sock_common.skc_state"),
+            ContextField(
+                "dst_port", *SOCK_AT["dst_port"], "sock_common.skc_dport", is_narrow=True, wide=4
+            ),
+            _narrow("dst_ip4", "sock_common.skc_daddr"),
+            _ip6("dst_ip6", "skc_v6_daddr"),
+            _narrow("state", "sock_common.skc_state"),
             ContextField(
                 "rx_queue_mapping",
-                76,
-                4,
+                *SOCK_AT["rx_queue_mapping"],
                 f"sock_common.skc_rx_queue_mapping; if dst != {NO_QUEUE} goto end; dst = -1",
                 is_narrow=True,
                 result=2,

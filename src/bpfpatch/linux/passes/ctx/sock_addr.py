@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from bpfpatch.facts import ProgType
+from bpfpatch.facts.contexts import SOCK_ADDR_AT
 
 from .registry import register_context
 from .table import ContextField, ContextTable
@@ -32,19 +33,21 @@ def _through(pointer: str, member: str) -> tuple[str, str]:
     )
 
 
-def _ip4(name: str, byte_off: int, pointer: str, member: str) -> ContextField:
+def _ip4(name: str, pointer: str, member: str) -> ContextField:
     return ContextField(
-        name, byte_off, 4, *_through(pointer, member), is_narrow=True, is_sized=True
+        name, *SOCK_ADDR_AT[name], *_through(pointer, member), is_narrow=True, is_sized=True
     )
 
 
-def _ip6(name: str, byte_off: int, pointer: str, member: str) -> ContextField:
+def _ip6(name: str, pointer: str, member: str) -> ContextField:
     forms = _through(pointer, member)
-    return ContextField(name, byte_off, 16, *forms, unit=4, is_narrow=True, wide=8, is_sized=True)
+    return ContextField(
+        name, *SOCK_ADDR_AT[name], *forms, unit=4, is_narrow=True, wide=8, is_sized=True
+    )
 
 
-def _sock(name: str, byte_off: int, member: str) -> ContextField:
-    return ContextField(name, byte_off, 4, f"{KERN}.sk -> {member}", is_narrow=True)
+def _sock(name: str, member: str) -> ContextField:
+    return ContextField(name, *SOCK_ADDR_AT[name], f"{KERN}.sk -> {member}", is_narrow=True)
 
 
 SOCK_ADDR: Final = register_context(
@@ -52,20 +55,26 @@ SOCK_ADDR: Final = register_context(
         "bpf_sock_addr",
         (
             ContextField(
-                "user_family", 0, 4, f"{KERN}.uaddr -> sockaddr.sa_family", is_narrow=True
+                "user_family",
+                *SOCK_ADDR_AT["user_family"],
+                f"{KERN}.uaddr -> sockaddr.sa_family",
+                is_narrow=True,
             ),
-            _ip4("user_ip4", 4, "uaddr", "sockaddr_in.sin_addr"),
-            _ip6("user_ip6", 8, "uaddr", "sockaddr_in6.sin6_addr"),
+            _ip4("user_ip4", "uaddr", "sockaddr_in.sin_addr"),
+            _ip6("user_ip6", "uaddr", "sockaddr_in6.sin6_addr"),
             # IPv4 has its port in the same place.
             ContextField(
-                "user_port", 24, 4, *_through("uaddr", "sockaddr_in6.sin6_port"), is_narrow=True
+                "user_port",
+                *SOCK_ADDR_AT["user_port"],
+                *_through("uaddr", "sockaddr_in6.sin6_port"),
+                is_narrow=True,
             ),
-            _sock("family", 28, "sock_common.skc_family"),
-            _sock("type", 32, "sock.sk_type"),
-            _sock("protocol", 36, "sock.sk_protocol"),
-            _ip4("msg_src_ip4", 40, "t_ctx", "in_addr.s_addr"),
-            _ip6("msg_src_ip6", 44, "t_ctx", "in6_addr.in6_u"),
-            ContextField("sk", 64, 8, f"{KERN}.sk"),
+            _sock("family", "sock_common.skc_family"),
+            _sock("type", "sock.sk_type"),
+            _sock("protocol", "sock.sk_protocol"),
+            _ip4("msg_src_ip4", "t_ctx", "in_addr.s_addr"),
+            _ip6("msg_src_ip6", "t_ctx", "in6_addr.in6_u"),
+            ContextField("sk", *SOCK_ADDR_AT["sk"], f"{KERN}.sk"),
         ),
         uapi="struct bpf_sock_addr",
         is_internal=True,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from bpfpatch.facts import ProgType
+from bpfpatch.facts.contexts import SOCK_OPS_AT
 
 from .registry import register_context
 from .skb import shared_info
@@ -43,13 +44,11 @@ def _guarded(flag: str, load: str) -> tuple[str, str]:
     return apart, in_place
 
 
-def _tcp(
-    name: str, byte_off: int, size: int = 4, member: str = "", store: str = ""
-) -> ContextField:
+def _tcp(name: str, member: str = "", store: str = "") -> ContextField:
     member = member or f"tcp_sock.{name}"
     load = f"dst = src->{KERN}.sk; dst = dst->{member}"
     apart, in_place = _guarded("is_locked_tcp_sock", load)
-    return ContextField(name, byte_off, size, apart, store, load_in_place=in_place)
+    return ContextField(name, *SOCK_OPS_AT[name], apart, store, load_in_place=in_place)
 
 
 def _stored(member: str) -> str:
@@ -71,72 +70,78 @@ SOCK_OPS: Final = register_context(
     ContextTable(
         "bpf_sock_ops",
         (
-            ContextField("op", 0, 4, f"{KERN}.op"),
+            ContextField("op", *SOCK_OPS_AT["op"], f"{KERN}.op"),
             ContextField(
-                "replylong", 4, 16, f"{KERN}.replylong[0]", f"{KERN}.replylong[0]", unit=4
+                "replylong",
+                *SOCK_OPS_AT["replylong"],
+                f"{KERN}.replylong[0]",
+                f"{KERN}.replylong[0]",
+                unit=4,
             ),
-            ContextField("family", 20, 4, f"{_SOCK}skc_family"),
-            ContextField("remote_ip4", 24, 4, f"{_SOCK}skc_daddr"),
-            ContextField("local_ip4", 28, 4, f"{_SOCK}skc_rcv_saddr"),
+            ContextField("family", *SOCK_OPS_AT["family"], f"{_SOCK}skc_family"),
+            ContextField("remote_ip4", *SOCK_OPS_AT["remote_ip4"], f"{_SOCK}skc_daddr"),
+            ContextField("local_ip4", *SOCK_OPS_AT["local_ip4"], f"{_SOCK}skc_rcv_saddr"),
             ContextField(
                 "remote_ip6",
-                32,
-                16,
+                *SOCK_OPS_AT["remote_ip6"],
                 f"{_SOCK}skc_v6_daddr.in6_u.u6_addr32[0]",
                 unit=4,
                 load_absent=_NO_IP6,
             ),
             ContextField(
                 "local_ip6",
-                48,
-                16,
+                *SOCK_OPS_AT["local_ip6"],
                 f"{_SOCK}skc_v6_rcv_saddr.in6_u.u6_addr32[0]",
                 unit=4,
                 load_absent=_NO_IP6,
             ),
-            ContextField("remote_port", 64, 4, f"{_SOCK}skc_dport; little? dst32 <<= 16"),
-            ContextField("local_port", 68, 4, f"{_SOCK}skc_num"),
-            ContextField("is_fullsock", 72, 4, f"{KERN}.is_fullsock"),
-            _tcp("snd_cwnd", 76),
-            _tcp("srtt_us", 80),
-            _tcp("bpf_sock_ops_cb_flags", 84),
-            ContextField("state", 88, 4, f"{_SOCK}skc_state"),
-            ContextField("rtt_min", 92, 4, f"{KERN}.sk -> tcp_sock.rtt_min.s[0].v"),
-            _tcp("snd_ssthresh", 96),
-            _tcp("rcv_nxt", 100),
-            _tcp("snd_nxt", 104),
-            _tcp("snd_una", 108),
-            _tcp("mss_cache", 112),
-            _tcp("ecn_flags", 116),
-            _tcp("rate_delivered", 120),
-            _tcp("rate_interval_us", 124),
-            _tcp("packets_out", 128),
-            _tcp("retrans_out", 132),
-            _tcp("total_retrans", 136),
-            _tcp("segs_in", 140),
-            _tcp("data_segs_in", 144),
-            _tcp("segs_out", 148),
-            _tcp("data_segs_out", 152),
-            _tcp("lost_out", 156),
-            _tcp("sacked_out", 160),
-            _tcp("sk_txhash", 164, member="sock.sk_txhash", store=_stored("sock.sk_txhash")),
-            _tcp("bytes_received", 168, 8),
-            _tcp("bytes_acked", 176, 8),
-            ContextField("sk", 184, 8, _SK[0], load_in_place=_SK[1]),
-            ContextField("skb_data", 192, 8, f"{KERN}.skb ?-> sk_buff.data"),
-            ContextField("skb_data_end", 200, 8, f"{KERN}.skb_data_end"),
-            ContextField("skb_len", 208, 4, f"{KERN}.skb ?-> sk_buff.len"),
+            ContextField(
+                "remote_port",
+                *SOCK_OPS_AT["remote_port"],
+                f"{_SOCK}skc_dport; little? dst32 <<= 16",
+            ),
+            ContextField("local_port", *SOCK_OPS_AT["local_port"], f"{_SOCK}skc_num"),
+            ContextField("is_fullsock", *SOCK_OPS_AT["is_fullsock"], f"{KERN}.is_fullsock"),
+            _tcp("snd_cwnd"),
+            _tcp("srtt_us"),
+            _tcp("bpf_sock_ops_cb_flags"),
+            ContextField("state", *SOCK_OPS_AT["state"], f"{_SOCK}skc_state"),
+            ContextField(
+                "rtt_min", *SOCK_OPS_AT["rtt_min"], f"{KERN}.sk -> tcp_sock.rtt_min.s[0].v"
+            ),
+            _tcp("snd_ssthresh"),
+            _tcp("rcv_nxt"),
+            _tcp("snd_nxt"),
+            _tcp("snd_una"),
+            _tcp("mss_cache"),
+            _tcp("ecn_flags"),
+            _tcp("rate_delivered"),
+            _tcp("rate_interval_us"),
+            _tcp("packets_out"),
+            _tcp("retrans_out"),
+            _tcp("total_retrans"),
+            _tcp("segs_in"),
+            _tcp("data_segs_in"),
+            _tcp("segs_out"),
+            _tcp("data_segs_out"),
+            _tcp("lost_out"),
+            _tcp("sacked_out"),
+            _tcp("sk_txhash", member="sock.sk_txhash", store=_stored("sock.sk_txhash")),
+            _tcp("bytes_received"),
+            _tcp("bytes_acked"),
+            ContextField("sk", *SOCK_OPS_AT["sk"], _SK[0], load_in_place=_SK[1]),
+            ContextField("skb_data", *SOCK_OPS_AT["skb_data"], f"{KERN}.skb ?-> sk_buff.data"),
+            ContextField("skb_data_end", *SOCK_OPS_AT["skb_data_end"], f"{KERN}.skb_data_end"),
+            ContextField("skb_len", *SOCK_OPS_AT["skb_len"], f"{KERN}.skb ?-> sk_buff.len"),
             ContextField(
                 "skb_tcp_flags",
-                212,
-                4,
+                *SOCK_OPS_AT["skb_tcp_flags"],
                 f"{KERN}.skb ?-> sk_buff.cb+tcp_skb_cb.tcp_flags",
                 is_narrow=True,
             ),
             ContextField(
                 "skb_hwtstamp",
-                216,
-                8,
+                *SOCK_OPS_AT["skb_hwtstamp"],
                 f"""
                 dst = src->{KERN}.skb
                 if dst == 0 goto end
