@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from bpfpatch.elf import ElfObject
+from bpfpatch.passes import Pipeline
 from support.inputs.bpfobjects import production_objects
 from support.machine import tools
 from support.models.refusals import PASSES, Outcome, try_pass, verified
@@ -56,3 +57,20 @@ def test_what_loads_still_loads(text: str) -> None:
     assert not outcome.refused
     assert not outcome.fails
     assert outcome.after < 2 * outcome.before
+
+
+@pytest.mark.kernel
+def test_configured_object_still_loads() -> None:
+    """With its configuration given and folded, cilium's object loads, at no more work."""
+    tools.need_bpf()
+    obj = production_object("clang-19_-O1_bpf_wireguard.o")
+    given = obj.with_values(
+        {one.name: one.value for one in obj.variables if one.section == ".rodata.config"}
+    )
+    folded, _ = Pipeline.parse("const,dce{maps=true},nops").run_object(given)
+    assert len(folded.code) < len(obj.code)
+    assert {one.name for one in folded.variables} < {one.name for one in obj.variables}
+    some = [info.name for info in obj.programs][:N_LOADS]
+    before, after = verified(obj, some), verified(folded, some)
+    assert all(isinstance(count, int) for count in after.values())
+    assert sum(after.values()) <= sum(before.values())

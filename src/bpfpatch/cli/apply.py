@@ -163,7 +163,8 @@ def command(
     if not quiet:
         _tell(source.shown, done, with_report=with_report)
         for verdict in verdicts or ():
-            echo(f"{source.shown}: {verdict}", err=True)
+            for line in verdict.lines():
+                echo(f"{source.shown}: {line}", err=True)
 
 
 def _pipeline(text: str) -> Pipeline:

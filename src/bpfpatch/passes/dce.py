@@ -10,6 +10,7 @@ from bpfpatch import isa
 from bpfpatch.dataflow.blocks import Blocks
 from bpfpatch.dataflow.constants import Constants
 from bpfpatch.dataflow.reach import reachable
+from bpfpatch.errors import OptionError
 from bpfpatch.facts import SEEN
 from bpfpatch.patch import CodeView, PatchList
 from bpfpatch.program import Program
@@ -17,6 +18,7 @@ from bpfpatch.program.types import Mask, Slots
 
 from .base import Pass, register
 from .deadcode import remove_unseen
+from .setting import Setting
 from .sites import indirect_targets, landing_pads, opaque_slots
 from .target import Target
 
@@ -42,6 +44,7 @@ class Dce(Pass):
         branches: whether to decide branches on constants.
         functions: whether to remove functions that nothing calls any more.
         aux: whether to go by the column ``seen`` alone.
+        maps: whether maps, variables, externs and types that only removed code used go, too.
 
     Source: linux v6.18, kernel/bpf/verifier.c, opt_hard_wire_dead_code_branches()
     and opt_remove_dead_code(); the decisions without ``aux`` are our own.
@@ -52,6 +55,7 @@ class Dce(Pass):
     branches: bool = True
     functions: bool = True
     aux: bool = False
+    maps: bool = False
 
     needs = (SEEN,)
 
@@ -59,6 +63,18 @@ class Dce(Pass):
         """What can be reached is in a column, if that is to decide."""
         del program, target
         return self.needs if self.aux else ()
+
+    def run_for(self, patches: PatchList, setting: Setting) -> None:
+        """See `run`; an object's maps go when its code is put back.
+
+        Raises:
+            OptionError: its maps are to go, and there is no object.
+        """
+        if self.maps:
+            if setting.edit is None:
+                raise OptionError("dce{maps=true} takes an object's maps out: run it on an object")
+            setting.edit.prunes = True
+        self.run(patches)
 
     def run(self, patches: PatchList) -> None:
         """Decide and delete, all at once: what is left has nothing more to decide.

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from bpfpatch import isa
 from bpfpatch.elf import Dwarf, ElfObject
+from bpfpatch.elf.prune import prune
 from bpfpatch.errors import OptionError, SlotError, UnsupportedError, ValidationError
 from bpfpatch.facts import AUX_COLUMNS, STACK_DEPTH, ProgFlag, Subject
 from bpfpatch.linux.verifier.auxdata import aux_data
@@ -220,7 +221,8 @@ class Pipeline:
         """
         edit = ObjectEdit(obj)
         result = self.run(obj.code, target, edit=edit, progress=progress, relax=relax)
-        return edit.obj.with_code(result, dwarf), result
+        changed = edit.obj.with_code(result, dwarf)
+        return prune(obj, changed) if edit.prunes else changed, result
 
     def _prepared(self, program: Program, setting: Setting) -> Program:
         """The program with all columns and tables that the passes need.

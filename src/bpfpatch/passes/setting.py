@@ -26,10 +26,12 @@ class ObjectEdit:
 
     Attributes:
         obj: with all that has been added.
+        prunes: whether what only code that goes has used, such as a map, is to go with it.
     """
 
     def __init__(self, obj: ElfObject) -> None:
         self.obj = obj
+        self.prunes = False
 
     def add_map(self, new: MapDefinition, value: MakeType | None = None) -> None:
         """See `ElfObject.with_map`."""
