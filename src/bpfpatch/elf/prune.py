@@ -40,7 +40,7 @@ _EXTERNS: Final = (".ksyms", ".kconfig")
 _LD_IMM64: Final = 0x18
 _RECORDS: Final = (".BTF", ".BTF.ext")
 _WIDTHS: Final = {2: 8, 3: 4}
-"""Bytes that a relocation of DWARF covers, by type."""
+"""Bytes that a relocation of data covers, by type."""
 
 Thing = tuple[str, str]
 """What an object has: its section, "" for what is not in it, and its name."""
@@ -127,15 +127,14 @@ def _uses(obj: ElfObject, without: frozenset[Thing]) -> set[Thing]:
     out: set[Thing] = set()
     for rel in _live_relocations(raw, symbols):
         dropped = [one for one in by_section.get(rel.target, ()) if one.key in without]
-        for byte_off, symbol in zip(
-            rel.rows["byte_off"].tolist(), rel.rows["sym"].tolist(), strict=True
-        ):
+        columns = (rel.rows[name].tolist() for name in ("byte_off", "sym", "type"))
+        for byte_off, symbol, kind in zip(*columns, strict=True):
             if any(one.first <= byte_off < one.end for one in dropped):
                 continue
             if symbol in by_symbol:
                 out.add(by_symbol[symbol].key)
             section = int(symbols.rows["shndx"][symbol])
-            at = int(symbols.rows["value"][symbol]) + _addend(raw, rel.target, byte_off)
+            at = int(symbols.rows["value"][symbol]) + _addend(raw, rel.target, byte_off, kind)
             for one in by_section.get(section, ()):
                 if section != SHN_UNDEF and one.first <= at < max(one.end, one.first + 1):
                     out.add(one.key)
@@ -149,15 +148,15 @@ def _live_relocations(raw: RawElf, symbols: SymbolTable) -> Iterator[RelSection]
             yield rel
 
 
-def _addend(raw: RawElf, section: int, byte_off: int) -> int:
+def _addend(raw: RawElf, section: int, byte_off: int, kind: int) -> int:
     """What a relocated field holds: of an ld_imm64 the first imm, of data the word there."""
     content = bytes(raw.contents[section][byte_off : byte_off + 8])
-    if raw.names[section] == BTF_MAPS or len(content) < 8:
+    if raw.names[section] == BTF_MAPS or len(content) < 4:
         return 0
     is_code = bool(int(raw.shdrs["flags"][section]) & 4)
     if not is_code:
-        return int.from_bytes(content[:4], raw.byteorder, signed=True)
-    if content[0] != _LD_IMM64:
+        return int.from_bytes(content[: _WIDTHS.get(kind, 4)], raw.byteorder, signed=True)
+    if content[0] != _LD_IMM64 or len(content) < 8:
         return 0
     return int.from_bytes(content[4:], raw.byteorder, signed=True)
 

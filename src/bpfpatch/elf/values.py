@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -82,6 +83,7 @@ def _of_section(raw: RawElf, btf: Btf, symbols: SymbolTable, number: int) -> Ite
         symbols.name(int(row)): int(symbols.rows["value"][row])
         for row in ((symbols.rows["shndx"] == number) & (symbols.type != STT_SECTION)).nonzero()[0]
     }
+    twice = _named_twice(symbols, number)
     for type_id in btf.find(section, Kind.DATASEC):
         found = btf.type(type_id)
         assert isinstance(found, DataSec)
@@ -90,6 +92,8 @@ def _of_section(raw: RawElf, btf: Btf, symbols: SymbolTable, number: int) -> Ite
             if not isinstance(var, Var):
                 continue
             at = row.byte_off if found.size else places.get(var.name)
+            if not found.size and var.name in twice:
+                continue  # which of them it is, nothing says
             length = row.size or btf.size_of(var.type_id)
             if at is None or at + length > size:
                 continue
@@ -97,6 +101,12 @@ def _of_section(raw: RawElf, btf: Btf, symbols: SymbolTable, number: int) -> Ite
             value = read_value(btf, var.type_id, data, raw.byteorder)
             type_name = btf.type_name(var.type_id)
             yield Variable(var.name, section, number, at, length, var.type_id, type_name, value)
+
+
+def _named_twice(symbols: SymbolTable, number: int) -> set[str]:
+    here = (symbols.rows["shndx"] == number).nonzero()[0].tolist()
+    counts = Counter(symbols.name(index) for index in here)
+    return {name for name, count in counts.items() if count > 1}
 
 
 @dataclass(frozen=True, slots=True)

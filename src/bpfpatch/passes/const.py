@@ -15,11 +15,12 @@ from bpfpatch.dataflow.initialized import initialized
 from bpfpatch.dataflow.liveness import Liveness
 from bpfpatch.dataflow.reach import Reach, reachable
 from bpfpatch.elf import ElfObject
-from bpfpatch.elf.space import CORE_RELO, RELOC_TABLE
-from bpfpatch.elf.symtab import read_relocations, read_symbols
+from bpfpatch.elf.space import CORE_RELO, RELOC_TABLE, SYMBOL_TABLE
+from bpfpatch.elf.symtab import STB_LOCAL, read_relocations, read_symbols
 from bpfpatch.elf.values import READ_ONLY, find_spot, is_kind
 from bpfpatch.errors import OptionError
 from bpfpatch.patch import Body, CodeView, PatchList
+from bpfpatch.program import Program
 from bpfpatch.program.types import Mask, Slots
 
 from .base import Pass, register
@@ -76,7 +77,8 @@ class Const(Pass):
         names = self._names(edit.obj)
         edit.obj = replace(edit.obj, settled=tuple(dict.fromkeys((*edit.obj.settled, *names))))
         view = patches.view()
-        constants, reach = _search(patches, view, edit.obj, _ranges(edit.obj, names))
+        ranges = _all_ranges(edit.obj) if self.all else _ranges(edit.obj, names)
+        constants, reach = _search(patches, view, edit.obj, ranges)
         folded = _fold(patches, view, constants)
         patches.modify(view.node[reach.taken], code=isa.JA, dst=0, src=0, imm=0)
         patches.delete(view.node[reach.never])
@@ -103,16 +105,19 @@ class Const(Pass):
 def _ranges(obj: ElfObject, names: tuple[str, ...]) -> Ranges:
     """The bytes that names stand for; of variables that programs write, none."""
     out: Ranges = {}
-    known = obj.variables
-    for name in dict.fromkeys(names):
-        found = [one for one in known if one.name == name]
-        spots = [(one, one.byte_off, one.byte_off + one.size) for one in found]
-        if len(found) != 1:
-            spot = find_spot(obj.btf, known, name)
-            spots = [(spot.variable, spot.first, spot.end)]
-        for variable, first, end in spots:
-            if variable.is_read_only:
-                out.setdefault(variable.number, []).append((first, end))
+    for name in names:
+        spot = find_spot(obj.btf, obj.variables, name)
+        if spot.variable.is_read_only:
+            out.setdefault(spot.variable.number, []).append((spot.first, spot.end))
+    return {section: _merged(spans) for section, spans in out.items()}
+
+
+def _all_ranges(obj: ElfObject) -> Ranges:
+    """The bytes of all read-only variables."""
+    out: Ranges = {}
+    for one in obj.variables:
+        if one.is_read_only:
+            out.setdefault(one.number, []).append((one.byte_off, one.byte_off + one.size))
     return {section: _merged(spans) for section, spans in out.items()}
 
 
@@ -149,8 +154,18 @@ def _search(
     constants = Constants(view, blocks, opaque_slots(patches, view), data)
     is_kept = kept_functions(program)[view.subprog]
     roots = np.flatnonzero(is_kept).astype(np.int32)
-    reach = reachable(view, blocks, roots, constants, pads, ~is_kept & _only_called(view))
-    return constants, reach
+    follows = ~is_kept & _only_called(view) & ~_is_global(program, obj)[view.subprog]
+    return constants, reachable(view, blocks, roots, constants, pads, follows)
+
+
+def _is_global(program: Program, obj: ElfObject) -> Mask:
+    """(m,) functions that other objects and programs may get to call or replace."""
+    table = program.tables[SYMBOL_TABLE]
+    rows = zip(table.insn.tolist(), table.rows["sym"].tolist(), strict=True)
+    slots = [slot for slot, symbol in rows if obj.symbols[symbol].bind != STB_LOCAL]
+    out = np.zeros(len(program.subprogs), bool)
+    out[program.subprogs.of(np.array(slots, np.int32))] = True
+    return out
 
 
 def _only_called(view: CodeView) -> Mask:

@@ -98,6 +98,24 @@ def test_arguments_that_all_calls_agree_on_are_folded(feature: ElfObject) -> Non
     assert scaled.end - scaled.start < before.end - before.start
 
 
+def test_global_functions_know_no_arguments(tmp_path: Path) -> None:
+    """A function that others may call or replace is left as it is, whatever the calls here say."""
+    source = """
+    const volatile unsigned int knob = 8;
+    NOINLINE int scaled(int value, int by) { return by > 4 ? value * 3 : value + by; }
+    SEC("tc") int run(struct __sk_buff *skb) { return scaled(skb->len, knob); }
+    LICENSE;
+    """
+    obj = ElfObject.read(compile_bpf(tmp_path, source))
+    folded = run(obj, "const{all=true},dce")
+    before, after = (
+        next(one.end - one.start for one in side.functions if one.name == "scaled")
+        for side in (obj, folded)
+    )
+    assert before == after
+    assert len(folded.code) < len(obj.code)
+
+
 def test_unknown_index_keeps_the_table(feature: ElfObject) -> None:
     """A load at an index that the program computes is left as it is."""
     folded = run(feature, "const{all=true},dce,nops")
