@@ -139,7 +139,7 @@ class BtfBuilder:
             (header.strings, source.string_bytes + bytes(self._new_strings)),
             (header.layout, source.to_bytes()[header.layout.byte_off : header.layout.end]),
         ]
-        out = Btf.parse(_assemble(source, sections), source.byteorder, base=source.base)
+        out = Btf.parse(assemble_section(source, sections), source.byteorder, base=source.base)
         for type_id in (*self._replaced, *range(len(source), self.next_id)):
             try:
                 out.type(type_id)
@@ -182,7 +182,7 @@ def _string_offs(source: Btf) -> dict[str, int]:
     return offs
 
 
-def _assemble(source: Btf, sections: list[tuple[WireSpan, bytes]]) -> bytes:
+def assemble_section(source: Btf, sections: list[tuple[WireSpan, bytes]]) -> bytes:
     """The source with other sections; gaps and what else there is stay.
 
     Args:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bpfpatch.errors import UnsupportedError
 
 from .btf import Btf
-from .builder import _assemble
+from .builder import assemble_section
 from .wire import HEAD_WORDS, Kind, info_kind, info_vlen, pack_words
 
 _IN_HEAD: Final = frozenset(
@@ -102,7 +102,7 @@ def without_types(btf: Btf, gone: Collection[int]) -> tuple[Btf, NDArray[np.int6
         (header.strings, btf.string_bytes),
         (header.layout, btf.to_bytes()[header.layout.byte_off : header.layout.end]),
     ]
-    return Btf.parse(_assemble(btf, sections), btf.byteorder), new_id
+    return Btf.parse(assemble_section(btf, sections), btf.byteorder), new_id
 
 
 def _words(btf: Btf, type_id: int) -> list[int]:

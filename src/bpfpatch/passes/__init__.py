@@ -10,6 +10,7 @@ from .target import ARCHES, Arch, Target
 
 if TYPE_CHECKING:
     from .blind import Blind
+    from .const import Const
     from .cover import Cover
     from .dce import Dce
     from .lower import Lower
@@ -37,6 +38,7 @@ __all__ = [
     "ARCHES",
     "Arch",
     "Blind",
+    "Const",
     "Cover",
     "CtxAccess",
     "Dce",

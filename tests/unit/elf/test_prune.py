@@ -160,3 +160,42 @@ def test_the_kernel_has_no_map_of_what_is_gone(source: ElfObject, tmp_path: Path
         pins = set(pinned.maps)
     assert "often" in pins
     assert "rare" not in pins
+
+
+NESTED = """
+struct inner { UINT(type, MAP_ARRAY); UINT(max_entries, 1); TYPE(key, u32); TYPE(value, u64); };
+struct inner first SEC(".maps");
+struct inner shared SEC(".maps");
+struct {
+    UINT(type, MAP_ARRAY_OF_MAPS); UINT(max_entries, 2);
+    TYPE(key, u32); VALUES(values, struct inner);
+} outer SEC(".maps") = { .values = { &first, &shared } };
+const volatile bool use_outer = 0;
+SEC("tc") int run(struct __sk_buff *skb) {
+    u32 key = 0;
+    u64 *found = bpf_map_lookup_elem(&shared, &key);
+    u64 out = found ? *found : 0;
+    if (use_outer) {
+        void *map = bpf_map_lookup_elem(&outer, &key);
+        found = map ? bpf_map_lookup_elem(map, &key) : NULL;
+        out += found ? *found : 0;
+    }
+    return out;
+}
+LICENSE;
+"""
+
+
+@pytest.mark.kernel
+def test_maps_within_a_map_go_with_it(tmp_path: Path) -> None:
+    """What only a removed map held goes, what code uses as well stays, and the rest loads."""
+    obj = ElfObject.read(compile_bpf(tmp_path, NESTED))
+    after = small(obj, use_outer=0)
+    assert {one.name for one in after.maps} == {"shared"}
+    kept = Pipeline.parse("const,dce{maps=true},nops").run_object(obj.with_values({"use_outer": 1}))
+    assert {one.name for one in kept[0].maps} == {"first", "shared", "outer"}
+    need_bpf()
+    out = tmp_path / "small.o"
+    after.write(out)
+    with loaded(out) as pinned:
+        assert set(pinned.maps) >= {"shared"}
