@@ -1,5 +1,8 @@
 """DWARF after an edit is what independent readers expect: pyelftools and LLVM's tools."""
 
+import re
+import subprocess
+
 import numpy as np
 import pytest
 
@@ -118,3 +121,92 @@ def test_every_form_that_clang_has(form, tmp_path):
     patches = PatchList(wide.code)
     patches.delete(np.flatnonzero(there.remap.orig < 0))
     assert wide.with_code(patches.linearize()).to_bytes() == obj.to_bytes()
+
+
+FRAMES = """
+.cfi_sections .debug_frame
+.section "xdp","ax",@progbits
+.globl first
+.type first,@function
+first:
+.cfi_startproc
+r0 = 1
+.cfi_def_cfa 10, 16
+r0 = 2
+r0 = 3
+.cfi_def_cfa_offset 32
+.rept 70
+r0 += 1
+.endr
+.cfi_def_cfa_offset 48
+exit
+.cfi_endproc
+.size first, .-first
+.section "tc","ax",@progbits
+.globl second
+.type second,@function
+second:
+r0 = 0
+exit
+.size second, .-second
+.section .debug_aranges,"",@progbits
+.long 60
+.short 2
+.long 0
+.byte 8, 0
+.zero 4
+.quad first, 592
+.quad second, 16
+.quad 0, 0
+"""
+
+
+def frames(target, folder):
+    """An object of the above, in which a named symbol and advances of both sizes are used."""
+    need("clang-19", "llvm-dwarfdump-22")
+    source, out = folder / "frames.s", folder / "frames.o"
+    source.write_text(FRAMES)
+    command = ["clang-19", "-target", target, "-c", source, "-o", out]
+    subprocess.run(command, check=True, capture_output=True)
+    return ElfObject.read(out)
+
+
+def dumped(obj, path):
+    """Rows of frames, and ranges, as llvm-dwarfdump prints them."""
+    obj.write(path)
+    command = ["llvm-dwarfdump-22", "--debug-frame", "--debug-aranges", path]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return re.findall(r"^  (0x\w+): CFA=(.*)$", text, re.MULTILINE), re.findall(
+        r"^\[0x0*(\w+), 0x0*(\w+)\)$", text, re.MULTILINE
+    )
+
+
+@pytest.mark.parametrize("target", ["bpfel", "bpfeb"])
+def test_frames_advance_with_the_code(target, tmp_path):
+    """Where each rule starts holding moves; taken out again, nops leave the same bytes."""
+    obj = frames(target, tmp_path)
+    patches = PatchList(obj.code)
+    patches.insert_before(np.arange(len(obj.code)), Body(isa.ja(0)))
+    there = patches.linearize()
+    wide = obj.with_code(there)
+    rows, ranges = dumped(wide, tmp_path / "o")
+    assert rows == [
+        ("0x0", "unspecified"),
+        ("0x10", "W10+16"),
+        ("0x30", "W10+32"),
+        ("0x490", "W10+48"),
+    ]
+    assert ranges == [("0", "4a0"), ("0", "20")]
+    patches = PatchList(wide.code)
+    patches.delete(np.flatnonzero(there.remap.orig < 0))
+    assert wide.with_code(patches.linearize()).to_bytes() == obj.to_bytes()
+
+
+@pytest.mark.parametrize("target", ["bpfel", "bpfeb"])
+def test_an_address_by_a_symbol_that_left_is_a_tombstone(target, tmp_path):
+    """All ones stand for a function's symbol that is gone, and its length is zero."""
+    obj = frames(target, tmp_path)
+    patches = PatchList(obj.code)
+    patches.delete(np.arange(len(obj.code) - 2))
+    _, ranges = dumped(obj.with_code(patches.linearize()), tmp_path / "o")
+    assert ranges == [("f" * 16, "f" * 16), ("0", "10")]

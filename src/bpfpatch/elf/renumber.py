@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from bpfpatch.errors import UnsupportedError
 
 from .layout import relayout
+from .leb import uleb_bytes
 from .raw import (
     REL,
     SHF_INFO_LINK,
@@ -150,18 +151,9 @@ def _addrsig(content: bytes, new_symbol: NDArray[np.int64]) -> bytes:
         if number == value:
             out += content[start : at + 1]
         elif number != GONE:
-            out += _uleb(number)
+            out += uleb_bytes(number)
         value, shift, start = 0, 0, at + 1
     return bytes(out) + content[start:]
-
-
-def _uleb(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
 
 
 def _headers(

@@ -9,7 +9,8 @@ from elftools.elf.elffile import ELFFile
 
 from bpfpatch import isa
 from bpfpatch.elf import ElfObject
-from bpfpatch.elf.dwarf.cursor import Cursor, leb_in, sleb_bytes, uleb_bytes
+from bpfpatch.elf.dwarf.cursor import Cursor
+from bpfpatch.elf.leb import leb_in, sleb_bytes, uleb_bytes
 from bpfpatch.errors import FormatError
 from bpfpatch.patch import Body, PatchList
 from support.inputs.bpfobjects import fixture_objects

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from bpfpatch.errors import UnsupportedError
 
+from ..leb import sleb_bytes, uleb_bytes
 from ..raw import ByteOrder
-from .cursor import sleb_bytes, uleb_bytes
 
 if TYPE_CHECKING:
     from .lines import Head, Row, Sequence

@@ -15,7 +15,8 @@ from typing import Final, Protocol
 
 from bpfpatch.errors import UnsupportedError
 
-from .cursor import Cursor, uleb_bytes
+from ..leb import uleb_bytes
+from .cursor import Cursor
 from .move import CodeMove, Place
 from .pool import Use
 from .sections import ADDRESS_SIZE, TOMBSTONE, TOMBSTONES, DebugSection, Late

@@ -33,13 +33,14 @@ class CodeMove:
         remap: from the old slots to the new.
     """
 
-    __slots__ = ("_end", "_own", "_start", "new", "old", "remap")
+    __slots__ = ("_end", "_own", "_size", "_start", "new", "old", "remap")
 
     def __init__(self, old: CodeSpace, new: CodeSpace, remap: Remap) -> None:
         self.old, self.new, self.remap = old, new, remap
         self._start: dict[int, NDArray[np.int64]] = {}
         self._end: dict[int, NDArray[np.int64]] = {}
         self._own = remap.own
+        self._size: list[int] = old.n_bytes(np.arange(len(old.sections))).tolist()
 
     def start(self, place: Place) -> int:
         """Byte of its section where what started at a place starts."""
@@ -58,9 +59,9 @@ class CodeMove:
     def _look_up(self, new: NDArray[np.int64], place: Place) -> int:
         """The new byte of a place; new bytes are by boundary."""
         short = -place.byte_off % INSN_SIZE
-        word = self._word(Place(place.code, place.byte_off + short))
         if not short:
-            return int(new[word])
+            return int(new[self._word(place)])
+        word = self._word(Place(place.code, place.byte_off + short))
         # gcc ends what a call clobbers a byte in front of where it returns to.
         return max(int(new[word]) - short, int(new[word - 1]))
 
@@ -99,10 +100,11 @@ class CodeMove:
 
     def _word(self, place: Place) -> int:
         word, rest = divmod(place.byte_off, INSN_SIZE)
-        if rest or not 0 <= place.byte_off <= int(self.old.n_bytes(place.code)):
+        if rest or not 0 <= place.byte_off <= self._size[place.code]:
+            section = next((k for k, v in self.old.names.items() if v == place.code), place.code)
             raise UnsupportedError(
-                f"DWARF has the address {place.byte_off:#x} in code section {place.code}, where "
-                "no instruction starts"
+                f"DWARF has the address {place.byte_off:#x} in {section}, where no instruction "
+                "starts"
             )
         return word
 

@@ -13,9 +13,10 @@ from typing import Final, NamedTuple
 
 from bpfpatch.errors import UnsupportedError
 
+from ..leb import leb_in
 from . import abbrevs as ab
 from .abbrevs import Abbrev, Shape, read_abbrevs, skip_form
-from .cursor import Cursor, leb_in
+from .cursor import Cursor
 from .expressions import read_expression
 from .lists import Lists
 from .move import CodeMove, Place
