@@ -191,7 +191,9 @@ _RUN: Final[tuple[Callable[[Callback], Callback], ...]] = (
         metavar="FILE",
         help="Types to apply CO-RE with (interp).  [default: the running kernel's]",
     ),
-    click.option("--repeat", metavar="N", type=click.IntRange(1), default=1, help="Run N times."),
+    click.option(
+        "--repeat", metavar="N", type=click.IntRange(1, 1_000_000), default=1, help="Run N times."
+    ),
     click.option(
         "--budget",
         type=click.IntRange(1),

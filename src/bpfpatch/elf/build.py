@@ -343,9 +343,11 @@ class _Builder:
 def _unique(names: Sequence[str]) -> list[str]:
     """A name for each function that no other one has."""
     out: list[str] = []
+    taken: set[str] = set()
     for row, name in enumerate(names):
         wanted = name or ("prog" if row == 0 else f"subprog_{row}")
-        out.append(wanted if wanted not in out else f"{wanted}.{row}")
+        out.append(wanted if wanted not in taken else f"{wanted}.{row}")
+        taken.add(out[-1])
     return out
 
 

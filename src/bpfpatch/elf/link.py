@@ -268,7 +268,8 @@ def _flatten(
     )
     starts = flat[program.subprogs.start[units]].astype(np.int32)
     names = tuple(program.subprogs.names[unit] for unit in units)
-    is_root = np.array([unit in (units[0], _exception_callback(code, main)) for unit in units])
+    roots = units[0], _exception_callback(code, main)
+    is_root = np.array([unit in roots for unit in units])
     relocs, targets = _external(raw, code, flat)
     tables = {RELOC_TABLE: relocs}
     for name in (LINE_INFO, FUNC_INFO, CORE_RELO, JUMP_TABLE):

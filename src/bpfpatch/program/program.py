@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
+from typing import Final
 
 import numpy as np
 
@@ -83,9 +84,19 @@ class Subprogs:
         return np.append(self.start[1:], n_slots).astype(np.int32)
 
 
+_NAME_MOST: Final = 255
+"""Characters of a file's name; of a path `_PATH_MOST`. Source: limits.h, NAME_MAX and PATH_MAX."""
+_PATH_MOST: Final = 4096
+_TEXT_MOST: Final = 1024
+"""Characters of a line of source that are looked at."""
+
+
 @dataclass(frozen=True, slots=True)
 class SourceLine:
-    """What a line record says: file name, 1-based line and column, and the line's text."""
+    """What a line record says: file name, 1-based line and column, and the line's text.
+
+    Names and texts end where no file's would go on: thousands of records can share a long one.
+    """
 
     file: str
     line: int
@@ -93,7 +104,7 @@ class SourceLine:
     text: str
 
     def __str__(self) -> str:
-        return f"{self.file.rpartition('/')[2]}:{self.line}"
+        return f"{self.file.rpartition('/')[2][:_NAME_MOST]}:{self.line}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,10 +217,10 @@ class Program:
         record = table.rows[row]
         line_col = int(record["line_col"])
         return SourceLine(
-            self._string(int(record["file_name_off"])),
+            self._string(int(record["file_name_off"]), _PATH_MOST),
             line_col >> 10,
             line_col & 0x3FF,
-            self._string(int(record["line_off"])).strip(),
+            self._string(int(record["line_off"]), _TEXT_MOST).strip(),
         )
 
     def where(self, slot: int) -> Where:
@@ -229,13 +240,13 @@ class Program:
         """Strings read so far, by offset: thousands of line records have one file's name."""
         return {}
 
-    def _string(self, str_off: int) -> str:
+    def _string(self, str_off: int, most: int) -> str:
         found = self._texts.get(str_off)
         if found is None:
             end = self.strings.find(b"\0", str_off)
-            found = self.strings[str_off:end].decode("utf-8", "replace") if end >= 0 else ""
-            self._texts[str_off] = found
-        return found
+            some = self.strings[str_off : min(end, str_off + 4 * _PATH_MOST)] if end >= 0 else b""
+            found = self._texts[str_off] = some.decode("utf-8", "replace")
+        return found[:most]
 
 
 def _derived_subprogs(refs: References, n_slots: int) -> Subprogs:

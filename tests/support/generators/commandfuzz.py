@@ -32,6 +32,8 @@ from support.inputs.bpfobjects import fixture_objects
 LIMIT_S: Final = 20
 """Seconds after which a case counts as hanging; commands take well under one."""
 BUG: Final = 3
+_STOPPED: Final = (130, 143)
+"""The harness itself was interrupted or terminated."""
 _OF_DIFF: Final = ("diff", "verify")
 """Their status 1 says that there is a difference."""
 _OLD: Final = b"what was there before"
@@ -227,7 +229,7 @@ def _json(rng: random.Random, data: bytes) -> bytes:
     body = json.loads(data)
     body = _value(rng, body)
     if isinstance(body, dict) and isinstance(body.get("map"), str) and rng.random() < 0.5:
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, zlib.error):
             inner = _packed(rng, base64.b64decode(body["map"]))
             body["map"] = base64.b64encode(inner).decode()
     return json.dumps(body).encode()
@@ -313,6 +315,8 @@ def _run_in(folder: Path, of_all: list[Seed], number: int) -> str | None:
     args = [one.replace("AT", str(folder), 1) if one.startswith("AT/") else one for one in args]
     what = f"case {number} ({seed.name}, {name}): {' '.join(command)}"
     status, said = _run(args)
+    if status in _STOPPED:
+        raise SystemExit(status)
     if status is None:
         return f"{what}: no end after {LIMIT_S} s"
     if status not in (0, 1, 2):

@@ -221,3 +221,12 @@ def test_where():
 def test_where_outside():
     """A slot that is not in the program has a place without text."""
     assert str(Program(CALLS).where(70)) == "insn 70"
+
+
+def test_source_line_of_a_name_without_end():
+    """Names and texts of which thousands of records can share one are cut where no file's go on."""
+    given = replace(with_lines([0], [7]), strings=b"\0" + b"x" * 100_000 + b"\0")
+    line = given.source(0)
+    assert len(line.file) == 4096
+    assert len(line.text) == 1024
+    assert len(str(line)) == 255 + len(":7")
