@@ -180,6 +180,23 @@ def test_records_are_what_the_interpreter_sees(name: str, at: str) -> None:
     assert n_numbers
 
 
+def test_a_record_that_is_refused_stays() -> None:
+    """With the wrong object nothing is taken: the right one can still be used."""
+    new = traced(
+        an_object("asm_back_edge.clang-19.v4.el.o"),
+        "trace{at=drain+1,regs=r1,to=ring,size=4096}",
+    )
+
+    def refuse(_data: bytes) -> None:
+        raise OptionError("of another object")
+
+    with kernel.open_object(new) as opened, RingReader(opened.maps[MAP_NAME]) as reader:
+        opened.programs["back_edge"].test_run(bytes(64 + 25))
+        with pytest.raises(OptionError, match="of another object"):
+            next(reader.read(refuse))
+        assert len(list(reader.read(lambda data: None))) == 25
+
+
 def test_records_come_in_order() -> None:
     """Records are read once, in the order of time, also when the buffer goes round."""
     new = traced(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import mmap
 import select
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Final, Self
 
@@ -57,10 +57,13 @@ class RingReader:
         self._written_to = np.frombuffer(self._theirs, np.uint64, 1)
         self._data = np.frombuffer(self._theirs, np.uint8, 2 * self._size, page)
 
-    def read(self) -> Iterator[bytes]:
+    def read(self, check: Callable[[bytes], object] | None = None) -> Iterator[bytes]:
         """The records that are there, oldest first; each is gone once it is given out.
 
         Ends where there are no more, or one is still being written.
+
+        Args:
+            check: looks at each before it is taken; where it raises, the record stays.
         """
         while True:
             at = int(self._read_to[0])
@@ -73,6 +76,8 @@ class RingReader:
             length = header & ~(_BUSY | _DISCARDED)
             begin = start + _HEADER
             content = self._data[begin : begin + length].tobytes()
+            if check is not None and not header & _DISCARDED:
+                check(content)
             self._read_to[0] = at + (_HEADER + length + _ALIGN - 1) // _ALIGN * _ALIGN
             if not header & _DISCARDED:
                 yield content

@@ -193,10 +193,15 @@ def read(
             ring = stack.enter_context(_ring(pin, map_id, prog_id))
             reader = stack.enter_context(RingReader(ring))
         left = count
+
+        def check(data: bytes) -> None:
+            """With the wrong object, records stay for whoever has the right one."""
+            with blame(where):
+                meaning.record(data, traced.byteorder)
+
         while True:
-            for data in reader.read():
-                with blame(where):
-                    record = meaning.record(data, traced.byteorder)
+            for data in reader.read(check):
+                record = meaning.record(data, traced.byteorder)
                 click.echo(json.dumps(_json(record)) if as_json else visible(str(record)))
                 left = None if left is None else left - 1
                 if left == 0:
