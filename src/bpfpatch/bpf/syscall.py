@@ -173,15 +173,6 @@ ATTRS: Final[dict[Cmd, np.dtype[Any]]] = {
 Value = int | bytes | NDArray[Any]
 
 
-def bpf_number() -> int:
-    """The number of bpf(2) on this machine.
-
-    Raises:
-        KernelError: it is not known here.
-    """
-    return _entry()[0]
-
-
 @cache
 def _entry() -> tuple[int, Any]:
     """The system call's number and libc's way to make it."""

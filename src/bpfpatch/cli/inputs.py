@@ -133,7 +133,7 @@ def check_terminal(path: str) -> None:
 
 
 def stdout_is_terminal() -> bool:
-    """Whether somebody would look at what is written to stdout."""
+    """Whether stdout is a terminal, so that what is written there is read."""
     return sys.stdout.isatty()
 
 

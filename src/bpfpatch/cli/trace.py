@@ -221,7 +221,7 @@ def _check_ring(meaning: TraceMap) -> None:
 
 
 def _ring(pin: str | None, map_id: int | None, prog_id: int | None) -> Map:
-    """The ring buffer that somebody means."""
+    """The ring buffer that the user means."""
     from bpfpatch.bpf.loaded import LoadedProgram  # noqa: PLC0415
     from bpfpatch.bpf.map import Map  # noqa: PLC0415
     from bpfpatch.bpf.pinned import pinned  # noqa: PLC0415 - see read()

@@ -146,7 +146,7 @@ def load(data: bytes, cover: CoverMap | None = None) -> Coverage:
 
     Raises:
         FormatError: it is neither.
-        OptionError: these are not this object's counters, or nobody said of which they are.
+        OptionError: these are not this object's counters, or carry no identity.
     """
     try:
         body = json.loads(data)

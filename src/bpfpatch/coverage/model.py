@@ -68,7 +68,7 @@ class FunctionCoverage:
         name: its name.
         section: the code section that it is in.
         start: its first slot.
-        end: the slot behind its last.
+        end: the slot after its last.
         file: the source file that it starts in, or "".
         line: the line there, or 0.
         calls: how often it was called, or None where that is not known.

@@ -18,7 +18,7 @@ class LinePiece(NamedTuple):
 
     Attributes:
         start: first slot.
-        end: slot behind the last.
+        end: slot after the last.
         times: how often they ran, or None where that is not known.
         function: index of the function.
         file: path of the source file, "" without line info.

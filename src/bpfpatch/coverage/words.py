@@ -18,7 +18,7 @@ def times(count: int | None) -> str:
 
 
 def percent(hit: int, total: int) -> str:
-    """A share with one digit behind the point, never rounded up to 100 or down to 0."""
+    """A share with one digit after the point, never rounded up to 100 or down to 0."""
     if not total:
         return "-"
     tenths = round(1000 * hit / total)

@@ -41,7 +41,7 @@ _NO_MACHINE: Final = "its e_machine is 0, as old compilers leave it; it is read 
 class ElfObject:
     """One relocatable BPF object. Immutable: an edit gives another object.
 
-    Laws: ``parse(x).to_bytes() == x``; putting back code that nobody edited
+    Laws: ``parse(x).to_bytes() == x``; putting back code without edits
     gives the same bytes; ``parse(obj.to_bytes()) == obj``.
 
     Attributes:

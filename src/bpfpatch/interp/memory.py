@@ -101,7 +101,7 @@ class Memory:
         readable: bytes by window, of all regions.
         writable: bytes by window, of those that may be written.
         frames: the stack, outermost function first.
-        fill: what memory starts with that nobody has written to.
+        fill: what memory starts with before it is written.
     """
 
     def __init__(self, byteorder: ByteOrder, limit: int, fill: int = 0) -> None:
@@ -127,7 +127,7 @@ class Memory:
         return StackFrame(region.address + FRAME_SIZE, region.data, views)
 
     def fresh(self, size: int) -> bytes:
-        """Bytes that nobody has written to."""
+        """Bytes that were never written."""
         return bytes((self.fill,)) * size
 
     def add(

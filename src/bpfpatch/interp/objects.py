@@ -144,7 +144,7 @@ class _Loader:
         return self._data[name]
 
     def _variable(self, name: str) -> int:
-        """The address of a variable that the kernel provides; zeros where nobody says more."""
+        """The address of a variable that the kernel provides; zeros unless a value was given."""
         if name not in self._variables:
             size = self._size_of(name)
             given = self._externs.get(name, 0)

@@ -25,7 +25,7 @@ class Submitted:
 
     Attributes:
         program: flat, relocations applied, with the column ``ld_map``.
-        subject: its ``maps`` are what ``ld_map`` counts; behind them stand the inner ones of
+        subject: its ``maps`` are what ``ld_map`` counts; after them stand the inner ones of
             maps of maps (the very objects in `MapFacts.inner`), for ``call_map``.
         map_ids: (k,) int64, number in the kernel of each of the maps, which xlated code shows;
             NONE for an inner one.

@@ -1,4 +1,4 @@
-"""Addresses that the kernel writes into instructions, and that nobody else knows.
+"""Addresses that the kernel writes into instructions, and that are not known outside it.
 
 Where a fixup puts one in, our form has 0, and the column ``address`` says
 whose address belongs there: that, and nothing else, is to be left out of a

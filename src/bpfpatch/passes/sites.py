@@ -16,7 +16,7 @@ from .scratch import ScratchPlace
 def opaque_slots(patches: PatchList, view: CodeView) -> Mask:
     """(n,) slots that a loader fills in or checks: relocations, CO-RE records and the like.
 
-    Nobody knows their immediate yet, and nobody may change the instruction.
+    Their immediate is not known yet, and the instruction must stay as it is.
     """
     program = patches.program
     by_node = np.zeros(len(program) + 1, bool)  # the last one answers for inserted nodes

@@ -44,7 +44,7 @@ class Zext(Pass):
 
     Attributes:
         force: extend, whatever the target's processor needs.
-        random: put a random upper half where nobody reads it, as the kernel does
+        random: put a random upper half where it is not read, as the kernel does
             for programs that are loaded with BPF_F_TEST_RND_HI32. Kernel's own form.
         seed: of these.
 

@@ -107,7 +107,7 @@ class Merged:
         modified: nodes that were changed in place.
         rows: attached rows by table.
         columns: the columns by name, with the original program's values.
-        values: by column, (n_pool,) values by node, or None where nobody looked.
+        values: by column, (n_pool,) values by node, or None before the first look.
     """
 
     program: Program

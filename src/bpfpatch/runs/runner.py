@@ -30,7 +30,7 @@ class Runner(ABC):
 
     Attributes:
         mode: one of `MODES`.
-        prog_type: the kind of program, or None for flat code of which nobody said.
+        prog_type: the kind of program, or None for flat code of unknown kind.
     """
 
     def __init__(self, mode: Mode, prog_type: ProgType | None) -> None:

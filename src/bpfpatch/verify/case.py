@@ -97,7 +97,7 @@ class Case:
         return replace(self, results=(*others, (name, number, value & (1 << 64) - 1)))
 
     def lines(self) -> Iterator[str]:
-        """The input as text: all that somebody needs to give it once more."""
+        """The input as text, complete enough to run it again."""
         if self.packet is not None:
             yield f"packet ({len(self.packet)} bytes): {self.packet.hex() or '-'}"
         for name, value in self.fields:

@@ -49,5 +49,5 @@ def shape_of(prog_type: str) -> Shape:
 
 
 def r0_bits(shape: Shape) -> int:
-    """How many bits of R0 somebody looks at."""
+    """How many bits of R0 count."""
     return 32 if shape in _NARROW else 64

@@ -64,7 +64,7 @@ def udp(sport: int = 40000, dport: int = 53) -> bytes:
 
 
 def icmp(kind: int = 8) -> bytes:
-    """An ICMP message, an echo request if nobody says more."""
+    """An ICMP message, an echo request by default."""
     body = struct.pack(">BBHHH", kind, 0, 0, 1, 1) + _DATA
     return body[:2] + struct.pack(">H", checksum(body)) + body[4:]
 

@@ -125,7 +125,7 @@ class Search:
         n_errors: of these, on how many both ended with the same error.
         errors: the first such error of each kind.
         kept: inputs that took new ways.
-        sample: some of all inputs, for modes in which nobody sees which way one takes.
+        sample: some of all inputs, for modes that do not show which path a run takes.
     """
 
     before: Side

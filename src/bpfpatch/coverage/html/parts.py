@@ -59,7 +59,7 @@ class Content:
         return cls(coverage, sources, pieces, CountedCode(coverage), branches, anchor)
 
     def insn(self, slot: int, text: str) -> str:
-        """One instruction: a jump's goal is a link, and what the jump did stands behind it."""
+        """One instruction: a jump's goal is a link, and what the jump did stands after it."""
         goal = self.code.goals.get(slot)
         if goal is None:
             return escape(text)

@@ -1,4 +1,4 @@
-"""Kfuncs that need no kernel: locks that nobody else wants, and casts.
+"""Kfuncs that need no kernel: locks that are always free, and casts.
 
 Source: linux v6.18, kernel/bpf/helpers.c, the set common_btf_ids.
 """

@@ -115,14 +115,14 @@ def _unlike(found: SimulatedMap) -> int:
 
 @helper("sk_storage_get", "task_storage_get", "inode_storage_get", "cgrp_storage_get")
 def storage_get(machine: Machine, map_address: int, owner: int, value: int, flags: int) -> int:
-    """Local storage is not simulated: nobody has any."""
+    """Local storage is not simulated: there is none."""
     return 0
 
 
 @helper("sk_storage_delete", "task_storage_delete", "inode_storage_delete")
 @helper("cgrp_storage_delete")
 def storage_delete(machine: Machine, map_address: int, owner: int) -> int:
-    """Local storage is not simulated: nobody has any."""
+    """Local storage is not simulated: there is none."""
     return -ENOENT
 
 

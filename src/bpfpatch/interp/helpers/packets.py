@@ -265,7 +265,7 @@ def redirect_neigh(machine: Machine, ifindex: int, parameters: int, size: int, f
 
 @helper("clone_redirect")
 def clone_redirect(machine: Machine, context: int, ifindex: int, flags: int) -> int:
-    """Send a copy, to nobody; pointers to the packet become invalid."""
+    """Send a copy, which is dropped; pointers to the packet become invalid."""
     packet = packet_of(machine)
     if flags & ~1:
         return -EINVAL

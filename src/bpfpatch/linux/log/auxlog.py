@@ -320,7 +320,7 @@ class _Facts:
 
 
 def inner_index(maps: Sequence[MapFacts], outer: int) -> int:
-    """The index of a map of maps' inner one, which stands behind the others; NONE if absent."""
+    """The index of a map of maps' inner one, which stands after the others; NONE if absent."""
     inner = maps[outer].inner
     if inner is None:
         return NONE

@@ -140,7 +140,7 @@ class _Code:
             end = int(program.subprogs.ends(len(program))[0])
             masks[:end][isa.is_exit(insns[:end])] = 0
         kinds = np.full(len(insns), _PLAIN, np.int64)
-        # May_goto leaves the path behind it for later, a comparison the one that it jumps to.
+        # May_goto leaves the path after it for later, a comparison the one that it jumps to.
         kinds[isa.is_cond_jump(insns) & ~isa.is_may_goto(insns)] = _CONDITION
         kinds[isa.is_load(insns) & isa.defines_32(insns)] = _NARROW_LOAD
         kinds[isa.is_helper_call(insns) | isa.is_kfunc_call(insns)] = _CALL
@@ -219,7 +219,7 @@ class _Replay:
             self._call(slot, following)
             return
         if kind == _TAIL_CALL and self.callers and following != slot + 1:
-            # The other program may return to the caller; the path behind the call is left.
+            # The other program may return to the caller; the path after the call is left.
             regs[0] = 0
             self._return()
             return

@@ -15,7 +15,7 @@ subprog call,       index and distance of a subprog       the distance
 PSEUDO_FUNC
 kernel's address    the address                           0: see `addresses`
 probing load        a plain one: bpf(2) shows it so       the probing one
-address of, or call a distance that leads behind the code ``r = 0 ll``, or ``r0 = 0``
+address of, or call a distance that leads past the code's end ``r = 0 ll``, or ``r0 = 0``
 to, what is gone
 =================== ===================================== ================================
 
@@ -203,7 +203,7 @@ def _keep_odd_calls(insns: NDArray[Any], xlated: XlatedProgram) -> None:
 def _without_gone(insns: NDArray[Any], external: Slots) -> Slots:
     """Show what refers to a removed function, where none is left, as the pass `dce` does.
 
-    The kernel lets such a call or address lead behind the code's end. Neither is ever used.
+    The kernel lets such a call or address lead past the code's end. Neither is ever used.
 
     Returns:
         Those of the slots that lead elsewhere, and stay as they are.

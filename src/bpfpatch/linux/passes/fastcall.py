@@ -158,7 +158,7 @@ def _kfunc_clobbers(btf: Btf, type_id: int) -> int:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Patterns:
-    """Calls with spills in front and their fills behind.
+    """Calls with spills before and their fills after.
 
     Attributes:
         site: (p,) slots of the calls.

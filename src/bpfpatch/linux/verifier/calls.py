@@ -51,7 +51,7 @@ class Calls:
         self._is_global: dict[int, bool] = {}
 
     def call(self, slot: int, state: VerifierState) -> bool:
-        """A call; False where control does not go on right behind it."""
+        """A call; False where control does not go on right after it."""
         code = self._owner.code
         if code.opcode[slot] == isa.CALL:
             src = code.src[slot]
@@ -176,7 +176,7 @@ class Calls:
     def _tail_call(self, slot: int, state: VerifierState) -> None:
         """In a subprog: what was called returns in its place, with any result.
 
-        A call that fails goes on behind it, and leaves the packet as it was.
+        A call that fails goes on after it, and leaves the packet as it was.
 
         Source: linux v6.18.44, kernel/bpf/verifier.c, check_helper_call(); its packet
         pointers were seen on it.

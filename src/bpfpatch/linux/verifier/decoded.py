@@ -39,10 +39,10 @@ class DecodedCode:
         ld_map: the column, or None.
         live: (n,) masks of registers that are read later, in front of each.
         start: first slot of each block.
-        end: slot behind each block's last.
+        end: slot after each block's last.
         block_of: block of each slot.
         subprog: of each block, index into the view's starts.
-        dead: registers that nobody needs at each block's start.
+        dead: registers whose values are not used from each block's start on.
         is_in_loop: whether control can come back to a block within its subprog's frame.
         indirect: slots that a gotox can reach, by subprog.
         changes_packet: whether each subprog may move packet data.

@@ -47,7 +47,7 @@ def global_arguments(program: Program, subject: Subject, slot: int) -> list[Valu
 
 
 def argument_sizes(program: Program, subject: Subject, slot: int) -> dict[int, int]:
-    """Bytes behind each pointer that a subprog takes, by register; void has none."""
+    """Bytes at each pointer that a subprog takes, by register; void has none."""
     found = _function(program, subject.btf, slot)
     btf = subject.btf
     if found is None or btf is None:

@@ -266,7 +266,7 @@ class KernelTypes:
         return _NOTHING
 
     def _span(self, type_id: int, owner: Struct | Union, start: int) -> int:
-        """Bytes that a member covers; a flexible array covers all behind the struct."""
+        """Bytes that a member covers; a flexible array covers all after the struct."""
         found = self._btf.type(type_id) if self._btf is not None else None
         if isinstance(found, Array) and not found.count and start >= owner.size:
             return 1 << 32

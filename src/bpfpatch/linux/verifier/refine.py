@@ -27,7 +27,7 @@ def share_nullness(state: VerifierState, left: Pointer, right: Pointer) -> None:
     """Where a pointer equals one that is not null, it is not null either."""
     if _BTF_ID in (left[0], right[0]) or left[5] == right[5]:
         return
-    if UNTRUSTED in (left[7], right[7]):  # of which no one knows whether it is null
+    if UNTRUSTED in (left[7], right[7]):  # which may be null or not
         return
     decide_null(state, left[4] if left[5] else right[4], is_null=False)
 

@@ -71,7 +71,7 @@ def arithmetic(code: int, left: Number, right: Number) -> Number:  # noqa: PLR09
     operation = code & OP_MASK
     if operation == END:
         return _swapped(left, right, is_swap=code != _TO_LITTLE)
-    # That the upper half is zero behind a 32-bit operation is not known of these either.
+    # That the upper half is zero after a 32-bit operation is not known of these either.
     if operation in _NOT_FOLLOWED:
         return UNKNOWN
     if operation in _SHIFTS and (not isinstance(right, int) or right >= (64 if is_64 else 32)):

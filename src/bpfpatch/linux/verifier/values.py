@@ -10,7 +10,7 @@ start. Pointers that may be null and share an ``id`` other than 0 are null toget
 not at all, so that a check of one holds for all; those of one acquired object share
 ``obj``, so that they end with it.
 
-Map numbers count a subject's maps; numbers behind those are of inner ones that are not
+Map numbers count a subject's maps; numbers after those are of inner ones that are not
 among them.
 """
 

@@ -1,4 +1,4 @@
-"""Stack bytes that are nobody's, also where an address in the frame is given to others.
+"""Unused stack bytes, even where the frame's address escapes.
 
 What is called may go upwards from an address that it is given, as helpers do.
 Whether it does nothing else is found out by following its arguments as if
@@ -52,7 +52,7 @@ class Frames:
             self._is_known |= self._use.is_known & self._is_upward()
 
     def home(self, slot: int, n_bytes: int) -> int | str:
-        """Bytes below R10 of n_bytes of a slot's frame that are nobody's, or why there are none."""
+        """Bytes below R10 of n_bytes of a slot's frame that are unused, or why there are none."""
         subprog = int(self._view.subprog_of(np.array([slot], np.int32))[0])
         if not self._is_known[subprog]:
             return (

@@ -1,4 +1,4 @@
-"""Which registers may be set: what is not, nobody needs, whatever seems to read it."""
+"""Which registers may be set. A register that no path initializes cannot be live."""
 
 from __future__ import annotations
 

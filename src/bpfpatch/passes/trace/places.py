@@ -127,7 +127,7 @@ def _jump_targets(program: Program) -> set[int]:
 
 
 def _is_of(path: str, file: str) -> bool:
-    """Whether a path is, or ends in, what somebody calls the file."""
+    """Whether a path is, or ends in, the name that was given for the file."""
     return path == file or path.endswith(f"/{file.lstrip('/')}")
 
 

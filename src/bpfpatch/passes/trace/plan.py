@@ -106,7 +106,7 @@ class TracePlanner:
         if wrong:
             return wrong
         asked = _mask(registers)
-        # What nobody but us reads has to be there again in the next round of a loop.
+        # What only the inserted code reads has to be there again in the next round of a loop.
         live = self._state.live(slot) | asked
         # A record has the values that are asked for anyway.
         lost = (live & ~asked if has_record else live) & CLOBBERED

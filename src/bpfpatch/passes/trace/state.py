@@ -70,11 +70,11 @@ class TraceState:
         self._frames = Frames(patches, view, blocks, btf)
 
     def live(self, slot: int) -> int:
-        """Registers that somebody reads later, in front of an instruction, as a mask."""
+        """Registers that are live before an instruction, as a mask."""
         return int(self._live[slot]) & self._maybe.at(slot)
 
     def known(self, slot: int) -> int:
-        """Registers that have a value: all ways there set them, or somebody reads them later."""
+        """Registers that have a value: every path there sets them, or they are live."""
         return (int(self._set[slot]) | int(self._live[slot])) & self._maybe.at(slot)
 
     def obstacle(self, slot: int) -> str:
@@ -97,7 +97,7 @@ class TraceState:
         return bool(hits.any()) or any(block in goals for goals in self.blocks.indirect.values())
 
     def home(self, slot: int, n_bytes: int) -> int | str:
-        """Bytes below R10 of n_bytes of the frame that are nobody's, or why there are none."""
+        """Bytes below R10 of n_bytes of the frame that are unused, or why there are none."""
         return self._frames.home(slot, n_bytes)
 
 

@@ -53,7 +53,7 @@ class Relax:
 
     @classmethod
     def of(cls, asked: Relax | How | None) -> Self | Relax:
-        """What somebody asked for, in any form."""
+        """What the caller asked for, in any form."""
         return asked if isinstance(asked, Relax) else cls(asked)
 
 

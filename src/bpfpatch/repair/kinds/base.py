@@ -69,9 +69,3 @@ def guard(site: Site, tools: Tools, slot: int, text: str) -> bool:
     node = int(site.code.view.node[slot])
     site.patches.insert_before(node, Body.asm(text, leave=leave))
     return True
-
-
-def state_type(site: Site, index: int, register: int) -> str:
-    """The kind of value in a register in front of a step, or ""."""
-    state = site.state(index, f"R{register}")
-    return "" if state is None else state.kind

@@ -11,7 +11,7 @@ A form is lines, or statements between semicolons. Each is one of:
   member's place and of its width, and ``{...}`` a number (below). A member with ``@`` behind it
   is the one that the access is about: moved by the place within the field. ``:4`` behind it
   gives the width.
-- a label, such as ``done:``. ``end`` is behind the last one.
+- a label, such as ``done:``. ``end`` comes after the last one.
 
 In front of a statement may be a condition: ``little?`` and ``big?`` are byte orders,
 ``register?`` is a store of a register, ``pointer(sk_buff.end)?`` and ``integer(sk_buff.end)?``
