@@ -9,7 +9,7 @@ from bpfpatch.repair import Order, repair, rounds
 from bpfpatch.repair.check import check, is_fired
 from bpfpatch.repair.kinds import scalar
 from bpfpatch.repair.kinds.base import Mended, Tools, guard
-from bpfpatch.repair.site import Site
+from bpfpatch.repair.site import RepairSite
 from support.inputs.bpfobjects import fixture_path
 from support.machine.tools import need_bpf
 
@@ -35,7 +35,7 @@ def refused_object() -> bp.ElfObject:
     return obj.with_code(patches.linearize())
 
 
-def too_early(site: Site, tools: Tools) -> Mended | None:
+def too_early(site: RepairSite, tools: Tools) -> Mended | None:
     """A guard where the pointer is made, which ends runs that never use it."""
     if tools.tried:
         return None

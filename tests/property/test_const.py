@@ -10,7 +10,7 @@ import pytest
 from bpfpatch.asm import assemble
 from bpfpatch.btf import Array, BtfBuilder, DataSec, Int, SecVar, Var, VarLinkage
 from bpfpatch.elf import ElfObject
-from bpfpatch.elf.build import DataPart, NewObjectParts, Variable, build_object
+from bpfpatch.elf.build import DataPart, NewObjectParts, NewVariable, build_object
 from bpfpatch.passes import Pipeline
 from bpfpatch.runs import Input, open_runner
 
@@ -81,7 +81,7 @@ def random_object(rng: random.Random) -> ElfObject:
             "GPL",
             types.build(),
             (),
-            (DataPart(".rodata", held, (Variable("settings", 0, SIZE),)),),
+            (DataPart(".rodata", held, (NewVariable("settings", 0, SIZE),)),),
             dict.fromkeys(slots.tolist(), ".rodata"),
             (True, False)[: len(program.subprogs)],
         )

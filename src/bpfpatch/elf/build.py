@@ -50,7 +50,7 @@ _MERGED: Final = "license"
 
 
 @dataclass(frozen=True, slots=True)
-class Variable:
+class NewVariable:
     """A global variable: its name, and the bytes of its section that it is."""
 
     name: str
@@ -70,7 +70,7 @@ class DataPart:
 
     name: str
     data: bytes
-    variables: tuple[Variable, ...] = ()
+    variables: tuple[NewVariable, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

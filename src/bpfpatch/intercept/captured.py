@@ -20,7 +20,7 @@ from bpfpatch.bpf.mapfacts import is_frozen
 from bpfpatch.bpf.syscall import NAME_LEN
 from bpfpatch.btf import Btf, BtfBuilder, DataSec, Func, FuncLinkage, Kind, SecVar, Var, VarLinkage
 from bpfpatch.elf import ElfObject
-from bpfpatch.elf.build import DataPart, NewObjectParts, Variable, build_object, with_names
+from bpfpatch.elf.build import DataPart, NewObjectParts, NewVariable, build_object, with_names
 from bpfpatch.elf.contents import BTF_MAPS
 from bpfpatch.elf.mapdefs import read_definition
 from bpfpatch.errors import UnsupportedError
@@ -293,15 +293,15 @@ class _Capture:
             out = f"{name}.{number}" if name.count(".") > 1 else f"{fits}.{number}"
         return out
 
-    def _variables(self, rows: tuple[SecVar, ...]) -> list[Variable]:
+    def _variables(self, rows: tuple[SecVar, ...]) -> list[NewVariable]:
         btf = self._request.btf
-        out: list[Variable] = []
+        out: list[NewVariable] = []
         if btf is None:
             return out
         for row in rows:
             found = btf.type(row.type_id)
             if isinstance(found, Var) and found.linkage == VarLinkage.GLOBAL:
-                out.append(Variable(found.name, row.byte_off, row.size))
+                out.append(NewVariable(found.name, row.byte_off, row.size))
         return out
 
     def _settle_sections(self, externs: set[int] | None) -> None:

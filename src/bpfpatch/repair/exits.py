@@ -9,7 +9,7 @@ from bpfpatch.facts.kinds import ProgType
 from bpfpatch.patch import Body, PatchList
 
 from .counting import Counting
-from .site import Site, SiteCode
+from .site import RepairSite, SiteCode
 
 _SAFE: Final = {
     ProgType.SCHED_CLS: 2,  # TC_ACT_SHOT
@@ -44,7 +44,7 @@ class Exits:
         self._counting = counting
         self._made: dict[tuple[int, int], int] = {}
 
-    def value(self, site: Site, code: SiteCode, slot: int, prog_type: ProgType | None) -> int:
+    def value(self, site: RepairSite, code: SiteCode, slot: int, prog_type: ProgType | None) -> int:
         """What the function of a slot returns where a guard fires."""
         name = code.name(code.subprog(slot))
         if name not in ("", site.program):
@@ -53,7 +53,7 @@ class Exits:
             return self._on_guard
         return 0 if prog_type is None else _SAFE.get(prog_type, 0)
 
-    def leave(self, site: Site, slot: int, prog_type: ProgType | None) -> int | None:
+    def leave(self, site: RepairSite, slot: int, prog_type: ProgType | None) -> int | None:
         """A node to jump to, from a slot, that ends its function; None where it may not end there.
 
         What is held there is released.
@@ -85,7 +85,7 @@ class Exits:
         return self._counting.insert_after(self._patches, behind, text, code, slot)
 
 
-def _release(site: Site) -> str | None:
+def _release(site: RepairSite) -> str | None:
     """Assembly that releases what is held; "" for nothing, None where it cannot be released."""
     refs = site.refusal.path.refs
     if not refs:

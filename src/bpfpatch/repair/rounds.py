@@ -22,7 +22,7 @@ from .exits import Exits
 from .kinds import Mended, Tools, kinds_for
 from .prove import is_available, never_taken
 from .report import Mending, Order, ProgramReport, RepairReport
-from .site import Site, SiteCode
+from .site import RepairSite, SiteCode
 from .sources import RepairedSource
 
 PROVED_WHY: Final = "the check never fires: on no path in front of it can its condition hold"
@@ -147,7 +147,7 @@ class Rounds:
     def _mend(
         self, program: ProgramReport, verdict: LoadVerdict, refusal: Refusal, origin: Slots
     ) -> str:
-        site = Site(SiteCode(self.patches), refusal, origin, program.name)
+        site = RepairSite(SiteCode(self.patches), refusal, origin, program.name)
         tried = self._tried.setdefault(self._anchor(site), [])
         if len(tried) >= _SAME_PLACE:
             return f"nothing helps: {verdict.reason}"
@@ -170,7 +170,7 @@ class Rounds:
             return ""
         return f"no mending is known: {verdict.reason}"
 
-    def _proved(self, mended: Mended, tools: Tools, site: Site, first_new: int) -> Mended:
+    def _proved(self, mended: Mended, tools: Tools, site: RepairSite, first_new: int) -> Mended:
         """A guard that provably never fires changes nothing."""
         if not self.proves or mended.order is not Order.GUARD or not tools.leaves:
             return mended
@@ -193,7 +193,7 @@ class Rounds:
             return f"{self.limits.insns} added instructions were not enough"
         return ""
 
-    def _anchor(self, site: Site) -> int:
+    def _anchor(self, site: RepairSite) -> int:
         """The original slot that a refusal is about, also where an inserted instruction is."""
         return int(self.code.remap.site[site.slot(site.last)])
 
@@ -225,7 +225,7 @@ class Rounds:
             self.progress(str(self.report.mendings[-1]))
 
 
-def _never_leaves(code: SiteCode, jump: int, site: Site, first_new: int) -> bool:
+def _never_leaves(code: SiteCode, jump: int, site: RepairSite, first_new: int) -> bool:
     """Whether a jump to an exit is provably never taken."""
     view = code.view
     if bool(isa.is_cond_jump(view.insns[jump : jump + 1])[0]):

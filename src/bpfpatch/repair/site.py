@@ -126,7 +126,7 @@ class SiteCode:
         return first <= last and self.block(first) == self.block(last)
 
 
-class Site:
+class RepairSite:
     """A refused instruction.
 
     Args:

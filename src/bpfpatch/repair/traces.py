@@ -17,7 +17,7 @@ from bpfpatch import isa
 from bpfpatch.patch import Body
 from bpfpatch.program.types import LOST
 
-from .site import Site
+from .site import RepairSite
 
 MOST: Final = 400
 """Instructions that are copied at most."""
@@ -46,7 +46,7 @@ class _Copy:
         self.size += len(insns)
 
 
-def first_join(site: Site, start: int) -> int | None:
+def first_join(site: RepairSite, start: int) -> int | None:
     """Index of the first step after one at which another path joins the path; None for no such."""
     frame = site.steps[site.last].frame
     previous = start
@@ -59,7 +59,7 @@ def first_join(site: Site, start: int) -> int | None:
     return None
 
 
-def cut(site: Site, join: int, end: int, leave: int) -> bool:
+def cut(site: RepairSite, join: int, end: int, leave: int) -> bool:
     """Copy the path from a join up to a step, and go elsewhere instead of taking that.
 
     Args:
@@ -90,7 +90,7 @@ def cut(site: Site, join: int, end: int, leave: int) -> bool:
     return True
 
 
-def _is_join(site: Site, before: int, slot: int) -> bool:
+def _is_join(site: RepairSite, before: int, slot: int) -> bool:
     """Whether a slot is reached from elsewhere, too."""
     view = site.code.view
     sources = view.ref_slot[(view.ref_target == slot) & ~view.ref_is_entry].tolist()
@@ -100,7 +100,7 @@ def _is_join(site: Site, before: int, slot: int) -> bool:
     return bool(others) or (falls and above != before)
 
 
-def _append(site: Site, copy: _Copy, slot: int, following: int) -> bool:
+def _append(site: RepairSite, copy: _Copy, slot: int, following: int) -> bool:
     """Copy one instruction; where the path is left, the copy goes back to the original."""
     view = site.code.view
     fields = site.code.fields(slot)
@@ -129,7 +129,7 @@ def _append(site: Site, copy: _Copy, slot: int, following: int) -> bool:
     return True
 
 
-def _target(site: Site, slot: int) -> int | None:
+def _target(site: RepairSite, slot: int) -> int | None:
     view = site.code.view
     at = int(np.searchsorted(view.ref_slot, slot))
     if at >= len(view.ref_slot) or int(view.ref_slot[at]) != slot:
@@ -138,7 +138,7 @@ def _target(site: Site, slot: int) -> int | None:
     return None if target == LOST else target
 
 
-def _edge(site: Site, join: int) -> tuple[int, bool] | None:
+def _edge(site: RepairSite, join: int) -> tuple[int, bool] | None:
     """The slot from which the path comes to a join, and whether by a jump."""
     frame = site.steps[site.last].frame
     before = next(at for at in range(join - 1, -1, -1) if site.steps[at].frame == frame)
@@ -150,7 +150,7 @@ def _edge(site: Site, join: int) -> tuple[int, bool] | None:
     return (slot, True) if _target(site, slot) == goal else None
 
 
-def other_way(site: Site, branch: int) -> int:
+def other_way(site: RepairSite, branch: int) -> int:
     """The node where a conditional jump on the path does not go."""
     frame = site.steps[site.last].frame
     following = next(at for at in range(branch + 1, site.last + 1) if site.steps[at].frame == frame)
@@ -160,7 +160,7 @@ def other_way(site: Site, branch: int) -> int:
     return int(site.code.view.node[slot + 1 if goal == target or target is None else target])
 
 
-def _redirect(site: Site, slot: int, is_jump: bool, first: int) -> None:
+def _redirect(site: RepairSite, slot: int, is_jump: bool, first: int) -> None:
     """Send the path into the copy."""
     view = site.code.view
     node = int(view.node[slot])
@@ -170,7 +170,7 @@ def _redirect(site: Site, slot: int, is_jump: bool, first: int) -> None:
     site.patches.replace(node, Body(view.insns[slot : slot + 1], labels={0: first}))
 
 
-def _carry(site: Site, copy: _Copy, first: int) -> None:
+def _carry(site: RepairSite, copy: _Copy, first: int) -> None:
     """Give copies the relocations of their originals."""
     program = site.patches.program
     for name in _CARRIED:

@@ -10,7 +10,7 @@ import pytest
 from bpfpatch import asm, isa
 from bpfpatch.btf import BtfBuilder
 from bpfpatch.elf import ElfObject
-from bpfpatch.elf.build import DataPart, NewObjectParts, Variable, build_object, with_names
+from bpfpatch.elf.build import DataPart, NewObjectParts, NewVariable, build_object, with_names
 from bpfpatch.elf.mapdefs import map_definitions
 from bpfpatch.errors import UnsupportedError
 from bpfpatch.facts.kinds import MapType
@@ -50,7 +50,7 @@ def parts(is_global: tuple[bool, ...] = (True, True, False)) -> NewObjectParts:
             MapDefinition("outer", MapType.ARRAY_OF_MAPS, 4, 4, 2, inner=inner),
             MapDefinition("bloom", MapType.BLOOM_FILTER, 0, 8, 10, extra=5),
         ),
-        (DataPart(".data", bytes(range(16)), (Variable("counter", 8, 8),)),),
+        (DataPart(".data", bytes(range(16)), (NewVariable("counter", 8, 8),)),),
         uses,
         is_global,
     )

@@ -18,7 +18,7 @@ from bpfpatch.passes import Pipeline, Trace
 from bpfpatch.passes.trace import trace_map
 from bpfpatch.passes.trace.emit import Saves
 from bpfpatch.passes.trace.kfuncs import called_names
-from bpfpatch.passes.trace.places import Spot
+from bpfpatch.passes.trace.places import TraceSpot
 from bpfpatch.passes.trace.plan import TracePlan, TracePlanner
 from bpfpatch.passes.trace.state import TraceState
 from bpfpatch.patch import Body, PatchList
@@ -62,7 +62,7 @@ def plan(code: str, slot: int, *registers: int, has_record: bool = False, **spot
     """How to trace at a slot of a program in assembly."""
     patches = PatchList(assemble(code))
     planner = TracePlanner(patches, TraceState(patches))
-    return planner.plan(Spot(slot, **spot), registers, has_record=has_record)
+    return planner.plan(TraceSpot(slot, **spot), registers, has_record=has_record)
 
 
 def refusal(code: str, slot: int, *registers: int, has_record: bool = False) -> str:
@@ -431,7 +431,7 @@ def test_two_traces_at_neighbouring_places_share_no_saves() -> None:
     first = Body.asm("r1 = 0; r2 = 8; call bpf_trace_printk")
     patches.insert_before(4, first)
     found = TracePlanner(patches, TraceState(patches)).plan(
-        Spot(3, is_call=True), (), has_record=False
+        TraceSpot(3, is_call=True), (), has_record=False
     )
     assert found.saves.live & 0b111000 == 0
 
@@ -451,7 +451,7 @@ def test_a_deleted_instruction_cannot_be_traced() -> None:
     patches = PatchList(assemble("r1 = 1; r0 = 0; exit"))
     patches.delete(0)
     with pytest.raises(OptionError, match="an earlier pass of the pipeline took it out"):
-        TracePlanner(patches, TraceState(patches)).plan(Spot(0), (), has_record=False)
+        TracePlanner(patches, TraceState(patches)).plan(TraceSpot(0), (), has_record=False)
 
 
 # ---- options -------------------------------------------------------------------------------------

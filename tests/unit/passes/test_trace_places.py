@@ -7,7 +7,7 @@ import pytest
 from bpfpatch.asm import assemble
 from bpfpatch.elf import ElfObject
 from bpfpatch.errors import OptionError
-from bpfpatch.passes.trace import Spot, find_spots
+from bpfpatch.passes.trace import TraceSpot, find_spots
 from support.inputs.bpfobjects import fixture_path
 
 CODE = assemble("main: r1 = 1 ll; call inner; exit; inner: r0 = 1; exit")
@@ -21,14 +21,14 @@ def balancer() -> ElfObject:
 @pytest.mark.parametrize(
     ("at", "spots"),
     [
-        ("#3", [Spot(3)]),
-        ("inner", [Spot(4, is_call=True)]),
-        ("inner+0", [Spot(4)]),
-        ("inner+1", [Spot(5)]),
-        ("main+0x2", [Spot(2)]),
+        ("#3", [TraceSpot(3)]),
+        ("inner", [TraceSpot(4, is_call=True)]),
+        ("inner+0", [TraceSpot(4)]),
+        ("inner+1", [TraceSpot(5)]),
+        ("main+0x2", [TraceSpot(2)]),
     ],
 )
-def test_functions_and_slots(at: str, spots: list[Spot]) -> None:
+def test_functions_and_slots(at: str, spots: list[TraceSpot]) -> None:
     """A function is each call of it; a number counts slots."""
     assert list(find_spots(CODE, at)) == spots
 

@@ -23,7 +23,7 @@ from bpfpatch.program.types import LOST
 
 from .accesses import Accesses
 from .arithmetic import Arithmetic
-from .calls import Calls
+from .calls import VerifierCalls
 from .contexts import fields
 from .decoded import (
     ALU,
@@ -84,7 +84,7 @@ class Interpreter:
         self.accesses = Accesses(self)
         self.arithmetic = Arithmetic(self)
         self.jumps = Jumps(self)
-        self.calls = Calls(self)
+        self.calls = VerifierCalls(self)
         self.roots: set[int] = set()
         self._maps = list(subject.maps)
         self._chains: dict[tuple[int, int, int], int] = {}

@@ -37,7 +37,7 @@ _OF_MAPS: Final = (MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS)
 _OF_MAP: Final = {"map": MemType.MAP_PTR, "key": MemType.MAP_KEY, "value": MemType.MAP_VALUE}
 
 
-class Calls:
+class VerifierCalls:
     """What calls do to a state.
 
     Args:

@@ -19,7 +19,7 @@ from .values import FUNC, RCU, TRUSTED, UNTRUSTED, is_pointer, pointer
 
 if TYPE_CHECKING:
     from .absint import Interpreter
-    from .calls import Calls
+    from .calls import VerifierCalls
 
 _NO_RETURN: Final = "bpf_throw"
 _RELEASES: Final = frozenset(
@@ -63,7 +63,7 @@ class KernelCalls:
         calls: what they share with other calls.
     """
 
-    def __init__(self, owner: Interpreter, calls: Calls) -> None:
+    def __init__(self, owner: Interpreter, calls: VerifierCalls) -> None:
         self._owner = owner
         self._calls = calls
 

@@ -22,7 +22,7 @@ FORMS: Final = "FILE:LINE, FUNCTION, FUNCTION+SLOT or #SLOT"
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
+class TraceSpot:
     """A place in the code.
 
     Attributes:
@@ -34,7 +34,7 @@ class Spot:
     is_call: bool = False
 
 
-def find_spots(program: Program, at: str) -> tuple[Spot, ...]:
+def find_spots(program: Program, at: str) -> tuple[TraceSpot, ...]:
     """The places that a text names, in order of their slots.
 
     ``FILE:LINE`` is each way into what the line became: where its records start,
@@ -50,16 +50,16 @@ def find_spots(program: Program, at: str) -> tuple[Spot, ...]:
         OptionError: it names nothing, or not the start of an instruction.
     """
     if match := _SLOT.fullmatch(at):
-        return (Spot(_instruction(program, int(match[1]), len(program), at)),)
+        return (TraceSpot(_instruction(program, int(match[1]), len(program), at)),)
     if match := _LINE.fullmatch(at):
         return _in_line(program, match[1], int(match[2]))
     if at in program.subprogs.names:
-        return tuple(Spot(start, is_call=True) for start, _ in _functions(program, at))
+        return tuple(TraceSpot(start, is_call=True) for start, _ in _functions(program, at))
     match = _IN_FUNCTION.fullmatch(at)
     if match and match[1] in program.subprogs.names:
         inside = int(match[2], 0)
         spans = _functions(program, match[1])
-        return tuple(Spot(_instruction(program, a + inside, b, at)) for a, b in spans)
+        return tuple(TraceSpot(_instruction(program, a + inside, b, at)) for a, b in spans)
     known = ", ".join(name for name in program.subprogs.names if name) or "none"
     raise OptionError(f"{at!r} is no place: give {FORMS}; the functions are: {known}")
 
@@ -79,7 +79,7 @@ def _instruction(program: Program, slot: int, end: int, at: str) -> int:
     return slot
 
 
-def _in_line(program: Program, file: str, line: int) -> tuple[Spot, ...]:
+def _in_line(program: Program, file: str, line: int) -> tuple[TraceSpot, ...]:
     rows = _rows(program)
     if not rows:
         raise OptionError(
@@ -96,7 +96,7 @@ def _in_line(program: Program, file: str, line: int) -> tuple[Spot, ...]:
     for row in rows:
         goes_on = before is not None and before[1:] == row[1:] and row[0] not in entered
         if _is_of(row[1], file) and row[2] == line and not goes_on:
-            out.append(Spot(row[0]))
+            out.append(TraceSpot(row[0]))
         before = row
     if not out:
         lines = sorted({row[2] for row in mine}, key=lambda one: (abs(one - line), one))

@@ -13,7 +13,7 @@ from bpfpatch.patch import PatchList
 from ..sites import place_of
 from .emit import CLOBBERED, Saves
 from .mapping import HEAD, WORD
-from .places import Spot
+from .places import TraceSpot
 from .state import TraceState
 
 
@@ -44,7 +44,7 @@ class TracePlanner:
         self._patches = patches
         self._state = state
 
-    def plan(self, spot: Spot, registers: tuple[int, ...], *, has_record: bool) -> TracePlan:
+    def plan(self, spot: TraceSpot, registers: tuple[int, ...], *, has_record: bool) -> TracePlan:
         """How to take registers' values at a place.
 
         Raises:
@@ -71,12 +71,12 @@ class TracePlanner:
             f"anywhere in this block where {_same(registers)}: {wrong}"
         )
 
-    def known(self, spot: Spot) -> tuple[int, ...]:
+    def known(self, spot: TraceSpot) -> tuple[int, ...]:
         """The registers, R0 to R9, that certainly have a value at a place."""
         mask = self._state.known(self._slot(spot))
         return tuple(register for register in range(isa.R10) if mask >> register & 1)
 
-    def _slot(self, spot: Spot) -> int:
+    def _slot(self, spot: TraceSpot) -> int:
         """Where a place of the original program is now."""
         at = np.flatnonzero(self._state.view.node == spot.slot)
         if not at.size:
@@ -86,7 +86,7 @@ class TracePlanner:
             )
         return int(at[0])
 
-    def _candidates(self, slot: int, spot: Spot, registers: tuple[int, ...]) -> list[int]:
+    def _candidates(self, slot: int, spot: TraceSpot, registers: tuple[int, ...]) -> list[int]:
         """Slots of the block where the registers have the same values, the nearest first."""
         state = self._state
         if spot.is_call and state.is_jumped_to(slot):

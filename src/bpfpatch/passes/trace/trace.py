@@ -22,7 +22,7 @@ from ..setting import ObjectEdit, Setting
 from .emit import MOST_VALUES, EmittedCode, pipe, ring
 from .kfuncs import called_names
 from .mapping import MAP_NAME, SECTION, TraceMap, TracePlace, is_section
-from .places import Spot, find_spots
+from .places import TraceSpot, find_spots
 from .plan import TracePlan, TracePlanner
 from .state import TraceState
 
@@ -123,11 +123,11 @@ class Trace(Pass):
         lined = zip(texts, pairs, strict=True)
         return symbol, [pipe(plan.saves, p.registers, mine) for mine, ((_, p), plan) in lined]
 
-    def _asked(self, planner: TracePlanner, spot: Spot) -> tuple[int, ...]:
+    def _asked(self, planner: TracePlanner, spot: TraceSpot) -> tuple[int, ...]:
         return planner.known(spot) if self.regs == "all" else _registers(self.regs)
 
     def _place(
-        self, program: Program, spot: Spot, plan: TracePlan, registers: tuple[int, ...]
+        self, program: Program, spot: TraceSpot, plan: TracePlan, registers: tuple[int, ...]
     ) -> TracePlace:
         source = program.source(spot.slot)
         row = int(program.subprogs.of(np.array([spot.slot], np.int32))[0])

@@ -10,7 +10,7 @@ from bpfpatch.patch import Body
 
 from ..exits import Exits
 from ..report import Order
-from ..site import Site
+from ..site import RepairSite
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Tools:
     leaves: list[int] = field(default_factory=list)
 
 
-Mend = Callable[[Site, Tools], Mended | None]
+Mend = Callable[[RepairSite, Tools], Mended | None]
 """A kind of mending: it edits the list and says what it did, or None where it has nothing."""
 
 GUARD_WHY = (
@@ -57,7 +57,7 @@ GUARD_WHY = (
 )
 
 
-def guard(site: Site, tools: Tools, slot: int, text: str) -> bool:
+def guard(site: RepairSite, tools: Tools, slot: int, text: str) -> bool:
     """Put a check in front of an instruction; ``leave`` in its text is where it goes if it fires.
 
     False where the program may not leave there.

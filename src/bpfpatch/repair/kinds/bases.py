@@ -8,7 +8,7 @@ from typing import Final
 from bpfpatch import isa
 from bpfpatch.linux.log.regstate import RegState
 
-from ..site import Site
+from ..site import RepairSite
 
 _MOV_REG, _ADD_REG, _SUB_REG, _ADD_IMM, _SUB_IMM = 0xBF, 0x0F, 0x1F, 0x07, 0x17
 _LDX_DW, _STX_DW = 0x79, 0x7B
@@ -34,7 +34,7 @@ class Base:
     operand: int | None
 
 
-def base_of(site: Site, register: int, index: int | None = None) -> Base | None:
+def base_of(site: RepairSite, register: int, index: int | None = None) -> Base | None:
     """Go back from a step to where a pointer in one of its registers has no varying part.
 
     Args:
@@ -80,7 +80,7 @@ def base_of(site: Site, register: int, index: int | None = None) -> Base | None:
     return None
 
 
-def _sides(site: Site, step: int, dst: int, src: int) -> tuple[int | None, int | None]:
+def _sides(site: RepairSite, step: int, dst: int, src: int) -> tuple[int | None, int | None]:
     """Which operand of an addition is the pointer, and which is added."""
     left, right = site.state(step, f"R{dst}"), site.state(step, f"R{src}")
     if left is not None and left.is_pointer:

@@ -13,7 +13,7 @@ from bpfpatch.linux.log.messages import Kind
 from bpfpatch.patch import Body
 
 from ..report import Order
-from ..site import Site
+from ..site import RepairSite
 from .base import Mended, Tools
 
 KINDS: Final = (Kind.CTX_MOVED,)
@@ -21,7 +21,7 @@ _LDX: Final = 1
 _WHY: Final = "the access is to the same address: the distance goes from the pointer to the access"
 
 
-def mend(site: Site, tools: Tools) -> Mended | None:
+def mend(site: RepairSite, tools: Tools) -> Mended | None:
     """Move the pointer back in front of the access."""
     register, known = site.refusal.register, site.refusal.known
     if register is None or known is None or known.has_variable_part or not known.off:

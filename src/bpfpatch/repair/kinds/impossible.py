@@ -15,7 +15,7 @@ from bpfpatch.linux.log.messages import Kind
 from ..prove import is_available
 from ..prove.trace import impossible_branch
 from ..report import Order
-from ..site import Site
+from ..site import RepairSite
 from ..traces import cut, first_join, other_way
 from .base import Mended, Tools
 
@@ -27,7 +27,7 @@ _WHY: Final = (
 )
 
 
-def mend(site: Site, tools: Tools) -> Mended | None:
+def mend(site: RepairSite, tools: Tools) -> Mended | None:
     """Take the contradiction out of a copy of the path."""
     if not site.steps or not is_available():
         return None

@@ -18,7 +18,7 @@ from bpfpatch.linux.log.regstate import RegState
 from bpfpatch.patch import Body
 
 from ..report import Order
-from ..site import Site
+from ..site import RepairSite
 from .base import GUARD_WHY, Mended, Tools, guard
 from .bases import base_of
 
@@ -37,7 +37,7 @@ _ENDS: Final = {
 others; __sk_buff for all that are not listed."""
 
 
-def mend(site: Site, tools: Tools) -> Mended | None:
+def mend(site: RepairSite, tools: Tools) -> Mended | None:
     """Compare the pointer that is used with the end of the packet."""
     register = site.refusal.register
     if register is None or not site.steps:
@@ -55,7 +55,7 @@ def mend(site: Site, tools: Tools) -> Mended | None:
     return Mended("guard-packet", Order.GUARD, GUARD_WHY, key=key)
 
 
-def _reach(site: Site) -> int | None:
+def _reach(site: RepairSite) -> int | None:
     """Bytes behind the register that are accessed."""
     fields = site.fields(site.last)
     if fields.code != _CALL:
@@ -66,7 +66,7 @@ def _reach(site: Site) -> int | None:
     return site.refusal.numbers.get("size")
 
 
-def _text(site: Site, tools: Tools, register: int, state: RegState, reach: int) -> str | None:
+def _text(site: RepairSite, tools: Tools, register: int, state: RegState, reach: int) -> str | None:
     slot = site.slot(site.last)
     fields = site.fields(site.last)
     taken = 1 << register | 1 << fields.dst | 1 << fields.src
@@ -101,7 +101,7 @@ def _text(site: Site, tools: Tools, register: int, state: RegState, reach: int) 
     return f"{text}if r{at} > r{end} goto leave{loads}"
 
 
-def _bounded(site: Site, register: int, state: RegState, reach: int, work: int) -> str | None:
+def _bounded(site: RepairSite, register: int, state: RegState, reach: int, work: int) -> str | None:
     """Make the pointer again from a base and what was added, where that may be too much."""
     base = base_of(site, register)
     home = site.fresh(site.slot(site.last))
@@ -118,12 +118,12 @@ def _bounded(site: Site, register: int, state: RegState, reach: int, work: int) 
     )
 
 
-def _spares(site: Site) -> list[int]:
+def _spares(site: RepairSite) -> list[int]:
     """Registers that are set on the path."""
     return [reg for reg in range(9, -1, -1) if site.state(site.last, f"R{reg}") is not None]
 
 
-def ends(site: Site, prog_type: ProgType | None, kind: str, into: int) -> Iterator[str]:
+def ends(site: RepairSite, prog_type: ProgType | None, kind: str, into: int) -> Iterator[str]:
     """Assembly that loads into a register what a packet pointer is compared with."""
     wanted = "pkt_end" if kind == "pkt" else "pkt"
     frame = site.steps[site.last].frame
@@ -142,7 +142,9 @@ def ends(site: Site, prog_type: ProgType | None, kind: str, into: int) -> Iterat
             yield f"{text}; r{into} = *({size} *)(r{into} + {off})"
 
 
-def _reachable(site: Site, here: States, frame: int, into: int) -> Iterator[tuple[str, RegState]]:
+def _reachable(
+    site: RepairSite, here: States, frame: int, into: int
+) -> Iterator[tuple[str, RegState]]:
     """Values of all frames that can be loaded, and assembly that does."""
     for name, state in here.items():
         if name.startswith("R"):

@@ -9,7 +9,7 @@ from bpfpatch.linux.log.messages import Kind
 from bpfpatch.patch import Body
 
 from ..report import Order
-from ..site import Fields, Site
+from ..site import Fields, RepairSite
 from ..uppers import zero_uppers
 from .base import GUARD_WHY, Mended, Tools, guard
 
@@ -21,7 +21,7 @@ _FP: Final = 10
 _FRAME: Final = 512
 
 
-def mend(site: Site, tools: Tools) -> Mended | None:
+def mend(site: RepairSite, tools: Tools) -> Mended | None:
     """Mend one operation."""
     if not site.steps:
         return None
@@ -33,7 +33,7 @@ def mend(site: Site, tools: Tools) -> Mended | None:
     return _or(site, tools, fields) if fields.code == _OR_IMM else None
 
 
-def _bound(site: Site, tools: Tools, fields: Fields) -> Mended | None:
+def _bound(site: RepairSite, tools: Tools, fields: Fields) -> Mended | None:
     """Bound what is added, on both sides."""
     if fields.code != _ADD_REG:
         return None
@@ -67,7 +67,7 @@ def _bound(site: Site, tools: Tools, fields: Fields) -> Mended | None:
     return Mended("guard-index", Order.GUARD, GUARD_WHY, key=key)
 
 
-def _next_use(site: Site, slot: int, register: int) -> tuple[int, int] | None:
+def _next_use(site: RepairSite, slot: int, register: int) -> tuple[int, int] | None:
     """Distance and size of the access through a register that follows straight from a slot."""
     code = site.code
     last = int(code.blocks.last[code.block(slot)])
@@ -88,7 +88,7 @@ def _next_use(site: Site, slot: int, register: int) -> tuple[int, int] | None:
     return None
 
 
-def _null(site: Site, tools: Tools, fields: Fields) -> Mended | None:
+def _null(site: RepairSite, tools: Tools, fields: Fields) -> Mended | None:
     """Add to NULL as to a number: the sum is the same."""
     if fields.code not in (_ADD_IMM,) or "null-math" in tools.tried:
         return None
@@ -101,7 +101,7 @@ def _null(site: Site, tools: Tools, fields: Fields) -> Mended | None:
     return Mended("null-math", Order.SAME, why, "rule")
 
 
-def _or(site: Site, tools: Tools, fields: Fields) -> Mended | None:
+def _or(site: RepairSite, tools: Tools, fields: Fields) -> Mended | None:
     """Set bits that are 0 by adding them."""
     state = site.state(site.last, f"R{fields.dst}")
     if state is None or state.kind != "fp" or fields.imm <= 0 or "or" in tools.tried:

@@ -18,7 +18,7 @@ from bpfpatch.linux.log.regstate import RegState
 from bpfpatch.patch import Body
 
 from ..report import Order
-from ..site import Site
+from ..site import RepairSite
 from ..uppers import zero_uppers
 from .base import GUARD_WHY, Mended, Tools, guard
 from .bases import Base, base_of
@@ -43,7 +43,7 @@ class Room:
     high: int
 
 
-def mend(site: Site, tools: Tools) -> Mended | None:
+def mend(site: RepairSite, tools: Tools) -> Mended | None:
     """Bound what was added to the pointer."""
     register = site.refusal.register
     if register is None or not site.steps:
@@ -63,7 +63,7 @@ def mend(site: Site, tools: Tools) -> Mended | None:
     return Mended("guard-index", Order.GUARD, GUARD_WHY, key=key)
 
 
-def room_of(site: Site, state: RegState) -> Room | None:
+def room_of(site: RepairSite, state: RegState) -> Room | None:
     """What may be added to a pointer in front of the last step's access."""
     access = _access(site)
     if access is None:
@@ -80,7 +80,7 @@ def room_of(site: Site, state: RegState) -> Room | None:
     return Room(min(-fixed, 0), region - size - fixed)
 
 
-def _access(site: Site) -> tuple[int, int] | None:
+def _access(site: RepairSite) -> tuple[int, int] | None:
     """Distance from the register and size of what the last step accesses."""
     fields = site.fields(site.last)
     if fields.code != _CALL:
@@ -92,7 +92,7 @@ def _access(site: Site) -> tuple[int, int] | None:
     return None if told is None or size is None or size.is_scalar else (0, told)
 
 
-def _near(site: Site, tools: Tools, base: Base, room: Room) -> bool:
+def _near(site: RepairSite, tools: Tools, base: Base, room: Room) -> bool:
     """Compare the index in front of the addition, where the access follows straight from there."""
     first, last = site.slot(base.index), site.slot(site.last)
     if len(base.adds) != 1 or base.operand is None or not site.code.steps_between(first, last):
@@ -109,7 +109,7 @@ def _near(site: Site, tools: Tools, base: Base, room: Room) -> bool:
     return guard(site, tools, first, f"if r{index} > {room.high} goto leave")
 
 
-def _apart(site: Site, tools: Tools, register: int, base: Base, room: Room) -> bool:
+def _apart(site: RepairSite, tools: Tools, register: int, base: Base, room: Room) -> bool:
     """Take the index apart from the pointer in front of the access, and make the pointer again."""
     slot = site.slot(site.last)
     free = site.free(slot, 1, avoid=1 << register)
@@ -145,7 +145,7 @@ def _apart(site: Site, tools: Tools, register: int, base: Base, room: Room) -> b
     return guard(site, tools, slot, text.rstrip("; "))
 
 
-def _aligned(site: Site, register: int, work: int) -> str:
+def _aligned(site: RepairSite, register: int, work: int) -> str:
     """Keep that an index into the frame is aligned, which the difference of pointers is not."""
     state = site.state(site.last, f"R{register}")
     if state is None or state.kind != "fp":
@@ -156,13 +156,13 @@ def _aligned(site: Site, register: int, work: int) -> str:
     return f"if r{work} & {low_bits} goto leave; " if low_bits > 0 else ""
 
 
-def _constant_after(site: Site, base: Base, register: int) -> int:
+def _constant_after(site: RepairSite, base: Base, register: int) -> int:
     """What was added for certain between the base and the access."""
     state = site.state(site.last, f"R{register}")
     return 0 if state is None else state.off - base.state.off
 
 
-def _spare(site: Site, register: int) -> int | None:
+def _spare(site: RepairSite, register: int) -> int | None:
     """A register to spill: set on the path, and no part of the access."""
     fields = site.fields(site.last)
     taken = {register, fields.dst, fields.src, _FP}

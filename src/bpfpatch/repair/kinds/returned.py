@@ -9,7 +9,7 @@ from bpfpatch.linux.log.messages import Kind
 from bpfpatch.patch import Body
 
 from ..report import Order
-from ..site import Site
+from ..site import RepairSite
 from .base import Mended, Tools
 
 KINDS: Final = (Kind.RETURN,)
@@ -18,7 +18,7 @@ _RANGE: Final = re.compile(r"should have been in [\[(](-?\w+)[,;] (-?\w+)[\])]")
 _WHY: Final = "the check stands in front of the exit: where it fires, the value may not be returned"
 
 
-def mend(site: Site, tools: Tools) -> Mended | None:
+def mend(site: RepairSite, tools: Tools) -> Mended | None:
     """Put the nearest value that may be returned in the place of one that may not."""
     found = _RANGE.search(site.refusal.message)
     if found is None or not site.steps or site.steps[site.last].code != _EXIT:

@@ -14,7 +14,7 @@ from bpfpatch.linux.log.messages import Kind
 from bpfpatch.linux.log.regstate import RegState
 
 from ..report import Order
-from ..site import Site
+from ..site import RepairSite
 from .base import GUARD_WHY, Mended, Tools, guard
 
 KINDS: Final = (
@@ -27,7 +27,7 @@ _SMALL: Final = 1 << 31
 """Numbers below this are no pointers: the kernel's addresses have their upper bits set."""
 
 
-def mend(site: Site, tools: Tools) -> Mended | None:
+def mend(site: RepairSite, tools: Tools) -> Mended | None:
     """Leave in front of the use if the register holds what the verifier sees in it."""
     register, known = site.refusal.register, site.refusal.known
     if register is None or known is None or not site.steps:

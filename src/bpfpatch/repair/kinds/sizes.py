@@ -12,7 +12,7 @@ from bpfpatch.linux.log.messages import Kind
 from bpfpatch.linux.log.regstate import RegState
 
 from ..report import Order
-from ..site import Site
+from ..site import RepairSite
 from .base import GUARD_WHY, Mended, Tools, guard
 
 KINDS: Final = (Kind.UNBOUNDED, Kind.ZERO_SIZE, Kind.REGION, Kind.PACKET, Kind.STACK_ACCESS)
@@ -21,7 +21,7 @@ _MOST: Final = (1 << 29) - 1
 """Source: linux v6.18, include/linux/bpf_verifier.h, BPF_MAX_VAR_SIZ."""
 
 
-def mend(site: Site, tools: Tools) -> Mended | None:
+def mend(site: RepairSite, tools: Tools) -> Mended | None:
     """Bound the size in front of the call."""
     register = site.refusal.register
     if register is None or not site.steps or site.steps[site.last].code != _CALL:

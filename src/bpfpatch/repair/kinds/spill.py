@@ -15,7 +15,7 @@ from bpfpatch.linux.log.messages import Kind
 from bpfpatch.patch import Body
 
 from ..report import Order
-from ..site import Fields, Site
+from ..site import Fields, RepairSite
 from ..uppers import zero_uppers
 from ..webs import Web, web_of
 from .base import Mended, Tools
@@ -32,7 +32,7 @@ _WHY: Final = (
 )
 
 
-def mend(site: Site, tools: Tools) -> Mended | None:
+def mend(site: RepairSite, tools: Tools) -> Mended | None:
     """Give the web of a store 8 bytes of its own."""
     if not site.steps or "spill" in tools.tried:
         return None
@@ -52,7 +52,7 @@ def mend(site: Site, tools: Tools) -> Mended | None:
     return Mended("spill", Order.SAME, _WHY, "dataflow")
 
 
-def _own_place(site: Site, slot: int, web: Web, access: Fields) -> int | None:
+def _own_place(site: RepairSite, slot: int, web: Web, access: Fields) -> int | None:
     """The 8 aligned bytes around a slot, if nothing else is there: for frames that are full."""
     code = site.code
     home = access.off // _WORD * _WORD
@@ -72,7 +72,7 @@ def _own_place(site: Site, slot: int, web: Web, access: Fields) -> int | None:
     return home
 
 
-def _store(site: Site) -> int | None:
+def _store(site: RepairSite) -> int | None:
     """The store that is refused, or that the load which is refused sees."""
     fields = site.fields(site.last)
     if fields.code & 7 == _STX:
@@ -93,7 +93,7 @@ def _is_part(load: Fields, store: Fields) -> bool:
     return is_plain and store.off <= load.off and load.off + load.size <= store.off + 4
 
 
-def _move(site: Site, web: Web, access: Fields, home: int) -> None:
+def _move(site: RepairSite, web: Web, access: Fields, home: int) -> None:
     code = site.code
     uppers = zero_uppers(code, code.subprog(web.stores[0]))
     n_bytes = access.size
@@ -113,7 +113,9 @@ def _move(site: Site, web: Web, access: Fields, home: int) -> None:
         site.patches.replace(int(code.view.node[slot]), Body(isa.load(size, fields.dst, _FP, at)))
 
 
-def _wide_store(site: Site, slot: int, fields: Fields, home: int, is_zero_above: bool) -> Body:
+def _wide_store(
+    site: RepairSite, slot: int, fields: Fields, home: int, is_zero_above: bool
+) -> Body:
     """A store of 8 bytes of what a store of 4 stored, with 0 above it."""
     if fields.code & 7 == _ST:
         return Body.of(isa.store("u32", _FP, home, fields.imm), isa.store("u32", _FP, home + 4, 0))

@@ -13,7 +13,7 @@ from bpfpatch import isa
 from bpfpatch.linux.log.messages import Kind
 
 from ..report import Order
-from ..site import Site
+from ..site import RepairSite
 from ..traces import cut, first_join
 from .base import Mended, Tools
 
@@ -26,7 +26,7 @@ _WHY: Final = (
 )
 
 
-def mend(site: Site, tools: Tools) -> Mended | None:
+def mend(site: RepairSite, tools: Tools) -> Mended | None:
     """Cut the path off where it comes to the use."""
     register = site.refusal.register
     if register is None or not site.steps:
@@ -49,7 +49,7 @@ def mend(site: Site, tools: Tools) -> Mended | None:
     return Mended("thread", Order.GUARD, _WHY, key=key)
 
 
-def root_of(site: Site, register: int) -> int | None:
+def root_of(site: RepairSite, register: int) -> int | None:
     """Index of the step that made the value of a register, behind all copies of it."""
     at = f"R{register}"
     frame = site.steps[site.last].frame

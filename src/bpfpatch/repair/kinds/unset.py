@@ -15,7 +15,7 @@ from bpfpatch.linux.log.messages import Kind
 from bpfpatch.patch import Body
 
 from ..report import Order
-from ..site import Site
+from ..site import RepairSite
 from .base import Mended, Tools
 
 KINDS: Final = (Kind.UNSET, Kind.STACK_UNSET)
@@ -27,7 +27,7 @@ _WHY: Final = (
 )
 
 
-def mend(site: Site, tools: Tools) -> Mended | None:
+def mend(site: RepairSite, tools: Tools) -> Mended | None:
     """Set the register where it became undefined on the path."""
     register = site.refusal.register
     if site.refusal.kind is Kind.STACK_UNSET:
@@ -48,7 +48,9 @@ def mend(site: Site, tools: Tools) -> Mended | None:
         start, frame = first - 1, frame - 1
 
 
-def _set(site: Site, tools: Tools, register: int, node: int, *, is_head: bool) -> Mended | None:
+def _set(
+    site: RepairSite, tools: Tools, register: int, node: int, *, is_head: bool
+) -> Mended | None:
     """Set a register behind the call that clobbers it, or where its function starts."""
     key = f"unset r{register} at {node}"
     if key in tools.tried:
@@ -61,7 +63,7 @@ def _set(site: Site, tools: Tools, register: int, node: int, *, is_head: bool) -
     return Mended("unset", Order.SAME, _WHY, "rule", key)
 
 
-def _stack(site: Site, tools: Tools) -> Mended | None:
+def _stack(site: RepairSite, tools: Tools) -> Mended | None:
     """Write bytes of the frame where its function starts: there, all of them are unset."""
     off = site.refusal.stack_off
     if off is None or not -512 <= off < 0 or not site.steps:
@@ -76,17 +78,17 @@ def _stack(site: Site, tools: Tools) -> Mended | None:
     return Mended("unset", Order.SAME, _WHY, "rule", key)
 
 
-def _head(site: Site, index: int) -> int:
+def _head(site: RepairSite, index: int) -> int:
     """The first instruction of the function that a step is in."""
     begin, _ = site.code.span(site.code.subprog(site.slot(index)))
     return int(site.code.view.node[begin])
 
 
-def _undefines(site: Site, index: int, register: int) -> bool:
+def _undefines(site: RepairSite, index: int, register: int) -> bool:
     code = site.steps[index].code
     return (code == _CALL and register <= 5) or (code in _PACKET_LOADS and register in _ARGS)
 
 
-def _defines(site: Site, index: int, register: int) -> bool:
+def _defines(site: RepairSite, index: int, register: int) -> bool:
     slot = site.slot(index)
     return bool(int(isa.writes(site.code.view.insns[slot : slot + 1])[0]) >> register & 1)

@@ -15,7 +15,7 @@ from bpfpatch.linux.log.regstate import RegState
 from bpfpatch.patch import Body
 
 from ..report import Order
-from ..site import Fields, Site
+from ..site import Fields, RepairSite
 from .base import Mended, Tools
 from .thread import root_of
 
@@ -29,7 +29,7 @@ _WHY: Final = (
 )
 
 
-def mend(site: Site, tools: Tools) -> Mended | None:
+def mend(site: RepairSite, tools: Tools) -> Mended | None:
     """Do on 64 bits what is done on 32."""
     index: int | None = site.last
     if site.refusal.kind is not Kind.POINTER_OP:
@@ -48,7 +48,7 @@ def mend(site: Site, tools: Tools) -> Mended | None:
     return Mended("wide", Order.SAME, _WHY, "rule", key) if done else None
 
 
-def _widened(site: Site, index: int, fields: Fields) -> bool:
+def _widened(site: RepairSite, index: int, fields: Fields) -> bool:
     wide = _WIDE.get(fields.code)
     operand = isa.Reg(fields.src) if fields.code & 8 else fields.imm
     pointer = site.state(index, f"R{fields.src if fields.code == _MOV32 else fields.dst}")
@@ -66,7 +66,7 @@ def _widened(site: Site, index: int, fields: Fields) -> bool:
     return True
 
 
-def _uncut(site: Site, index: int, fields: Fields) -> bool:
+def _uncut(site: RepairSite, index: int, fields: Fields) -> bool:
     """Take out a pair of shifts that cuts an address to 32 bits."""
     if not _is_packet(site.state(index, f"R{fields.dst}")) or fields.code != _LSH:
         return False

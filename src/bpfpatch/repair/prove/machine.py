@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from bpfpatch import isa
 
-from ..site import Fields, Site, SiteCode
+from ..site import Fields, RepairSite, SiteCode
 from .ops import Term, alu
 
 _FP: Final = 10
@@ -47,7 +47,7 @@ class SymbolicMachine:
         site: the refusal whose path tells which registers hold pointers.
     """
 
-    def __init__(self, z3: Any, code: SiteCode, subprog: int, site: Site | None) -> None:
+    def __init__(self, z3: Any, code: SiteCode, subprog: int, site: RepairSite | None) -> None:
         self.z3 = z3
         self.code = code
         self.facts: list[Term] = []
@@ -163,7 +163,7 @@ class SymbolicMachine:
         return self.z3.Bool(f"b{self._n_fresh}")
 
 
-def _pointers(code: SiteCode, site: Site) -> set[tuple[int, int, bool]]:
+def _pointers(code: SiteCode, site: RepairSite) -> set[tuple[int, int, bool]]:
     """(slot, register, whether behind it) at which the path has pointers that are not NULL.
 
     Where the path comes by several times, it has one each time.

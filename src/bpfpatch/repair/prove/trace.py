@@ -6,7 +6,7 @@ import importlib
 from itertools import pairwise
 from typing import Any, Final
 
-from ..site import Site
+from ..site import RepairSite
 from .machine import CALL, EXIT, JMP, JMP32, SymbolicMachine
 from .ops import condition
 
@@ -15,7 +15,7 @@ MOST_STEPS: Final = 400
 MOST_STARTS: Final = 48
 
 
-def impossible_branch(site: Site) -> tuple[int, int] | None:
+def impossible_branch(site: RepairSite) -> tuple[int, int] | None:
     """The latest part of the path that no run takes.
 
     Returns:
@@ -40,7 +40,7 @@ def impossible_branch(site: Site) -> tuple[int, int] | None:
     return None
 
 
-def _contradiction(z3: Any, site: Site, indices: list[int]) -> tuple[int, int] | None:
+def _contradiction(z3: Any, site: RepairSite, indices: list[int]) -> tuple[int, int] | None:
     """The first and the last of branches that cannot all go as they do; None for none."""
     solver = z3.Solver()
     solver.set("timeout", MILLISECONDS)
@@ -63,7 +63,9 @@ def _contradiction(z3: Any, site: Site, indices: list[int]) -> tuple[int, int] |
     return (min(needed), max(needed)) if needed else None
 
 
-def _conditions(z3: Any, solver: Any, site: Site, indices: list[int]) -> list[tuple[int, Any]]:
+def _conditions(
+    z3: Any, solver: Any, site: RepairSite, indices: list[int]
+) -> list[tuple[int, Any]]:
     """What must hold for each branch to go as the path goes."""
     code = site.code
     machine = SymbolicMachine(z3, code, code.subprog(site.slot(site.last)), site)

@@ -9,7 +9,7 @@ import importlib
 import importlib.util
 from typing import Any, Final
 
-from ..site import Site, SiteCode
+from ..site import RepairSite, SiteCode
 from ..webs import successors
 from .machine import CALL, EXIT, JMP, JMP32, LD_IMM64, SymbolicMachine, SymbolicState
 from .ops import Term, condition
@@ -26,7 +26,7 @@ def is_available() -> bool:
 
 
 def never_taken(
-    code: SiteCode, jump: int, site: Site | None = None, *, falls: bool = False
+    code: SiteCode, jump: int, site: RepairSite | None = None, *, falls: bool = False
 ) -> bool:
     """Whether a conditional jump is provably never taken.
 
@@ -43,7 +43,7 @@ def never_taken(
 class _Window(SymbolicMachine):
     """One window."""
 
-    def __init__(self, z3: Any, code: SiteCode, jump: int, site: Site | None) -> None:
+    def __init__(self, z3: Any, code: SiteCode, jump: int, site: RepairSite | None) -> None:
         super().__init__(z3, code, code.subprog(jump), site)
         self.jump = jump
         self._order = _region(code, code.block(jump))
