@@ -30,6 +30,9 @@ _FILL: Final = 0xA5
 _EXTERN_SIZE: Final = 4096
 """Bytes of a variable of the kernel, all of them zeros."""
 
+_MAX_REGIONS: Final = 1 << 12
+"""More maps and data sections than programs have, before what they run on."""
+
 _ADDRESSES: Final = ("data", "data_end", "data_meta")
 
 
@@ -105,6 +108,8 @@ class Side:
         self.state = MapState(self.machine)
         self.seen: set[Edge] = set()
         self._all = {edge for one in self.recorder.branches.values() for edge in one.edges}
+        # A rewriting may take maps out; what is stored of addresses is compared all the same.
+        self.machine.memory.round_up(_MAX_REGIONS)
         self._memory = self.machine.memory.add("memory", MEMORY_SIZE)
 
     def run(self, case: Case, budget: int | None = None) -> Observation:

@@ -12,6 +12,7 @@ from bpfpatch.btf.prune import unneeded, without_types
 from bpfpatch.elf import ElfObject
 from bpfpatch.errors import OptionError
 from bpfpatch.passes import Pipeline
+from bpfpatch.verify import Bounds, verify_objects
 from support.inputs.bpfobjects import fixture_objects
 from support.inputs.compiled import compile_bpf
 from support.machine.tools import loaded, need_bpf
@@ -199,3 +200,15 @@ def test_maps_within_a_map_go_with_it(tmp_path: Path) -> None:
     after.write(out)
     with loaded(out) as pinned:
         assert set(pinned.maps) >= {"shared"}
+
+
+def test_verify_compares_addresses_without_the_removed_map(tmp_path: Path) -> None:
+    """A context that holds addresses is the same before and after, with fewer maps."""
+    text = SOURCE.replace('SEC("tc") int run(struct __sk_buff *skb) {', (
+        'SEC("iter/task") int run(struct { u64 mark; u64 len; } *skb) {'
+    ))  # fmt: skip
+    obj = ElfObject.read(compile_bpf(tmp_path, text)).with_values({"use_rare": 0})
+    after = small(obj, use_rare=0)
+    (verdict,) = verify_objects(obj, after, bounds=Bounds(seconds=1, runs=200))
+    assert verdict.is_checked
+    assert not verdict.differs

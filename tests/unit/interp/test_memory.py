@@ -10,6 +10,7 @@ from bpfpatch.asm import assemble
 from bpfpatch.errors import BpfPatchError, SlotError
 from bpfpatch.facts import MapDefinition, MapType
 from bpfpatch.interp import BudgetError, HelperError, Machine, MachineOptions, TrapError
+from bpfpatch.interp.memory import Memory
 
 Make = Callable[..., Machine]
 
@@ -168,3 +169,15 @@ def test_unknown_opcode(make: Make) -> None:
     broken = type(program).from_bytes(b"\xff" + bytes(7))
     with pytest.raises(TrapError, match="opcode 0xff"):
         Machine(broken, options=MachineOptions(engine=engine)).run()
+
+
+def test_rounding_up_forgets_how_many_regions_there_were() -> None:
+    """With another number of regions in front, what is added later is at the same address."""
+    found = set()
+    for n_regions in (0, 1, 5, 63):
+        memory = Memory("little", 1 << 20)
+        for _ in range(n_regions):
+            memory.add("map", 8)
+        memory.round_up(64)
+        found.add(memory.add("context", 8).address)
+    assert len(found) == 1
