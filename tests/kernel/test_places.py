@@ -16,7 +16,7 @@ from bpfpatch.patch import PatchList
 from bpfpatch.program import Program
 from support.cases.lined import with_lines
 from support.machine import tools
-from support.models.crowding import check_crowded, spoiled
+from support.models.crowding import check_crowded, results, spoiled
 
 pytestmark = pytest.mark.kernel
 
@@ -64,6 +64,20 @@ def test_free_bytes_are_free(cause: str) -> None:
     changed, n_used = spoiled(program)
     assert n_used > 2 * len(program)
     assert result(changed) == result(program)
+
+
+def test_function_that_a_caller_chooses() -> None:
+    """What a callback reads is in use where its address comes from a caller, too."""
+    loops = "r1 = 1; r2 = {}; r3 = r10; r3 += -16; r4 = 0; call bpf_loop;"
+    program = assemble(
+        f"main: r1 = deep ll; call f; exit; f: r7 = r1; *(u64 *)(r10 - 24) = 9; "
+        "*(u64 *)(r10 - 16) = 7; "
+        f"r1 = r10; r1 += -24; *(u64 *)(r10 - 8) = r1; {loops.format('r7')} "
+        f"{loops.format('shallow ll')} r0 = *(u64 *)(r10 - 16); exit; shallow: r0 = 0; exit; "
+        "deep: r1 = *(u64 *)(r2 + 8); r0 = *(u64 *)(r1 + 0); *(u64 *)(r2 + 0) = r0; r0 = 0; exit"
+    )
+    spoilt, _ = spoiled(program)
+    assert set(results(program)) == set(results(spoilt)) == {9}
 
 
 TAIL = "r1 = r6; r2 = 0 ll; r3 = 0; call bpf_tail_call; r0 = 0; exit"

@@ -40,10 +40,9 @@ class FrameWalks:
         self.callee: dict[int, int] = dict(
             zip(slot[is_call].tolist(), target[is_call].tolist(), strict=True)
         )
-        self._pointed: dict[int, set[int]] = {}
-        owner = view.subprog_of(slot[~is_call])
-        for one, other in zip(owner.tolist(), target[~is_call].tolist(), strict=True):
-            self._pointed.setdefault(one, set()).add(other)
+        self._pointed: dict[int, int] = dict(
+            zip(slot[~is_call].tolist(), target[~is_call].tolist(), strict=True)
+        )
         self._found: dict[tuple[int, int], Reach | None] = {}
 
     def depth(self, subprog: int) -> tuple[int, bool]:
@@ -67,11 +66,24 @@ class FrameWalks:
             return {base: (floor_of(base), ceiling_of(base)) for base in range(LOADED + 1)}
         return found
 
-    def callbacks(self, subprog: int) -> set[int]:
-        """The subprogs that a helper may be told to call from a subprog."""
-        return self._pointed.get(subprog) or {
-            one for all_ in self._pointed.values() for one in all_
-        }
+    def callbacks(self, slot: int, register: int) -> set[int]:
+        """The subprogs that a helper may be told to call.
+
+        The address of a function is a value like others: it may come from a caller, a callee or a
+        frame. Only what the block itself puts into the register is certain.
+
+        Args:
+            slot: of the helper's call.
+            register: the argument that says which.
+        """
+        block = int(np.searchsorted(self.blocks.start, slot, "right")) - 1
+        start = int(self.blocks.start[block])
+        writes = isa.writes(self.view.insns[start:slot]) >> register & 1
+        writes[self.view.node[start:slot] < 0] = 0
+        last = np.flatnonzero(writes)
+        if last.size and start + int(last[-1]) in self._pointed:
+            return {self._pointed[start + int(last[-1])]}
+        return set(self._pointed.values())
 
     def steps(self, subprog: int) -> list[list[WalkStep]]:
         """By block of a subprog what its instructions do with the frame, in order."""

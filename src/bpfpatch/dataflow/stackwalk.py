@@ -60,6 +60,8 @@ _FOLLOWERS: Final = frozenset(
 _OFTEN: Final = 24
 """After so many visits of a block what still changes is taken to have no bounds."""
 
+Given = dict[int, Address]
+"""By register the address that a call is given there."""
 Reach = dict[int, tuple[int, int]]
 """By base the lowest place that is touched, and the one after the highest."""
 
@@ -91,8 +93,8 @@ class Walks(Protocol):
     def reach(self, subprog: int, args: int) -> Reach:
         """How far a subprog goes, with some of its arguments addresses in a frame."""
 
-    def callbacks(self, subprog: int) -> set[int]:
-        """The subprogs that a helper may be told to call from a subprog."""
+    def callbacks(self, slot: int, register: int) -> set[int]:
+        """The subprogs that a helper may be told to call, by the address in a register."""
 
 
 class FrameWalk:
@@ -301,7 +303,7 @@ class FrameWalk:
             return
         proto = HELPER_PROTOS.get(imm) if src == _HELPER else None
         if proto is not None:
-            self._helper(state, given, proto)
+            self._helper(state, given, slot, proto)
         else:
             for address in given.values():
                 self._touch(address, SPACE, is_read=True, holds=src != _HELPER)
@@ -309,7 +311,7 @@ class FrameWalk:
             for address in stored_in(state):
                 self._touch(address, SPACE, is_read=True)
 
-    def _helper(self, state: State, given: dict[int, Address], proto: HelperProto) -> None:
+    def _helper(self, state: State, given: Given, slot: int, proto: HelperProto) -> None:
         """What a helper does with the addresses that it is given."""
         reads = {one.reg: one for one in proto.reads}
         writes = {one.reg: one for one in proto.writes}
@@ -330,12 +332,10 @@ class FrameWalk:
         args = {arg: at for at, arg in enumerate(callback.args, 1)}
         for register, address in given.items():
             if f"r{register}" in args:
-                for one in self.walks.callbacks(self.subprog):
+                for one in self.walks.callbacks(slot, callback.reg):
                     self._follow(state, {register: address}, one, {register: args[f"r{register}"]})
 
-    def _follow(
-        self, state: State, given: dict[int, Address], callee: int, args: dict[int, int]
-    ) -> None:
+    def _follow(self, state: State, given: Given, callee: int, args: dict[int, int]) -> None:
         """What a callee does with the addresses that it is given."""
         reach = self.walks.reach(callee, sum(1 << arg for arg in args.values()))
         for register, address in given.items():
