@@ -15,7 +15,7 @@ import pytest
 from bpfpatch import asm
 from bpfpatch.btf import BtfBuilder, DeclTag, Func, FuncLinkage, FuncProto, Int, IntEncoding
 from bpfpatch.cli.app import run
-from bpfpatch.elf.build import DataPart, NewObjectParts, Variable, build_object, with_names
+from bpfpatch.elf.build import DataPart, NewObjectParts, NewVariable, build_object, with_names
 from bpfpatch.facts.kinds import MapType
 from bpfpatch.facts.maps import MapDefinition
 from bpfpatch.program import FUNC_INFO, LINE_INFO, Anchor, AnchoredTable, Program
@@ -76,7 +76,7 @@ def _relocations(count: int) -> NewObjectParts:
 
 def _symbols(count: int) -> NewObjectParts:
     """Variables of one section."""
-    variables = tuple(Variable(f"v{at}", 8 * at, 8) for at in range(count))
+    variables = tuple(NewVariable(f"v{at}", 8 * at, 8) for at in range(count))
     return replace(
         _parts(".subprog main\n" + _RETURN), data=(DataPart(".data", bytes(8 * count), variables),)
     )
@@ -85,7 +85,7 @@ def _symbols(count: int) -> NewObjectParts:
 def _sections(count: int) -> NewObjectParts:
     """Sections of data."""
     data = tuple(
-        DataPart(f".data.d{at}", bytes(8), (Variable(f"v{at}", 0, 8),)) for at in range(count)
+        DataPart(f".data.d{at}", bytes(8), (NewVariable(f"v{at}", 0, 8),)) for at in range(count)
     )
     return replace(_parts(".subprog main\n" + _RETURN), data=data)
 
