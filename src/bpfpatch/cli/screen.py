@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,6 +18,7 @@ from bpfpatch.text import visible
 PATIENCE: Final = 1.0
 """Seconds after which something is shown to be going on."""
 
+_LEAST_TEXT: Final = 8
 _COLORS: Final = {"added": "green", "removed": "red", "head": "cyan", "source": "blue"}
 
 
@@ -53,12 +55,16 @@ def echo_diff(lines: Iterator[tuple[str, str]]) -> None:
 
 def echo_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a table; columns whose name ends in ``#`` are numbers."""
-    if sys.stdout.isatty():
-        _rich_table(title, columns, rows)
-        return
     names = [column.removesuffix("#").upper() for column in columns]
     cells = [names, *([visible(str(cell)) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    # Numbers are not wrapped, and of text some has to be left: else columns would vanish.
+    least = (
+        w if c.endswith("#") else min(w, _LEAST_TEXT) for c, w in zip(columns, widths, strict=True)
+    )
+    if sys.stdout.isatty() and sum(least) + 3 * len(columns) < shutil.get_terminal_size().columns:
+        _rich_table(title, columns, rows)
+        return
     if title:
         echo(f"{title}:")
     for row in cells:

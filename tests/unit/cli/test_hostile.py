@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bpfpatch.cli.app import run
+from bpfpatch.cli.screen import echo_table
 from bpfpatch.elf import ElfObject
 from support.inputs.bpfobjects import fixture_path
 
@@ -51,3 +52,14 @@ def test_assembly_with_a_byte_order_mark(
     path.write_bytes(b"\xef\xbb\xbfr0 = 0\nexit\n")
     assert run(["dump", str(path)]) == 0
     assert "r0 = 0x0" in capsys.readouterr().out
+
+
+def test_a_table_on_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No column vanishes: where they do not fit side by side, lines are longer than the screen."""
+    monkeypatch.setenv("COLUMNS", "20")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    echo_table("", ["name", "kind", "one#", "two#", "three#"], [["a", "b", 1000, 2000, 3000]])
+    printed = capsys.readouterr().out
+    assert all(word in printed for word in ("1000", "2000", "3000"))

@@ -11,7 +11,7 @@ from bpfpatch import isa
 from bpfpatch.btf import Btf
 from bpfpatch.dataflow.blocks import Blocks
 from bpfpatch.dataflow.liveness import upper_halves_read
-from bpfpatch.errors import SlotError
+from bpfpatch.errors import UnsupportedError
 from bpfpatch.facts.columns import (
     CALL_KEY,
     CALL_MAP,
@@ -57,7 +57,7 @@ def aux_data(program: Program, subject: Subject, target: Btf | None) -> Program:
 
     Raises:
         ValidationError: the program is structurally wrong.
-        SlotError: it writes to R10.
+        UnsupportedError: it is empty.
     """
     _check_form(program)
     interpreter = Interpreter(program, subject, _types(target))
@@ -120,7 +120,6 @@ def _upper_halves(view: CodeView, seen: Mask, roots: Collection[int]) -> Mask:
 
 def _check_form(program: Program) -> None:
     """See that registers and references are such that the analysis can follow them."""
+    if not len(program):
+        raise UnsupportedError("a program without instructions has nothing to find out about")
     validate(program)
-    is_wrong = (isa.writes(program.insns) >> isa.R10 & 1).astype(bool)
-    for slot in np.flatnonzero(is_wrong)[:1].tolist():
-        raise SlotError(program.where(slot), "writes to R10, which programs can only read")
