@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.ready
 SMALL  ?= --disable-pip-version-check --progress-bar off
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types deps bench bench-setup fresh ends fixtures fuzz fuzz-model parity parity-long interp-long cover-table crowded-long conformance coverage repair-table intercept-table trace-table lower-table relax-long values-long clean
+.PHONY: help demo test check lint types deps bench bench-setup fresh ends fixtures fuzz fuzz-model parity parity-long interp-long cover-table crowded-long conformance coverage repair-table intercept-table trace-table lower-table dwarf-table relax-long values-long clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -99,6 +99,9 @@ trace-table: $(STAMP) ## Trace every function of every object at hand (root)
 
 lower-table: $(STAMP) ## Every object at hand in an older instruction set (root)
 	@$(BIN)/python tests/lower_table.py
+
+dwarf-table: $(STAMP) ## Lines of every object at hand after rewriting, by other tools (needs make deps)
+	@$(BIN)/python tests/dwarf_table.py
 
 relax-long: $(STAMP) ## 100,000 random programs with far jumps against the naive model
 	@$(BIN)/python tests/property/test_relax_model.py --cases 100000
