@@ -99,7 +99,8 @@ def keys_of(program: Program, names: Mapping[int, str], functions: NDArray[np.in
     plain["imm"][refs.slot[~is_short]] = 0
     words = plain.view(np.uint64)
     wide = np.zeros(slot.size, np.uint64)
-    is_wide = isa.is_ld_imm64(program.insns)[slot]
+    # The last instruction may lack its second half, and then has none to be compared.
+    is_wide = isa.is_ld_imm64(program.insns)[slot] & (slot + 1 < len(program))
     wide[is_wide] = words[slot[is_wide] + 1]
     jump_to = np.full(slot.size, -1, np.int64)
     name_of, place = _places(program, functions)

@@ -63,3 +63,14 @@ def test_a_table_on_a_narrow_terminal(
     echo_table("", ["name", "kind", "one#", "two#", "three#"], [["a", "b", 1000, 2000, 3000]])
     printed = capsys.readouterr().out
     assert all(word in printed for word in ("1000", "2000", "3000"))
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [(["apply", "-p", "blind", "IN", "-o", "OUT"], 1), (["diff", "IN", "IN"], 0)],
+)
+def test_half_an_instruction_at_the_end(tmp_path: Path, command: list[str], status: int) -> None:
+    """A program that ends in the first half of an ld_imm64 is refused or compared as it is."""
+    (tmp_path / "IN").write_bytes(b"\x95" + bytes(7) + b"\x18" + bytes(7))
+    args = [str(tmp_path / word) if word in ("IN", "OUT") else word for word in command]
+    assert run([*args, "--format", "raw"]) == status

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bpfpatch import isa
+from bpfpatch.errors import SlotError, Where
 from bpfpatch.patch import CodeView
 from bpfpatch.program.types import Mask, Slots
 
@@ -113,6 +114,12 @@ def by_register(insns: isa.Insns) -> Iterator[tuple[int, NDArray[np.intp]]]:
 
 
 def halves(view: CodeView, slots: Slots) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """The lower and upper immediates of ld_imm64 at these slots."""
+    """The lower and upper immediates of ld_imm64 at these slots.
+
+    Raises:
+        SlotError: the program ends in the first half of one.
+    """
     imm = view.insns["imm"]
+    if slots.size and slots[-1] + 1 >= imm.size:
+        raise SlotError(Where(int(slots[-1])), "this ld_imm64 lacks its second slot")
     return imm[slots], imm[slots + 1]
