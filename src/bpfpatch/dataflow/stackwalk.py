@@ -56,7 +56,7 @@ _FOLLOWERS: Final = frozenset(
         "snprintf", "seq_printf", "trace_vprintk", "snprintf_btf", "seq_printf_btf", "sys_bpf",
     )
 )  # fmt: skip
-"""Helpers that go on from addresses that they find in what they are given."""
+"""Helpers that follow addresses in what they are given."""
 _OFTEN: Final = 24
 """After so many visits of a block what still changes is taken to have no bounds."""
 
@@ -75,12 +75,14 @@ class WalkStep:
         reads: bytes that it may read.
         writes: bytes that it certainly overwrites.
         holds: bytes that the kernel may look at behind the program's back.
+        touches: bytes that it may do anything with.
     """
 
     slot: int
     reads: int = 0
     writes: int = 0
     holds: int = 0
+    touches: int = 0
 
 
 class Walks(Protocol):
@@ -200,7 +202,7 @@ class FrameWalk:
                 self.step = WalkStep(slot)
             self._insn(state, slot, code, dst, src, off, imm, writes, taken)
             if steps is not None and self.step is not None:
-                if self.step.reads or self.step.writes or self.step.holds:
+                if self.step.touches:
                     steps.append(self.step)
                 self.step = None
         return state
@@ -383,12 +385,10 @@ class FrameWalk:
         if low >= high:
             return
         mask = ((1 << high - low) - 1) << low + DEEPEST
-        if is_read:
-            step.reads |= mask
-        if holds:
-            step.holds |= mask
-        if is_write and place[2]:
-            step.writes |= mask
+        step.touches |= mask
+        step.reads |= mask * is_read
+        step.holds |= mask * holds
+        step.writes |= mask * (is_write and place[2])
 
 
 def _size(state: State, access: HelperAccess) -> int:

@@ -21,6 +21,7 @@ from bpfpatch.program.types import Slots
 _FP: Final = 10
 _MOV_REG, _ADD_IMM = 0xBF, 0x07
 _DEEPEST: Final = 512
+_LDX, _ACCESSES = 1, (1, 2, 3)
 _SIZES: Final = {0x00: 4, 0x08: 2, 0x10: 1, 0x18: 8}
 
 
@@ -106,16 +107,18 @@ class SiteCode:
         return max(-min(lows, default=0), int(self._stack.deepest[subprog]))
 
     def lowest_taken(self, subprog: int) -> int:
-        """The lowest place in the frame whose address is taken; below it there are only spills."""
-        begin, end = self.span(subprog)
-        insns = self.view.insns[begin:end]
-        code, dst = insns["code"], isa.dst(insns)
-        copies = dst[(code == _MOV_REG) & (isa.src(insns) == _FP)]
-        if not copies.size:
-            return 0
-        lows = insns["imm"][(code == _ADD_IMM) & np.isin(dst, copies)]
-        lows = lows[(lows >= -_DEEPEST) & (lows < 0)]
-        return int(lows.min(initial=0)) if lows.size else -_DEEPEST
+        """The lowest place in the frame that is used by its address; below it are only spills.
+
+        What a load or store relative to R10 itself touches does not count.
+        """
+        view, touched = self.view, 0
+        for steps in self._stack.walks.steps(subprog):
+            for step in steps:
+                insn = view.insns[step.slot]
+                base = int(insn["regs"]) >> (4 if int(insn["code"]) & 7 == _LDX else 0) & 15
+                if int(insn["code"]) & 7 not in _ACCESSES or base != _FP:
+                    touched |= step.touches
+        return (touched & -touched).bit_length() - 1 - _DEEPEST if touched else 0
 
     def room(self, subprog: int) -> int:
         """Bytes that a frame may grow by in the worst chain of calls, as far as can be told."""

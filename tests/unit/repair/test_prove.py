@@ -50,12 +50,25 @@ def test_shown(text: str) -> None:
         "r6 = *(u64 *)(r1 + 0); r6 <<= 2; if r6 > 36 goto l; l: r0 = 0; exit",
         "r6 = *(u32 *)(r1 + 0); r7 = 1; if r6 == 6 goto k; r7 = 0; k: if r6 == 7 goto l;"
         "if r7 == 0 goto l; l: r0 = 0; exit",
-        "r6 = *(u32 *)(r1 + 0); r6 &= 3; *(u64 *)(r10 - 8) = r6; r2 = r10; r2 += -8; call 7;"
-        "r7 = *(u64 *)(r10 - 8); if r7 > 3 goto l; l: r0 = 0; exit",
+        "r6 = *(u32 *)(r1 + 0); r6 &= 3; *(u64 *)(r10 - 8) = r6; r1 = r10; r1 += -8; r2 = 8;"
+        "r3 = 0; call 113; r7 = *(u64 *)(r10 - 8); if r7 > 3 goto l; l: r0 = 0; exit",
+        "r6 = *(u32 *)(r1 + 0); r2 = r10; r2 += -8; r3 = r2; r3 += -16; *(u64 *)(r10 - 24) = 3;"
+        "*(u64 *)(r3 + 0) = r6; r7 = *(u64 *)(r10 - 24); if r7 > 3 goto l; l: r0 = 0; exit",
+        "r6 = *(u32 *)(r1 + 0); r2 = r10; r3 = r10; r3 += -8; *(u64 *)(r10 - 24) = 3;"
+        "*(u64 *)(r2 - 24) = r6; r7 = *(u64 *)(r10 - 24); if r7 > 3 goto l; l: r0 = 0; exit",
         "r6 = 0; k: r6 += 1; if r6 < 9 goto k; if r6 > 9 goto l; l: r0 = 0; exit",
         "r6 = 5; if r6 == 7 goto k; exit; k: if r6 == 6 goto l; l: r0 = 0; exit",
     ],
-    ids=["mask", "overflow", "other-value", "given-away", "loop", "contradiction"],
+    ids=[
+        "mask",
+        "overflow",
+        "other-value",
+        "given-away",
+        "two-steps",
+        "no-step",
+        "loop",
+        "contradiction",
+    ],
 )
 def test_not_shown(text: str) -> None:
     """What may fire, or cannot be told, is not shown; nor is anything in code that never runs."""
