@@ -154,7 +154,9 @@ def _bounded(operation: int, left: Range | None, right: Range | None, n_bits: in
     if operation == _AND:
         highs = [one[1] for one in (left, right) if one is not None and one[0] >= 0]
         return (0, min(highs)) if highs else None
-    if operation in (_DIV, _MOD, _ARSH) and left is not None and left[0] >= 0:
+    # Half of the 32-bit numbers are negative to an arithmetic shift.
+    is_signed = operation == _ARSH and left is not None and left[1] >> (n_bits - 1)
+    if operation in (_DIV, _MOD, _ARSH) and left is not None and left[0] >= 0 and not is_signed:
         is_less = operation == _MOD and right is not None and right[0] > 0
         return 0, min(left[1], right[1]) if is_less and right is not None else left[1]
     if right is None:

@@ -9,7 +9,6 @@ from typing import Final
 
 import numpy as np
 
-from bpfpatch import isa
 from bpfpatch.dataflow import Blocks, Liveness, StackUse, initialized
 from bpfpatch.linux.log.failpath import PathStep
 from bpfpatch.linux.log.refusal import Refusal
@@ -19,7 +18,6 @@ from bpfpatch.patch import CodeView, PatchList
 from bpfpatch.program.types import Slots
 
 _FP: Final = 10
-_MOV_REG, _ADD_IMM = 0xBF, 0x07
 _DEEPEST: Final = 512
 _LDX, _ACCESSES = 1, (1, 2, 3)
 _SIZES: Final = {0x00: 4, 0x08: 2, 0x10: 1, 0x18: 8}
@@ -89,22 +87,9 @@ class SiteCode:
         return Fields(int(insn["code"]), regs & 15, regs >> 4, int(insn["off"]), int(insn["imm"]))
 
     def depth(self, subprog: int) -> int:
-        """Bytes of a frame that may be in use.
-
-        Where addresses in the frame are given away, as deep as anything in the subprog that is
-        added to one could reach.
-        """
-        if self._stack.is_known[subprog]:
-            return int(self._stack.deepest[subprog])
-        begin, end = self.span(subprog)
-        insns = self.view.insns[begin:end]
-        code, dst, src = insns["code"], isa.dst(insns), isa.src(insns)
-        is_access = ((code & 7 == 1) & (src == _FP)) | (np.isin(code & 7, (2, 3)) & (dst == _FP))
-        copies = {int(reg) for reg in dst[(code == _MOV_REG) & (src == _FP)]}
-        is_added = (code == _ADD_IMM) & np.isin(dst, list(copies))
-        lows = [*insns["off"][is_access].tolist(), *insns["imm"][is_added].tolist()]
-        lows = [low for low in lows if -_DEEPEST <= low < 0]
-        return max(-min(lows, default=0), int(self._stack.deepest[subprog]))
+        """Bytes of a frame that may be in use: all of it, where that cannot be told."""
+        stack = self._stack
+        return int(stack.deepest[subprog]) if stack.is_known[subprog] else _DEEPEST
 
     def lowest_taken(self, subprog: int) -> int:
         """The lowest place in the frame that is used by its address; below it are only spills.

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 
 from bpfpatch.asm import assemble
 from bpfpatch.dataflow.blocks import Blocks
 from bpfpatch.dataflow.stackuse import StackUse
+from bpfpatch.dataflow.stackvalues import computed
+from bpfpatch.isa.semantics import compute
 from bpfpatch.patch import CodeView
 
 
@@ -130,3 +134,26 @@ def test_room_with_tail_calls() -> None:
 def test_recursion_has_no_room() -> None:
     """A chain without end has none."""
     assert (use("call f; exit; f: call f; exit").room < 0).all()
+
+
+@pytest.mark.parametrize("width", [4, 7], ids=["32", "64"])
+@pytest.mark.parametrize("operation", range(0x00, 0xD0, 0x10), ids=hex)
+def test_a_range_holds_what_is_computed(operation: int, width: int) -> None:
+    """Of any two numbers in ranges, the result is in the range of the result."""
+    lots = random.Random(operation * 16 + width)
+    n_known = 0
+    for _ in range(3000):
+        ends = [lots.choice([0, 1, 31, 63, 2**31 - 1, 2**31, 2**32 - 1]) for _ in range(2)]
+        left = min(ends), max(ends)
+        low = lots.choice([0, 1, 3, 24, 31, 1000])
+        right = low, low + lots.choice([0, 0, 1, 7])
+        found = computed(operation | width | 8, 0, left, right)
+        if found is None:
+            continue
+        n_known += 1
+        one, other = lots.randint(*left), lots.randint(*right)
+        result = compute(operation | width | 8, 0, one, other, other)
+        if result is not None:
+            signed = result - (1 << 64) if result >> 63 else result
+            assert found[0] <= signed <= found[1], (left, right, one, other, found, signed)
+    assert n_known or operation == 0x80
