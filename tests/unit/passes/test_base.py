@@ -78,7 +78,7 @@ def test_summary_is_the_first_line() -> None:
 
 def test_options_are_the_fields() -> None:
     """The fields are the options, the class variables are not."""
-    assert [option.name for option in Dce.options()] == ["branches", "functions", "aux"]
+    assert [option.name for option in Dce.options()] == ["branches", "functions", "aux", "maps"]
 
 
 @pytest.mark.parametrize(

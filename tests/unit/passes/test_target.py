@@ -9,7 +9,7 @@ import pytest
 
 from bpfpatch import isa
 from bpfpatch.asm import assemble
-from bpfpatch.errors import OptionError, UnsupportedError
+from bpfpatch.errors import OptionError, UnsupportedError, ValidationError
 from bpfpatch.passes import Pass, Pipeline, Target
 from bpfpatch.patch import Body, PatchList
 from bpfpatch.program import Program
@@ -108,6 +108,9 @@ def test_undeclared_internal_insn_is_refused(in_place: bool) -> None:
 
 
 def test_internal_input_is_its_own_affair() -> None:
-    """A program that came in with the hidden register may leave with it."""
-    program = Program(np.concatenate([isa.mov(11, 0), isa.exit_()]))
-    assert len(Pipeline((Put(),)).run(program).program) == 3
+    """A program that came in with the hidden register may leave with it, where no edit is made."""
+    program = Program(np.concatenate([isa.mov(0, 0), isa.mov(11, 0), isa.exit_()]))
+    assert len(Pipeline((Put(),)).run(program).program) == 4
+    at_once = Program(np.concatenate([isa.mov(11, 0), isa.exit_()]))
+    with pytest.raises(ValidationError, match="r11"):
+        Pipeline((Put(),)).run(at_once)
