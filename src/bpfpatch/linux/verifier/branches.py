@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
+from bpfpatch.isa import OPPOSITE_JUMPS
 from bpfpatch.isa.semantics import JMP, U32, U64
 
 from .scalars import FULL32, FULL64, Number, Parts, parts, sync
@@ -17,10 +18,7 @@ JEQ, JGT, JGE, JSET, JNE = 0x10, 0x20, 0x30, 0x40, 0x50
 JSGT, JSGE, JLT, JLE, JSLT, JSLE = 0x60, 0x70, 0xA0, 0xB0, 0xC0, 0xD0
 _JCLEAR: Final = 0x100
 """The opposite of JSET, which is no operation of its own."""
-_OPPOSITE: Final = {
-    JEQ: JNE, JNE: JEQ, JGT: JLE, JLE: JGT, JGE: JLT, JLT: JGE, JSET: _JCLEAR,
-    JSGT: JSLE, JSLE: JSGT, JSGE: JSLT, JSLT: JSGE,
-}  # fmt: skip
+_OPPOSITE: Final = {**OPPOSITE_JUMPS, JSET: _JCLEAR}
 _MIRRORED: Final = {JGT: JLT, JGE: JLE, JSGT: JSLT, JSGE: JSLE}
 _CACHE: Final = 1 << 15
 _ANY_RANGE: Final = (*FULL64, *FULL32)
