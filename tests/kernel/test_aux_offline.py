@@ -18,7 +18,7 @@ from bpfpatch.facts.columns import (
     STACK_DEPTH,
 )
 from bpfpatch.linux.verifier.auxdata import aux_data
-from support.generators.verifiable import verifiable_code
+from support.generators.programs import verifiable_code
 from support.inputs.bpfobjects import debian_objects, fixture_objects
 from support.machine.tools import need_bpf
 

@@ -20,8 +20,7 @@ from bpfpatch.facts.kinds import ProgFlag
 from bpfpatch.linux.log.auxload import LOG_LEVEL, with_aux
 from bpfpatch.program import DELETED, FUNC_INFO, Anchor, AnchoredTable
 from support.cases.paritycase import load_case
-from support.generators.acceptable import acceptable_case
-from support.generators.verifiable import verifiable_code
+from support.generators.programs import acceptable_case, verifiable_code
 from support.inputs.bpfobjects import fixture_objects
 from support.machine.tools import need_bpf
 

@@ -6,7 +6,7 @@ import pytest
 
 from bpfpatch.asm import assemble
 from bpfpatch.interp import Machine, Skb
-from support.generators.verifiable import verifiable_code
+from support.generators.programs import verifiable_code
 from support.machine.rawload import RejectedError, kernel_result
 from support.machine.tools import bpf_allowed
 

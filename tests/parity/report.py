@@ -20,7 +20,7 @@ from bpfpatch.linux.parity.compare import Parity
 from bpfpatch.linux.parity.sweep import SOURCES, Status, SweepRow, SweepTally, compare_object
 from support.cases.parity import compare_case, why
 from support.cases.paritycase import ParityCase, read_cases
-from support.generators.acceptable import acceptable_case
+from support.generators.programs import acceptable_case
 from support.inputs.bpfobjects import fixture_objects, libbpf_tools_objects, xdp_tools_objects
 
 CASES = Path(__file__).parent / "cases"

@@ -16,7 +16,7 @@ from bpfpatch.linux.parity.masks import unmask
 from bpfpatch.passes import Pipeline, Target
 from bpfpatch.passes.blind import Blind
 from bpfpatch.program import Program
-from support.generators.verifiable import verifiable_code
+from support.generators.programs import verifiable_code
 from support.inputs.bpfobjects import debian_objects, fixture_objects
 from support.machine.tools import need_bpf
 

@@ -16,7 +16,7 @@ from bpfpatch.linux.parity.sweep import with_columns
 from bpfpatch.passes import Pipeline, Target
 from bpfpatch.program import Program
 from support.cases.paritycase import load_case
-from support.generators.acceptable import acceptable_case
+from support.generators.programs import acceptable_case
 from support.inputs.bpfobjects import fixture_objects
 from support.machine.tools import need_bpf
 

@@ -8,7 +8,7 @@ import pytest
 
 from support.cases.parity import run_seeds
 from support.cases.paritycase import ParityCase
-from support.generators.acceptable import acceptable_case
+from support.generators.programs import acceptable_case
 from support.machine.tools import need_bpf
 
 pytestmark = pytest.mark.kernel

@@ -11,7 +11,7 @@ from bpfpatch.linux.parity.masks import unmask
 from bpfpatch.passes import Pipeline, Target
 from bpfpatch.passes.zext import Zext
 from bpfpatch.program import Program
-from support.generators.verifiable import verifiable_code
+from support.generators.programs import verifiable_code
 from support.machine.tools import need_bpf
 
 pytestmark = pytest.mark.kernel

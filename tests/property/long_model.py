@@ -20,7 +20,7 @@ RUNS = (None, None, 0, 50)  # most runs that are merged: the default twice, none
 def run_chunk(seeds: range) -> tuple[int, int, str]:
     """Run some cases; how many there were, how many could be linearized, and what differed."""
     from bpfpatch.patch import patchlist
-    from support.generators.randomprog import run_case
+    from support.models.edited import run_case
 
     default = patchlist.MAX_RUNS
     n_linearized = 0

@@ -21,7 +21,7 @@ SHOWN = 20
 def run_chunk(seeds: range) -> tuple[int, int, int, list[int]]:
     """Run some programs; how many were equal, or but for paths, or refused; which seeds differ."""
     from support.cases.parity import run_seeds
-    from support.generators.acceptable import acceptable_case
+    from support.generators.programs import acceptable_case
 
     found = run_seeds(seeds, acceptable_case)
     return found.n_equal, found.n_by_paths, found.n_refused, found.seeds
@@ -31,7 +31,7 @@ def small(seed: int) -> str:
     """The program of a seed that differs, as small as it gets, and how."""
     from support.cases.parity import Outcome, compare_case, why
     from support.cases.paritycase import ParityCase
-    from support.generators.acceptable import acceptable_case
+    from support.generators.programs import acceptable_case
     from support.generators.shrink import shrink
 
     def kinds(outcome: Outcome) -> list[Any]:

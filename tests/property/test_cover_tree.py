@@ -15,7 +15,7 @@ from bpfpatch.interp import Machine, Skb
 from bpfpatch.isa import ByteOrder
 from bpfpatch.passes import Pipeline
 from bpfpatch.passes.cover.tree import derive
-from support.generators.verifiable import verifiable_code
+from support.generators.programs import verifiable_code
 from support.models.covering import (
     Trace,
     defined_code,

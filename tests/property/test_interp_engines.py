@@ -10,8 +10,7 @@ from bpfpatch.asm import assemble
 from bpfpatch.errors import BpfPatchError
 from bpfpatch.interp import BudgetError, InterpError, Machine, MachineOptions, TrapError
 from bpfpatch.program import Program
-from support.generators.insnsoup import insn_soup
-from support.generators.randomcode import random_code
+from support.generators.programs import insn_soup, random_code
 
 MEM = bytes(range(200, 232))
 BUDGET = 3000

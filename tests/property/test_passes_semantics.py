@@ -12,8 +12,7 @@ from bpfpatch.passes import Pipeline
 from bpfpatch.passes.nops import nop_slots
 from bpfpatch.patch import PatchList
 from bpfpatch.program import Program
-from support.generators.programs import random_program
-from support.generators.randomcode import random_code
+from support.generators.programs import random_code, random_program
 from support.models.miniinterp import result
 
 N_PROGRAMS = 250

@@ -14,7 +14,7 @@ from bpfpatch.errors import BpfPatchError
 from bpfpatch.patch import PatchList
 from bpfpatch.program import DELETED, INSERTED, REPLACED, Anchor, AnchoredTable, Program, Remap
 from support.generators.programs import decorated, random_program
-from support.generators.randomprog import FREE_BODIES, Pair, random_edit
+from support.models.edited import FREE_BODIES, Pair, random_edit
 
 FIELDS = ("own", "land", "entry", "bound", "orig", "site", "origin", "passes", "modified")
 

@@ -9,7 +9,7 @@ import pytest
 
 from bpfpatch.isa import decode
 from bpfpatch.patch import patchlist
-from support.generators.randomprog import run_case
+from support.models.edited import run_case
 
 # (most runs merged, first seed, cases): 2,000 programs in all; `make fuzz-model` runs more.
 MODES = [

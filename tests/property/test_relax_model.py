@@ -13,7 +13,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from support.generators.farjumps import run_edited, run_relaxed
+from support.models.farjumps import run_edited, run_relaxed
 
 
 def test_relaxed_programs_do_what_they_did():

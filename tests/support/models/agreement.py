@@ -13,7 +13,7 @@ from bpfpatch.interp import Machine
 from bpfpatch.kernel import Map
 from bpfpatch.program import Program
 from bpfpatch.runs import Input, open_runner
-from support.generators.memcode import HASH_SIZE, KEYS, MEMORY, memory_code
+from support.generators.programs.memory import HASH_SIZE, KEYS, MEMORY, memory_code
 
 INPUTS = 3
 """How many memories each program runs on."""

@@ -18,7 +18,7 @@ from bpfpatch.interp.maps import ProgMap
 from bpfpatch.interp.objmaps import defined_maps
 from bpfpatch.isa import ByteOrder
 from bpfpatch.passes.cover import CoverMap
-from support.generators.randomcode import random_code
+from support.generators.programs import random_code
 
 _R0_TO_R9 = range(10)
 _EXEC = 6  # SHF_ALLOC | SHF_EXECINSTR

@@ -19,7 +19,7 @@ from bpfpatch.passes.sites import indirect_targets
 from bpfpatch.patch import Body, PatchList
 from bpfpatch.program import Program
 from support.cases.lined import with_lines
-from support.generators.crowdedcode import crowded_code
+from support.generators.programs import crowded_code
 from support.models.covering import Trace, disagreements, object_of
 
 PACKETS = (bytes(range(64)), bytes(100), b"\x08\0" * 45)

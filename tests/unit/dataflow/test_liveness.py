@@ -13,7 +13,7 @@ from bpfpatch.dataflow.liveness import Liveness, upper_halves_read
 from bpfpatch.facts.helpers import helper_args, returns_nothing
 from bpfpatch.patch import CodeView
 from bpfpatch.program import Program
-from support.generators.verifiable import verifiable_code
+from support.generators.programs import verifiable_code
 
 NO_TARGETS = np.zeros(0, np.int32)
 

@@ -14,7 +14,7 @@ from bpfpatch.patch import PatchList
 from bpfpatch.program import Program
 from bpfpatch.runs import Input, open_runner
 from support.cases.rewrite import assert_same_listing, listing, program
-from support.generators.randomcode import random_code
+from support.generators.programs import random_code
 
 LEVELS = ["v1", "v2", "v3"]
 EDGES = [0, 1, -1, 5, 255, 0x7FFF, 0x80, 0x7FFFFFFF, -0x80000000, 1 << 31, 1 << 40, -(1 << 63)]

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import random
-
 from bpfpatch.facts import ProgFlag
 from support.cases.paritycase import ParityCase
-from support.generators.contexts import CONTEXTS, Context
+from support.generators.programs.contexts import CONTEXTS, Context
+from support.generators.programs.writer import CALLER_SAVED, DIVISIONS, SLOTS, Writer
 
-OPS = ("+=", "-=", "*=", "|=", "&=", "^=", "/=", "%=", "s/=", "s%=", "<<=", ">>=", "s>>=", "=")
-SHIFTS = ("<<=", ">>=", "s>>=")
-DIVISIONS = ("/=", "%=", "s/=", "s%=")
-SIGNS = ("==", "!=", ">", ">=", "<", "<=", "s>", "s>=", "s<", "s<=", "&")
-IMMS = (0, 1, -1, 2, 3, 31, 127, 128, 255, 256, 65535, 0x7FFFFFFF, -0x80000000, -128)
-CALLER_SAVED = (1, 2, 3, 4, 5)
-VALUES = (0, 1, 2, 3, 4, 5, 7, 8)  # R6 is the context, R9 counts loops
-SLOTS = 6
 COUNTER = -8 * SLOTS - 8
 SPILL = COUNTER - 8
 KEY = SPILL - 8
@@ -37,31 +28,17 @@ LOOKED_UP = tuple(name for name in MAPS if name not in ("progs", "queue", "stack
 SHARE_OF_NOISE = 0.15
 
 
-class _Writer:
+class _Writer(Writer):
     """Writes the code of one program."""
 
+    most_rounds = 3
+
     def __init__(self, seed: int) -> None:
-        self.rng = random.Random(seed)
-        self.lines: list[str] = []
-        self.n_labels = 0
+        super().__init__(seed)
         self.functions: list[list[str]] = []
         self.callable: list[int] = []
         self.context: Context = self.rng.choice(CONTEXTS)
         self.in_function = False
-
-    def put(self, *lines: str) -> None:
-        self.lines += lines
-
-    def label(self) -> str:
-        self.n_labels += 1
-        return f"L{self.n_labels}"
-
-    def reg(self) -> int:
-        return self.rng.choice(VALUES)
-
-    def imm(self) -> int:
-        rng = self.rng
-        return rng.choice(IMMS) if rng.random() < 0.6 else rng.randrange(-(1 << 31), 1 << 31)
 
     def fill(self, *registers: int) -> None:
         """Give registers that a call has clobbered new values."""
@@ -71,19 +48,6 @@ class _Writer:
             else:
                 self.put(f"r{register} = {self.imm()}")
 
-    # Plain instructions.
-
-    def alu(self) -> None:
-        rng, kind, op, dst = self.rng, self.rng.choice("rw"), self.rng.choice(OPS), self.reg()
-        if rng.random() < 0.5:
-            self.put(f"{kind}{dst} {op} {kind}{self.reg()}")
-        elif op in SHIFTS:
-            self.put(f"{kind}{dst} {op} {rng.randrange(64 if kind == 'r' else 32)}")
-        elif op in DIVISIONS:
-            self.put(f"{kind}{dst} {op} {self.imm() or 7}")
-        else:
-            self.put(f"{kind}{dst} {op} {self.imm()}")
-
     def division(self) -> None:
         rng, kind, dst = self.rng, self.rng.choice("rw"), self.reg()
         op = rng.choice(DIVISIONS)
@@ -91,53 +55,6 @@ class _Writer:
         if rng.random() < 0.3:
             right = str(self.imm() or 3)
         self.put(f"{kind}{dst} {op} {right}")
-
-    def unary(self) -> None:
-        rng, dst = self.rng, self.reg()
-        kind = rng.choice("rw")
-        forms = (
-            f"{kind}{dst} = -{kind}{dst}",
-            f"{kind}{dst} = (s{rng.choice((8, 16))}){kind}{self.reg()}",
-            f"r{dst} = (s32)r{self.reg()}",
-            f"r{dst} = {rng.choice(('bswap', 'le', 'be'))}{rng.choice((16, 32, 64))} r{dst}",
-            f"r{dst} = {rng.randrange(1 << 64):#x} ll",
-        )
-        self.put(rng.choice(forms))
-
-    def place(self, bits: int) -> str:
-        at = self.rng.randrange(0, 8 * SLOTS, bits // 8) - 8 * SLOTS
-        return f"(r10 - {-at})"
-
-    def memory(self) -> None:
-        rng, bits = self.rng, self.rng.choice((8, 16, 32, 64))
-        choice = rng.randrange(4)
-        if choice == 0:
-            sign = "s" if bits < 64 and rng.random() < 0.4 else "u"
-            self.put(f"r{self.reg()} = *({sign}{bits} *){self.place(bits)}")
-        elif choice == 1:
-            self.put(f"*(u{bits} *){self.place(bits)} = {self.imm()}")
-        elif choice == 2:
-            self.put(f"*(u{bits} *){self.place(bits)} = {'r' if bits == 64 else 'w'}{self.reg()}")
-        else:
-            self.atomic()
-
-    def atomic(self, where: str = "") -> None:
-        rng, reg = self.rng, self.reg()
-        bits = rng.choice((32, 64))
-        kind = "r" if bits == 64 else "w"
-        place = where or self.place(bits)[1:-1]
-        full, number = f"(u{bits} *)({place})", "_64" if bits == 64 else "32_32"
-        if where == "r0 + 0" and reg == 0:
-            reg = 3
-        forms = [
-            f"lock *{full} {rng.choice(('+=', '|=', '&=', '^='))} {kind}{reg}",
-            f"{kind}{reg} = atomic_fetch_{rng.choice(('add', 'or', 'and', 'xor'))}"
-            f"({full}, {kind}{reg})",
-            f"{kind}{reg} = xchg{number}({place}, {kind}{reg})",
-        ]
-        if not where:
-            forms.append(f"{kind}0 = cmpxchg{number}({place}, {kind}0, {kind}{reg})")
-        self.put(rng.choice(forms))
 
     # What the kernel rewrites.
 
@@ -172,7 +89,7 @@ class _Writer:
         self.put(f"*(u32 *)(r6 + {at}) = {value}")
 
     def packet_access(self) -> None:
-        """A load behind a check of the packet's end."""
+        """A load after a check of the packet's end."""
         if self.context.data is None:
             return
         data, end, size = self.context.data
@@ -369,26 +286,11 @@ class _Writer:
 
     # Structure.
 
-    def branch(self, depth: int) -> None:
-        rng, end, kind = self.rng, self.label(), self.rng.choice("rw")
-        right = f"{kind}{self.reg()}" if rng.random() < 0.4 else str(self.imm())
-        self.put(f"if {kind}{self.reg()} {rng.choice(SIGNS)} {right} goto {end}")
-        self.block(depth + 1)
-        if rng.random() < 0.4:
-            other = self.label()
-            self.put(f"{rng.choice(('goto', 'gotol'))} {other}", f"{end}:")
-            self.block(depth + 1)
-            end = other
-        self.put(f"{end}:")
-
     def loop(self, depth: int) -> None:
-        again = self.label()
         if self.rng.random() < 0.5:
-            self.put(f"r9 = {self.rng.randint(1, 3)}", f"{again}:")
-            self.block(depth + 3)
-            self.put("r9 -= 1", f"if r9 != 0 goto {again}")
+            super().loop(depth)
             return
-        end = self.label()
+        again, end = self.label(), self.label()
         self.put(f"{again}:", f"may_goto {end}")
         self.division()
         self.context_load()
@@ -452,7 +354,7 @@ def acceptable_case(seed: int) -> ParityCase:
     is_noisy = rng.random() < SHARE_OF_NOISE
     return ParityCase(
         f"seed {seed}",
-        "\n".join(writer.lines),
+        writer.text(),
         type=writer.context.type,
         attach=writer.context.attach,
         flags=ProgFlag.TEST_RND_HI32 if is_noisy else 0,

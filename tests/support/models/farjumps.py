@@ -11,9 +11,8 @@ from bpfpatch.asm import assemble
 from bpfpatch.errors import LostRowError, LostTargetError, ReachError
 from bpfpatch.patch import Linearized, PatchList, Relax
 from bpfpatch.program import Program
-from support.generators.programs import decorated, random_program
-from support.generators.randomcode import random_code
-from support.generators.randomprog import Pair, random_edit
+from support.generators.programs import decorated, random_code, random_program
+from support.models.edited import Pair, random_edit
 from support.models.miniinterp import StuckError, result
 from support.models.relaxing import CrowdedError, assert_same_edges, relaxed
 

@@ -13,7 +13,7 @@ from bpfpatch.errors import LostRowError, LostTargetError
 from bpfpatch.patch import Body, PatchList, To
 from bpfpatch.program import FUNC_INFO, INSERTED, LINE_INFO, REPLACED, Program, Remap
 from bpfpatch.program.refs import read_references
-from support.generators.programs import (
+from support.generators.programs.structured import (
     CALL,
     FUNC,
     GOTOL,
@@ -28,8 +28,6 @@ from support.generators.programs import (
     row,
 )
 from support.models.naive import NaiveList, Node, Places
-
-__all__ = ["random_program", "row", "run_case"]
 
 
 @dataclass

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from support.generators.verifiable import SLOTS, Writer
+from support.generators.programs.verified import VerifiedWriter
+from support.generators.programs.writer import SLOTS
 
 MEMORY = 64
 """Bytes of the memory that R6 points at."""
@@ -13,7 +14,7 @@ SCRATCH = -8 * SLOTS - 16
 """Where on the stack a helper's key or buffer is."""
 
 
-class MemoryWriter(Writer):
+class MemoryWriter(VerifiedWriter):
     """Writes programs whose R6 points at `MEMORY` bytes.
 
     Args:
@@ -52,12 +53,7 @@ class MemoryWriter(Writer):
         self.put("r1 = r10")
         self.put(f"r1 += {-8 * self.rng.randint(1, SLOTS)}")
         self.put("call g")
-        self.numbers()
-
-    def numbers(self) -> None:
-        """Give the registers that a call clobbers new values."""
-        for register in (1, 2, 3, 4, 5):
-            self.put(f"r{register} = {self.imm()}")
+        self.fill()
 
     def computed(self) -> None:
         """An access at an address that the program computes."""
@@ -109,14 +105,13 @@ class MemoryWriter(Writer):
         self.put(f"r1 = map[id:{fd}]")
         choice = rng.random()
         if choice < 0.5:
-            self.n_labels += 1
-            self.put("call 1")
-            self.put(f"if r0 == 0 goto L{self.n_labels}")
+            out = self.label()
+            self.put("call 1", f"if r0 == 0 goto {out}")
             self.put("r1 = *(u64 *)(r0 + 0)")
             self.put(f"r1 {rng.choice(('+=', '^='))} r{rng.choice((7, 8))}")
             self.put("*(u64 *)(r0 + 0) = r1")
             self.put(f"lock *(u32 *)(r0 + {rng.choice((0, 4))}) += w1")
-            self.put(f"L{self.n_labels}:")
+            self.put(f"{out}:")
             self.put(f"r0 = {self.imm()}")
         elif choice < 0.85:
             self.put(f"r3 = {8 * rng.randint(1, SLOTS)}")
@@ -126,7 +121,7 @@ class MemoryWriter(Writer):
             self.put("call 2")
         else:
             self.put("call 3")
-        self.numbers()
+        self.fill()
 
     def helper(self) -> None:
         """A helper whose result is the same wherever it runs."""
@@ -141,29 +136,21 @@ class MemoryWriter(Writer):
             self.put(f"r1 = r6\nr1 += {rng.randrange(MEMORY - 16)}\nr2 = {size}")
             self.put(f"r3 = r10\nr3 += {-8 * rng.randint(2, SLOTS)}\nr4 = {size}")
             self.put(f"r5 = {rng.randrange(1 << 16)}\ncall 28")  # csum_diff
-        self.numbers()
+        self.fill()
 
 
 def memory_code(seed: int, hash_fd: int, array_fd: int) -> str:
     """Assembly of a program on plain memory; R0 depends on all registers and the stack."""
     writer = MemoryWriter(seed, hash_fd, array_fd)
-    put, rng = writer.put, writer.rng
-    put("r6 = r1")
-    for register in (0, 1, 2, 3, 4, 5, 7, 8, 9):
-        value = rng.choice((rng.randrange(1 << 64), writer.imm() % (1 << 64)))
-        put(f"r{register} = {value:#x} ll")
-    for slot in range(1, SLOTS + 1):
-        put(f"*(u64 *)(r10 - {8 * slot}) = r{rng.choice((0, 1, 2, 3, 4, 5, 7, 8))}")
-    put("r7 = *(u64 *)(r6 + 0)")
-    put("r8 = *(u64 *)(r6 + 8)")
-    for _ in range(rng.randint(1, 4)):
+    writer.start("r7 = *(u64 *)(r6 + 0)", "r8 = *(u64 *)(r6 + 8)")
+    for _ in range(writer.rng.randint(1, 4)):
         writer.block(0)
     writer.fold()
-    put("exit")
+    writer.put("exit")
     if writer.has_call:
         writer.callee()
     if writer.has_pointer_call:
-        for line in (
+        writer.put(
             "g:",
             "r2 = *(u64 *)(r1 + 0)",
             "r3 = *(s16 *)(r1 + 2)",
@@ -173,6 +160,5 @@ def memory_code(seed: int, hash_fd: int, array_fd: int) -> str:
             "*(u32 *)(r1 + 4) = w2",
             "r0 ^= r3",
             "exit",
-        ):
-            put(line)
-    return "\n".join(writer.lines)
+        )
+    return writer.text()
