@@ -67,23 +67,23 @@ parity: $(STAMP) ## Count how many programs we rewrite as the running kernel doe
 	@$(BIN)/python tests/parity/report.py
 
 parity-long: $(STAMP) ## 50,000 random programs against the running kernel (root)
-	@$(BIN)/python tests/property/long_parity.py --cases 50000
+	@$(BIN)/python tests/property/long.py parity
 
 interp-long: $(STAMP) ## 100,000 random programs, the interpreter against the running kernel (root)
-	@$(BIN)/python tests/property/long_interp.py --cases 100000
+	@$(BIN)/python tests/property/long.py interp
 
 fuzz: $(STAMP) ## 20,000 mutated inputs through every command, and 200,000 through the readers
 	@$(BIN)/python tests/fuzz --cases 20000
 	@$(BIN)/python tests/fuzz --readers --cases 200000
 
 fuzz-model: $(STAMP) ## 100,000 random programs against the naive model
-	@$(BIN)/python tests/property/long_model.py --cases 100000
+	@$(BIN)/python tests/property/long.py model
 
 cover-table: $(STAMP) ## What passes refuse that need places, and what loads after them (root)
 	@$(BIN)/python tests/coverage_table.py
 
 crowded-long: $(STAMP) ## 10,000 random programs under register and stack pressure (root)
-	@$(BIN)/python tests/property/long_crowded.py --cases 10000
+	@$(BIN)/python tests/property/long.py crowded
 
 conformance: $(STAMP) ## The bpf_conformance vectors in every mode, after every pass
 	@$(BIN)/python tests/conformance
@@ -104,10 +104,10 @@ dwarf-table: $(STAMP) ## Lines of every object at hand after rewriting, by other
 	@$(BIN)/python tests/dwarf_table.py
 
 relax-long: $(STAMP) ## 100,000 random programs with far jumps against the naive model
-	@$(BIN)/python tests/property/test_relax_model.py --cases 100000
+	@$(BIN)/python tests/property/long.py relax
 
 values-long: $(STAMP) ## 100,000 random cases for each rule of the value analysis
-	@$(BIN)/python tests/property/long_values.py --cases 100000
+	@$(BIN)/python tests/property/long.py values
 
 clean: ## Remove what make made
 	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

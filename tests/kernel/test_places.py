@@ -112,6 +112,6 @@ def test_the_limit_of_tail_calls(n_bytes: int, is_in_callee: bool) -> None:
 def test_programs_under_pressure(seed: int) -> None:
     """With full frames and all registers in use, all stays the same, and counts are right.
 
-    ``tests/property/long_crowded.py`` does the same at length.
+    ``tests/property/long.py crowded`` does the same at length.
     """
     assert not check_crowded(seed)

@@ -1,6 +1,6 @@
 """The interpreter and the kernel agree on random programs: R0 (64 bits), memory and maps.
 
-``python tests/property/long_interp.py`` runs more of them. What they once disagreed on stands
+``python tests/property/long.py interp`` runs more of them. What they once disagreed on stands
 at the end, one test each.
 """
 

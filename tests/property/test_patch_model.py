@@ -1,6 +1,6 @@
 """The patch list against its naive model: random programs, random edits in several rounds.
 
-`long_model.py` beside this file runs as many more as one asks for.
+`long.py model` beside this file runs as many more as one asks for.
 """
 
 from __future__ import annotations

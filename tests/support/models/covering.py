@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 import struct
 from collections import Counter
 from collections.abc import Iterable
@@ -68,13 +67,13 @@ def object_of(text: str, byteorder: ByteOrder = "little", section: str = "socket
 
 
 def defined_code(seed: int) -> str:
-    """Random code that reads no register which nobody has set: what calls leave is set anew."""
+    """Random code that reads only registers that are set: what a call clobbers is set anew."""
     lines = []
     for line in random_code(seed).splitlines():
         lines.append(line)
         if line.startswith(".subprog"):
             lines += [f"  r{register} = {seed % 97 + register}" for register in _R0_TO_R9]
-        elif re.match(r"\s+call ", line):
+        elif line.startswith("call "):
             lines += [f"  r{register} = {register}" for register in range(1, 6)]
     return "\n".join(lines)
 

@@ -49,6 +49,7 @@ class Pair:
 
     @classmethod
     def of(cls, program: Program) -> Pair:
+        """The list of a decorated program, and its model."""
         naive = NaiveList(program)
         for slot, node in enumerate(naive.by_slot):
             if node is not None:

@@ -76,8 +76,9 @@ class _Writer(Writer):
 def random_code(seed: int) -> str:
     """Assembly of a program that comes to its end, whatever the registers hold at first."""
     writer = _Writer(seed)
-    for writer.function in range(writer.n_functions):
-        writer.put(f".subprog f{writer.function}")
+    for function in range(writer.n_functions):
+        writer.function = function
+        writer.put(f".subprog f{function}")
         for _ in range(writer.rng.randint(1, 3)):
             writer.block(0)
         writer.put("exit")
