@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections import Counter
 from collections.abc import Generator
@@ -32,6 +33,12 @@ FINE_TO_SKIP = (
 refuses before we touch it, and combinations of a test with an object that mean nothing."""
 
 _skipped: Counter[str] = Counter()
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # What a shell starts in the background ignores SIGINT, and so would the commands that are
+    # tested here.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist, which need not be there
