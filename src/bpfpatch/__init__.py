@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         runs,
         verify,
     )
-    from .elf import ElfObject
+    from .elf import ElfObject, Setup, SetupEntry
     from .errors import BpfPatchError
     from .linux import parity
     from .linux.log.refusal import Refusal
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "BpfPatchError": "errors",
-    "ElfObject": "elf",
+    **dict.fromkeys(("ElfObject", "Setup", "SetupEntry"), "elf"),
     "Refusal": "linux.log.refusal",
     **dict.fromkeys(("Pass", "Pipeline", "Target", "register"), "passes"),
     **dict.fromkeys(("Body", "Insn", "Linearized", "PatchList"), "patch"),
@@ -103,6 +103,8 @@ __all__ = [
     "Program",
     "Refusal",
     "Remap",
+    "Setup",
+    "SetupEntry",
     "Subprogs",
     "Target",
     "__version__",

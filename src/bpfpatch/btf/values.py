@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from bpfpatch.errors import OptionError
 
+from .literals import HEX, hex_bytes, read_literal
 from .types import Array, BtfType, Enum, Enum64, Int, IntEncoding, Struct, Union
 from .wire import ByteOrder
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _TRUTHS: Final = {"true": 1, "yes": 1, "on": 1, "false": 0, "no": 0, "off": 0}
 _MAX_ELEMENTS: Final = 1 << 20
+_WIDEST: Final = 8
+"""Bytes of the widest number that has no type."""
 
 
 def read_value(btf: Btf, type_id: int, data: bytes, order: ByteOrder) -> Any:
@@ -65,7 +67,7 @@ def write_value(
         data: the variable's bytes.
         value: a number, bool, enumerator's name or text; a list for an array, of which the
             rest becomes zeros, as in C; a dict by member for a struct, whose other members stay.
-            Text also stands for a number, and for a list or dict in JSON.
+            Text also stands for a number, and for a list or dict: see `read_literal`.
         order: byte order of ``data``.
         name: what errors call it.
 
@@ -74,7 +76,7 @@ def write_value(
     """
     kind = btf.type(btf.resolve(place.type_id))
     if isinstance(kind, (Struct, Union)):
-        parts = _from_json(value)
+        parts = read_literal(value) if isinstance(value, str) else value
         if not isinstance(parts, Mapping):
             raise OptionError(
                 f"{name} is {btf.type_name(place.type_id)}: set its members, such as "
@@ -97,6 +99,56 @@ def write_value(
         )
 
 
+def value_bytes(
+    btf: Btf | None, type_id: int, size: int, value: Any, order: ByteOrder, name: str
+) -> bytes:
+    """A whole value as bytes, such as a map's key.
+
+    Args:
+        btf: the types.
+        type_id: the value's; 0 where it has none, and then it is a number or bytes.
+        size: how many bytes it has.
+        value: as for `write_value`, what is left out zeros; or bytes, also as text with ``hex:``.
+        order: byte order.
+        name: what errors call it.
+
+    Raises:
+        OptionError: the value does not fit the type or the size.
+    """
+    if isinstance(value, str) and value.strip().startswith(HEX):
+        value = hex_bytes(value, name)
+    if isinstance(value, (bytes, bytearray)):
+        if len(value) != size:
+            raise OptionError(f"{name} has {size} bytes, and {len(value)} are given")
+        return bytes(value)
+    if btf is None or not type_id:
+        return _untyped(size, value, order, name)
+    from .members import BtfPlace  # noqa: PLC0415 - it imports the types
+
+    # What the type says and what the map says may differ; the map's size counts.
+    data = bytearray(max(size, btf.size_of(type_id)))
+    write_value(btf, BtfPlace(type_id, 0), data, value, order, name)
+    return bytes(data[:size])
+
+
+def _untyped(size: int, value: Any, order: ByteOrder, name: str) -> bytes:
+    number = value
+    if isinstance(value, str):
+        try:
+            number = int(value.strip(), 0)
+        except ValueError:
+            number = None
+    if not isinstance(number, int) or size > _WIDEST:
+        what = f"a number or {HEX} and" if size <= _WIDEST else HEX
+        raise OptionError(
+            f"{name} has {size} bytes and no type in BTF: give {what} {size} bytes in hex, "
+            f"not {value!r}"
+        )
+    if not -(1 << 8 * size - 1) <= number < 1 << 8 * size:
+        raise OptionError(f"{name} has {size} bytes, too few for {number}")
+    return (number & (1 << 8 * size) - 1).to_bytes(size, order)
+
+
 def _write_array(
     btf: Btf,
     place: BtfPlace,
@@ -117,7 +169,7 @@ def _write_array(
             )
         data[start : start + kind.count] = text.ljust(kind.count, b"\0")
         return
-    items = _from_json(value)
+    items = read_literal(value) if isinstance(value, str) else value
     if not isinstance(items, Sequence) or isinstance(items, (str, bytes)):
         raise OptionError(
             f"{name} is an array of {kind.count}: give a list, or set an element, such as {name}[0]"
@@ -139,15 +191,6 @@ def _within(btf: Btf, place: BtfPlace, path: str) -> BtfPlace:
 
 def _first_member(kind: Struct | Union) -> str:
     return next((member.name for member in kind.members if member.name), "MEMBER")
-
-
-def _from_json(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except ValueError:
-        return value
 
 
 def _number(kind: Int | Enum | Enum64, value: Any, bits: int, name: str) -> int:

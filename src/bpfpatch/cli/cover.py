@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
 from typing import Any, Final
 
 import click
 
 from bpfpatch.coverage import collect, cover_map
-from bpfpatch.coverage.run import Ran, instrumented, run
-from bpfpatch.elf import ElfObject
+from bpfpatch.coverage.run import instrumented
+from bpfpatch.elf import ElfObject, Setup
 from bpfpatch.elf.files import write_all
-from bpfpatch.errors import OptionError
-from bpfpatch.facts.kinds import ProgType
-from bpfpatch.facts.sections import section_kind
 from bpfpatch.passes import Pipeline, Result, Target
 from bpfpatch.passes.cover import Cover
 from bpfpatch.passes.cover.mapping import COUNTING
-from bpfpatch.runs import available
 
-from .exec_inputs import given_inputs, read_btf, run_options, tell_limits
-from .failure import Command, Failure, blame
+from .counting import AskedRun, run_counting
+from .exec_inputs import run_options, tell_limits
+from .failure import Command, blame
 from .inputs import check_terminal, read_object
 from .options import cpu_option, dwarf_option
 from .screen import echo, patience
-from .values import given_values, value_options
+from .setup import setup_options
 
 _DEFAULT: Final = "instrument"
 _COMMANDS: Final = {
@@ -145,22 +141,6 @@ def _summary(made: ElfObject, result: Result) -> str:
     )
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """What to run, and how; texts as they were given."""
-
-    prog: str | None
-    mode: str
-    type_name: str | None
-    hex_text: str | None
-    path: str | None
-    pcaps: tuple[str, ...]
-    ctx_text: str | None
-    btf_path: str | None
-    repeat: int
-    budget: int
-
-
 RUN_EPILOG: Final = """\b
 Examples:
   bpfpatch cover run lb.o --pcap traffic.pcap --object lb.cover.o -o counters.json
@@ -175,7 +155,7 @@ An object that does not count yet is instrumented for the run, with --edges;
 @click.command("run", cls=Command, epilog=RUN_EPILOG)
 @click.argument("obj", metavar="OBJ")
 @run_options
-@value_options
+@setup_options
 @click.option("-o", "--output", metavar="OUT", required=True, help="File for the counters.")
 @click.option("--object", "keep", metavar="FILE", help="Write the object that counted, too.")
 @click.option("-q", "--quiet", is_flag=True, help="No report and no notices.")
@@ -185,26 +165,20 @@ def run_command(
     output: str,
     keep: str | None,
     quiet: bool,
-    texts: tuple[str, ...],
-    set_files: tuple[str, ...],
-    set_writable: bool,
+    setup: Setup,
     **options: Any,
 ) -> None:
     """Run a program of OBJ on given input, and save what it counted to OUT."""
-    asked = _Asked(**options)
+    asked = AskedRun(**options)
     if (obj, asked.path, *asked.pcaps).count("-") > 1:
         raise click.UsageError("only one of the program and the input can come from stdin")
     if output == "-" == keep:
         raise click.UsageError("only one of --output and --object can go to stdout")
-    reason = available(asked.mode)
-    if reason is not None:
-        raise Failure(f"mode {asked.mode}", reason)
-    values = given_values(texts, set_files, set_writable=set_writable)
+    asked.check_mode()
     where, found = read_object(obj)
-    found = values.into(where, found)
     with blame(where):
         counting = instrumented(found)
-    ran = _run(where, counting, asked)
+    ran = run_counting(where, counting, asked, setup)
     _write(output, collect.save(ran.coverage))
     if keep is not None:
         _write(keep, counting.to_bytes())
@@ -217,29 +191,7 @@ def run_command(
         tell_limits(where, ran.outcomes)
 
 
-def _run(where: str, counting: ElfObject, asked: _Asked) -> Ran:
-    with blame(where):
-        name = _program(counting, asked.prog)
-        kind = section_kind(counting.link(name).section).type
-        kind = kind if asked.type_name is None else ProgType.of(asked.type_name)
-    given = given_inputs(asked.hex_text, asked.path, asked.pcaps, asked.ctx_text, kind)
-    types = read_btf(asked.btf_path, asked.mode)
-    inputs = [one for one in given.inputs for _ in range(asked.repeat)]
-    with blame(where), patience("running"):
-        return run(
-            counting, name, inputs, asked.mode, prog_type=kind, budget=asked.budget, btf=types
-        )
-
-
 def _write(path: str, data: bytes) -> None:
     check_terminal(path)
     with blame("<stdout>" if path == "-" else path):
         write_all(path, data)
-
-
-def _program(obj: ElfObject, wanted: str | None) -> str:
-    names = [info.name for info in obj.programs]
-    if wanted is None and len(names) != 1:
-        found = ", ".join(names) or "none"
-        raise OptionError(f"it has {len(names)} programs; choose one with --prog: {found}")
-    return wanted or names[0]

@@ -8,7 +8,7 @@ from typing import Final
 import click
 
 from bpfpatch.btf import Btf
-from bpfpatch.elf import LinkedProgram
+from bpfpatch.elf import LinkedProgram, Setup
 from bpfpatch.errors import OptionError
 from bpfpatch.facts.kinds import ProgType
 from bpfpatch.interp import MachineOptions
@@ -24,12 +24,13 @@ from .inputs import CliInput as Source
 from .inputs import endian_option, format_option, read_input
 from .plugins import blame_pass, load_plugins, plugin_option
 from .screen import echo_json
-from .values import given_values, value_options
+from .setup import check_is_object, setup_options
 
 EPILOG: Final = """\b
 Examples:
   bpfpatch exec lb.o --pcap traffic.pcap --maps
   bpfpatch exec lb.o --prog balance --hex 'ff ff ...' --trace
+  bpfpatch exec lb.o --set is_strict=1 --map 'ports[80]={mode=DROP}' --hex 'ff ff ...'
   bpfpatch exec lb.o -p 'dce,nops' --pcap traffic.pcap --mode jit+harden
   echo 'r0 = *(u8 *)(r1 + 1); exit' | bpfpatch exec - --hex 0102
 
@@ -50,6 +51,7 @@ class Asked:
         mode: where it runs.
         budget: of the interpreter.
         seed: of the interpreter's random numbers.
+        setup: what the object's variables and maps start with.
         btf: types that the interpreter applies CO-RE with; None for the running kernel's.
     """
 
@@ -59,13 +61,14 @@ class Asked:
     mode: str
     budget: int
     seed: int
+    setup: Setup
     btf: Btf | None = None
 
 
 @click.command("exec", cls=Command, epilog=EPILOG)
 @click.argument("obj", metavar="OBJ")
 @run_options
-@value_options
+@setup_options
 @click.option("--maps", is_flag=True, help="Print what changed in the maps.")
 @click.option("--trace", is_flag=True, help="Print each instruction as it runs (interp).")
 @click.option("-p", "--passes", "text", metavar="PIPELINE", default="", help="Rewrite it first.")
@@ -87,9 +90,7 @@ def command(
     ctx_text: str | None,
     btf_path: str | None,
     repeat: int,
-    texts: tuple[str, ...],
-    set_files: tuple[str, ...],
-    set_writable: bool,
+    setup: Setup,
     maps: bool,
     trace: bool,
     text: str,
@@ -104,11 +105,11 @@ def command(
     """Run a program of OBJ, an object, raw instructions or assembly, on given input."""
     _check(mode, trace=trace, internal=internal, stdins=(obj, path, *pcaps))
     load_plugins(plugins)
-    values = given_values(texts, set_files, set_writable=set_writable)
-    source = values.into_input(read_input(obj, wanted, endian))
+    source = read_input(obj, wanted, endian)
+    check_is_object(source, setup)
     with blame(source.shown):
         program = rewritten(pick(source, prog), text, internal=internal)
-        asked = Asked(source, program, _type(program, type_name), mode, budget, seed)
+        asked = Asked(source, program, _type(program, type_name), mode, budget, seed, setup)
     given = given_inputs(hex_text, path, pcaps, ctx_text, asked.prog_type)
     tracer = Tracer(program, to_screen=not as_json) if trace else None
     asked = replace(asked, btf=read_btf(btf_path, mode))
@@ -201,6 +202,7 @@ def _run(
             prog_type=asked.prog_type,
             machine=machine,
             btf=asked.btf,
+            setup=asked.setup,
         ) as runner,
     ):
         before = runner.maps() if with_maps else {}

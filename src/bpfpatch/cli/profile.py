@@ -11,13 +11,18 @@ import click
 from bpfpatch.coverage import Coverage, cover_map
 from bpfpatch.coverage.heat import to_dot, to_svg
 from bpfpatch.coverage.profile import Cost, Profile
+from bpfpatch.coverage.run import instrumented
+from bpfpatch.elf import ElfObject, Setup
 from bpfpatch.elf.files import write_all
 
 from .counters import counter_options, read_counters
+from .counting import AskedRun, run_counting
 from .cover_show import echo_notices
+from .exec_inputs import run_options, tell_limits
 from .failure import Command, Failure, blame
 from .inputs import read_object
 from .screen import echo, echo_json, echo_table, patience
+from .setup import setup_options
 
 _BY: Final = ("function", "line", "block")
 _PICTURES: Final = (".dot", ".gv", ".svg")
@@ -26,11 +31,13 @@ EPILOG: Final = """\b
 Examples:
   bpfpatch profile lb.cover.o counters.json
   bpfpatch profile lb.cover.o --prog-id 42 --by line --top 20
+  bpfpatch profile lb.o --pcap traffic.pcap --set is_strict=1 --by line
   bpfpatch profile lb.cover.o counters.json --function balance -o balance.svg
 
 \b
 OBJ is an object that `bpfpatch cover` made, COUNTERS what `bpfpatch cover run`
-saved or `bpftool map dump -j` printed; those of several runs are added up.
+saved or `bpftool map dump -j` printed; those of several runs are added up. With
+--pcap or other input in their place, OBJ is any object: it is run, as by `cover run`.
 Instructions of what a function calls are the callee's. A picture is of one
 function: its blocks and how often each ran; OUT ends in .dot, or in .svg where
 graphviz is installed.
@@ -40,6 +47,8 @@ graphviz is installed.
 @click.command("profile", cls=Command, epilog=EPILOG)
 @click.argument("obj", metavar="OBJ")
 @counter_options
+@run_options
+@setup_options
 @click.option(
     "--by", type=click.Choice(_BY), default="function", show_default=True, help="A row for each."
 )
@@ -59,18 +68,27 @@ def command(
     function: str | None,
     output: str | None,
     as_json: bool,
+    setup: Setup,
+    **options: Any,
 ) -> None:
     """Say in which functions, lines or blocks of OBJ instructions ran, the most first."""
     if function is not None and output is None:
         raise click.UsageError("--function is of the picture; say where to, with -o OUT")
     if output is not None and Path(output).suffix.lower() not in _PICTURES:
         raise click.UsageError(f"a picture's name ends in {' or '.join(_PICTURES)}, not {output}")
-    if (obj, *counters).count("-") > 1:
-        raise click.UsageError("only one of OBJ and COUNTERS can come from stdin")
+    asked = AskedRun(**options)
+    if (obj, asked.path, *counters, *asked.pcaps).count("-") > 1:
+        raise click.UsageError("only one of OBJ, COUNTERS and the input can come from stdin")
+    is_to_run = asked.has_input or bool(setup)
+    if is_to_run and (counters or pins or map_ids or prog_ids):
+        raise click.UsageError("counters say what ran already: give them, or what to run, not both")
     where, found = read_object(obj)
-    with blame(where):
-        cover = cover_map(found)
-    coverage = read_counters(cover, counters, pins, map_ids, prog_ids)
+    if is_to_run:
+        coverage = _ran(where, found, asked, setup)
+    else:
+        with blame(where):
+            cover = cover_map(found)
+        coverage = read_counters(cover, counters, pins, map_ids, prog_ids)
     echo_notices(where, coverage.notices)
     profile = Profile.of(coverage)
     if output is not None:
@@ -79,6 +97,16 @@ def command(
         echo_json(_json(profile))
     else:
         _show(profile, by, top)
+
+
+def _ran(where: str, obj: ElfObject, asked: AskedRun, setup: Setup) -> Coverage:
+    """What runs of OBJ on the input that is asked for."""
+    asked.check_mode()
+    with blame(where):
+        counting = instrumented(obj)
+    ran = run_counting(where, counting, asked, setup)
+    tell_limits(where, ran.outcomes)
+    return ran.coverage
 
 
 def _draw(

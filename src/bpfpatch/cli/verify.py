@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import click
 
+from bpfpatch.elf import Setup
 from bpfpatch.facts.kinds import ProgType
 from bpfpatch.isa import ByteOrder
 from bpfpatch.runs import MODES
@@ -19,8 +20,9 @@ from .exec_inputs import parse_hex
 from .failure import Failure
 from .inputs import CliInput, endian_option, format_option, read_input
 from .options import Real
+from .saved import Saved, read_saved
 from .screen import echo, echo_json, patience
-from .values import given_values, value_options
+from .setup import check_is_object, setup_options
 
 UNCHECKED: Final = 2
 
@@ -29,6 +31,8 @@ Examples:
   bpfpatch verify lb.o lb.small.o
   bpfpatch verify --prog balance --mode interp --mode jit lb.o lb.small.o
   bpfpatch verify --pcap traffic.pcap --seconds 60 lb.o lb.small.o
+  bpfpatch verify --set is_strict=1 --map 'ports[80]=1' lb.o lb.small.o
+  bpfpatch verify --input difference.json lb.o lb.small.o
   bpfpatch verify --ignore maps:counts lb.o lb.counted.o
 
 \b
@@ -60,6 +64,13 @@ arguments, or some program could not be checked in some mode.
 )
 @click.option("--hex", "hex_texts", metavar="HEX", multiple=True, help="Run them on this, too.")
 @click.option(
+    "--input",
+    "saved_paths",
+    metavar="FILE.json",
+    multiple=True,
+    help="Run them on what an earlier verify --json found, too, with its setup.",
+)
+@click.option(
     "--type", "kind", metavar="TYPE", help="Kind of program where the section does not tell."
 )
 @click.option(
@@ -88,7 +99,7 @@ arguments, or some program could not be checked in some mode.
     is_flag=True,
     help="Exit with 0 where some programs cannot be checked and others are the same.",
 )
-@value_options
+@setup_options
 @click.option("--fixed-rodata", is_flag=True, help="Do not vary read-only data.")
 @format_option
 @endian_option
@@ -102,15 +113,14 @@ def command(
     modes: tuple[str, ...],
     pcaps: tuple[str, ...],
     hex_texts: tuple[str, ...],
+    saved_paths: tuple[str, ...],
     kind: str | None,
     seconds: float,
     runs: int,
     seed: int,
     ignore: tuple[str, ...],
     allow_unchecked: bool,
-    texts: tuple[str, ...],
-    set_files: tuple[str, ...],
-    set_writable: bool,
+    setup: Setup,
     fixed_rodata: bool,
     wanted: str,
     endian: ByteOrder,
@@ -118,10 +128,11 @@ def command(
     as_json: bool,
 ) -> None:
     """Look for an input on which B does not do what A does; one of them may be -."""
-    if (a, b, *pcaps).count("-") > 1:
-        raise click.UsageError("only one of A, B and the captures can be stdin")
+    if (a, b, *pcaps, *saved_paths).count("-") > 1:
+        raise click.UsageError("only one of A, B, the captures and the inputs can be stdin")
     given = [parse_hex(text, "--hex") for text in hex_texts]
     given += read_packets(pcaps)
+    saved = read_saved(saved_paths)
     options = {
         "modes": modes or ("interp",),
         "inputs": given,
@@ -129,10 +140,10 @@ def command(
         "bounds": Bounds(seconds=seconds, runs=runs, seed=seed),
         "ignore": ignore,
         "vary_rodata": not fixed_rodata,
+        "setup": saved.setup.then(setup),
     }
-    values = given_values(texts, set_files, set_writable=set_writable)
-    before, after = read_input(a, wanted, endian), read_input(b, wanted, endian)
-    pair = _Pair(values.into_input(before), values.into_input(after, before.obj))
+    pair = _Pair(read_input(a, wanted, endian), read_input(b, wanted, endian), saved)
+    check_is_object(pair.before, setup)
     verdicts = list(_shown(pair.verdicts(progs, options), brief=brief, quiet=as_json))
     if as_json:
         echo_json(
@@ -168,17 +179,30 @@ class _Pair:
 
     before: CliInput
     after: CliInput
+    saved: Saved
 
     def verdicts(self, progs: tuple[str, ...], options: dict[str, Any]) -> Iterator[Verdict]:
         """A verdict for each program of the original."""
         if self.before.obj is not None and self.after.obj is not None:
-            yield from verify_objects(self.before.obj, self.after.obj, progs, **options)
+            for names in self._groups(progs):
+                inputs = [*(self.saved.of(names[0]) if names else ()), *options["inputs"]]
+                given = options | {"inputs": inputs}
+                yield from verify_objects(self.before.obj, self.after.obj, names, **given)
             return
         if self.before.obj is not None or self.after.obj is not None:
             raise Failure(self.after.shown, "one input is an object and the other is not")
         if progs:
             raise click.UsageError("--prog names a program of an object, and these are none")
-        yield verify(self.before.program, self.after.program, **options)
+        given = options | {"inputs": [*self.saved.of(""), *options["inputs"]]}
+        yield verify(self.before.program, self.after.program, **given)
+
+    def _groups(self, progs: tuple[str, ...]) -> list[tuple[str, ...]]:
+        """Programs that get the same inputs: all, or, where some are saved, each for itself."""
+        if not self.saved.cases and not self.saved.by_program:
+            return [progs]
+        assert self.before.obj is not None
+        all_names = [info.name for info in self.before.obj.programs]
+        return [(name,) for name in progs or tuple(self.saved.by_program) or all_names] or [()]
 
 
 def _shown(verdicts: Iterator[Verdict], *, brief: bool, quiet: bool) -> Iterator[Verdict]:

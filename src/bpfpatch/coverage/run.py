@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bpfpatch.btf import Btf
-from bpfpatch.elf import ElfObject
+from bpfpatch.elf import ElfObject, Setup
 from bpfpatch.facts.kinds import ProgType
 from bpfpatch.interp import MachineOptions
 from bpfpatch.passes import Pipeline
@@ -55,6 +55,7 @@ def run(
     prog_type: ProgType | str | None = None,
     budget: int = 1_000_000,
     btf: Btf | None = None,
+    setup: Setup | None = None,
 ) -> Ran:
     """Run a program of an object on inputs, one after the other, and take its counters.
 
@@ -70,6 +71,7 @@ def run(
         prog_type: the kind of program, where its section does not tell.
         budget: instructions that the interpreter may take for an input.
         btf: types that the interpreter applies CO-RE with; the running kernel's by default.
+        setup: what the object's variables and maps start with.
 
     Raises:
         OptionError: an argument makes no sense.
@@ -85,6 +87,7 @@ def run(
         prog_type=prog_type,
         machine=MachineOptions(budget=budget),
         btf=btf,
+        setup=setup,
     ) as runner:
         outcomes = tuple(runner.run(one, with_maps=False) for one in inputs)
         elements = runner.maps().get(cover.home, {})

@@ -13,6 +13,7 @@ from .link import LinkedProgram, LinkReloc, LinkTarget, TargetKind
 from .newdata import u64_array
 from .object import ElfObject
 from .rewrite import Dwarf, RewrittenFile
+from .setup import Setup, SetupEntry
 
 __all__ = [
     "Dwarf",
@@ -24,6 +25,8 @@ __all__ = [
     "ProgramInfo",
     "RewrittenFile",
     "Section",
+    "Setup",
+    "SetupEntry",
     "Symbol",
     "TargetKind",
     "program_type",

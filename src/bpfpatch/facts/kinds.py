@@ -178,6 +178,7 @@ class MapFlag:
     """Bits of a map's flags that are used here."""
 
     NO_PREALLOC = 1 << 0
+    RDONLY = 1 << 3
     RDONLY_PROG = 1 << 7
     MMAPABLE = 1 << 10
 

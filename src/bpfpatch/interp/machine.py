@@ -217,10 +217,12 @@ class Machine:
             name: which of its programs; None for its only one.
             options: what the machine is like; its byte order is the object's.
             **given: as for the machine itself; and ``externs``, what variables of the kernel
-                hold by name, and ``adapt``, which makes a linked program's code fit.
+                hold by name; ``adapt``, which makes a linked program's code fit; and ``setup``,
+                a `bpfpatch.elf.Setup`: values of variables and entries of maps.
 
         Raises:
             LinkError: there is no such program.
+            OptionError: the setup does not fit the object.
             UnsupportedError: its maps cannot be told.
         """
         from .objects import machine_of_object  # noqa: PLC0415 - it needs this class
@@ -238,6 +240,7 @@ class Machine:
         """The same for a program that was linked already, and perhaps patched.
 
         Raises:
+            OptionError: the setup does not fit the object.
             UnsupportedError: the object's maps cannot be told.
         """
         from .objects import machine_of_linked  # noqa: PLC0415 - it needs this class

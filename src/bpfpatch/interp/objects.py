@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from bpfpatch.btf import Kind
 from bpfpatch.elf import ElfObject, LinkedProgram, LinkReloc, TargetKind
+from bpfpatch.elf.setup import PreparedEntry, Setup
 from bpfpatch.errors import LinkError, UnsupportedError
 from bpfpatch.facts.maps import MAX_VALUE, MapDefinition
 from bpfpatch.program import JUMP_TABLE, Program
@@ -63,11 +64,26 @@ def machine_of_linked(
     """See `Machine.of_linked`."""
     externs: Mapping[str, int | bytes] = given.pop("externs", {})
     adapt: Adapt = given.pop("adapt", _as_linked)
+    setup: Setup = given.pop("setup", Setup())
+    prepared = setup.prepare(obj)
     machine = cls(adapt(linked), replace(options, byteorder=obj.byteorder), **given)
-    loader = _Loader(machine, obj, externs, adapt)
+    loader = _Loader(machine, prepared.obj, externs, adapt)
     loader.bind(machine.image, linked)
     loader.fill_maps()
+    put_entries(machine, prepared.entries)
     return machine
+
+
+def put_entries(machine: Machine, entries: Iterable[PreparedEntry]) -> None:
+    """Put entries into a machine's maps; it has those sections only that its programs use.
+
+    Raises:
+        BadHelperUse: a map does not take one.
+    """
+    for entry in entries:
+        found = machine.maps.get(entry.map)
+        if found is not None:
+            found.set(entry.key, entry.value)
 
 
 class _Loader:

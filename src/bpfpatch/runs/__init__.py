@@ -10,6 +10,8 @@ What a run gives is put into one form, so that outcomes of different modes can
 be compared; see `Outcome`.
 """
 
+from bpfpatch.elf.setup import Setup, SetupEntry
+
 from .actions import action_name
 from .memory import MEMORY_TYPES
 from .model import MODES, Input, Mode, Outcome
@@ -25,6 +27,8 @@ __all__ = [
     "Outcome",
     "PcapFrame",
     "Runner",
+    "Setup",
+    "SetupEntry",
     "action_name",
     "available",
     "open_runner",

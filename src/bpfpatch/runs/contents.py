@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Final
 
 from bpfpatch.bpf.batch import read_array
 from bpfpatch.bpf.map import Map
 from bpfpatch.elf import ElfObject
+from bpfpatch.elf.setup import PreparedEntry
 from bpfpatch.errors import UnsupportedError
 from bpfpatch.facts.kinds import MapType
 from bpfpatch.facts.maps import MAX_VALUE
@@ -47,8 +48,12 @@ _FEW: Final = 16
 _ZERO_KEY: Final = bytes(4)
 
 
-def data_sections(obj: ElfObject) -> dict[str, bytes]:
+def data_sections(obj: ElfObject, entries: Iterable[PreparedEntry] = ()) -> dict[str, bytes]:
     """Sections of variables that a program may change, with what they hold at first.
+
+    Args:
+        obj: the object.
+        entries: what a setup puts into sections in place of what the object has.
 
     Raises:
         UnsupportedError: one is larger than a map's value can be.
@@ -63,7 +68,7 @@ def data_sections(obj: ElfObject) -> dict[str, bytes]:
                     f"a map's value at most {MAX_VALUE}"
                 )
             out[section.name] = bytes(section.data) if section.has_bytes else bytes(section.size)
-    return out
+    return out | {entry.map: entry.value for entry in entries if entry.map in out}
 
 
 def _is_other_data(name: str) -> bool:

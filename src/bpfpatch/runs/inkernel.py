@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -13,6 +13,7 @@ from bpfpatch.bpf.errors import VerifierError
 from bpfpatch.bpf.loaded import LoadedProgram
 from bpfpatch.bpf.map import Map
 from bpfpatch.elf import ElfObject, LinkedProgram
+from bpfpatch.elf.setup import PreparedEntry
 from bpfpatch.errors import BpfPatchError, OptionError
 from bpfpatch.facts.kinds import MapType, ProgFlag, ProgType
 from bpfpatch.interp.contexts import SKB_SIZE
@@ -53,13 +54,15 @@ class KernelRunner(Runner):
         mode: Mode,
         *,
         whole_r0: bool = False,
+        entries: Sequence[PreparedEntry] = (),
     ) -> None:
         super().__init__(mode, prog_type)
         self._whole_r0 = whole_r0
         self._program = program
         self._obj = obj
         self._cpu = min(os.sched_getaffinity(0))
-        self._data = {} if obj is None else data_sections(obj)
+        self._data = {} if obj is None else data_sections(obj, entries)
+        self._entries = entries
         self._open()
 
     def _open(self) -> None:
@@ -75,6 +78,7 @@ class KernelRunner(Runner):
             maps = dict(self._object.maps)
         self._maps = KernelMaps(maps, self._data, self._cpu)
         try:
+            self._put_entries()
             self._load_tails()
             if self.prog_type is not None:
                 self._loaded(self.prog_type)
@@ -117,9 +121,15 @@ class KernelRunner(Runner):
         """See `Runner.reset`."""
         if self._maps.can_restore:
             self._maps.restore()
+            self._put_entries()
             return
         self.close()
         self._open()
+
+    def _put_entries(self) -> None:
+        """Put in what the maps start with beside what the object says."""
+        for entry in self._entries:
+            self.put(*entry)
 
     def close(self) -> None:
         """Unload the program and its maps."""

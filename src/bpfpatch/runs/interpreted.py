@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -11,12 +11,14 @@ from typing import Final
 from bpfpatch.bpf.errors import KernelError
 from bpfpatch.btf import Btf
 from bpfpatch.elf import ElfObject, LinkedProgram
+from bpfpatch.elf.setup import PreparedEntry
 from bpfpatch.errors import BpfPatchError, OptionError
 from bpfpatch.facts.kinds import ProgType
 from bpfpatch.facts.maps import MapDefinition
 from bpfpatch.interp import Context, Machine, MachineOptions, Plain, Region, Skb, Xdp
 from bpfpatch.interp import MachineOutcome as Ran
 from bpfpatch.interp.contexts import SKB_FIELDS, XDP_FIELDS, Left
+from bpfpatch.interp.objects import put_entries
 from bpfpatch.isa import ByteOrder
 from bpfpatch.loader.core import CoreTypes, apply_core, kernel_types
 from bpfpatch.loader.kconfig import kconfig_content, kconfig_layout
@@ -70,6 +72,7 @@ class InterpRunner(Runner):
         *,
         maps: Mapping[int, MapDefinition] | None = None,
         btf: Btf | None = None,
+        entries: Sequence[PreparedEntry] = (),
     ) -> None:
         super().__init__("interp", prog_type)
         if isinstance(program, LinkedProgram):
@@ -81,7 +84,10 @@ class InterpRunner(Runner):
             )
         else:
             self.machine = Machine(program, options, maps=maps)
-        self._maps = InterpMaps(self.machine, {} if obj is None else data_sections(obj))
+        data = {} if obj is None else data_sections(obj, entries)
+        self._maps = InterpMaps(self.machine, data)
+        self._entries = entries
+        put_entries(self.machine, entries)
 
     def run(self, one: Input, *, with_maps: bool = True) -> Outcome:
         """See `Runner.run`."""
@@ -121,6 +127,7 @@ class InterpRunner(Runner):
     def reset(self) -> None:
         """See `Runner.reset`."""
         self._maps.restore()
+        put_entries(self.machine, self._entries)
 
     def close(self) -> None:
         """There is nothing to give back."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from bpfpatch import kernel
 from bpfpatch.elf import ElfObject, LinkedProgram
+from bpfpatch.elf.setup import Prepared, Setup
 from bpfpatch.errors import OptionError
 from bpfpatch.facts.kinds import ProgType
 from bpfpatch.program import Program
@@ -124,6 +125,7 @@ def open_runner(
     machine: MachineOptions | None = None,
     btf: Btf | None = None,
     maps: Mapping[int, MapDefinition] | None = None,
+    setup: Setup | Prepared | None = None,
 ) -> Runner:
     """Make a program ready to run; close the runner, or use it in a ``with`` block.
 
@@ -141,25 +143,39 @@ def open_runner(
         btf: the types that the interpreter applies an object's CO-RE records with; by default the
             running kernel's, where it tells them. The kernel's modes always use the kernel's.
         maps: in the interpreter those of flat code, by the number in its ld_imm64.
+        setup: values of the object's variables and entries of its maps, to start with, and
+            again after each `Runner.reset`.
 
     Raises:
-        OptionError: the arguments make no sense.
+        OptionError: the arguments make no sense, or the setup does not fit the object.
         KernelError: the kernel refused the program or its maps (`VerifierError`).
         UnsupportedError: the program has what cannot be run in this mode.
     """
     checked = _checked(mode)
     if isinstance(program, LinkedProgram) and obj is None:
         raise OptionError("a linked program runs with its object's maps: give obj=")
+    if setup and not isinstance(program, LinkedProgram):
+        raise OptionError("a setup is of an object's variables and maps, and this is flat code")
+    prepared = _prepared(obj, setup)
+    entries = prepared.entries if prepared is not None else ()
+    obj = prepared.obj if prepared is not None else obj
     kind = None if on_memory else _type_of(program, prog_type)
     if checked == "interp":
         from bpfpatch.interp import MachineOptions  # noqa: PLC0415 - the kernel's modes need none
 
         from .interpreted import InterpRunner  # noqa: PLC0415 - it is a Runner
 
-        return InterpRunner(program, obj, kind, machine or MachineOptions(), maps=maps, btf=btf)
+        options = machine or MachineOptions()
+        return InterpRunner(program, obj, kind, options, maps=maps, btf=btf, entries=entries)
     from .inkernel import KernelRunner  # noqa: PLC0415 - the same
 
-    return KernelRunner(program, obj, kind, checked, whole_r0=whole_r0)
+    return KernelRunner(program, obj, kind, checked, whole_r0=whole_r0, entries=entries)
+
+
+def _prepared(obj: ElfObject | None, setup: Setup | Prepared | None) -> Prepared | None:
+    if isinstance(setup, Prepared):
+        return setup
+    return setup.prepare(obj) if setup and obj is not None else None
 
 
 def _checked(mode: str) -> Mode:

@@ -9,6 +9,7 @@ from typing import Final
 
 from bpfpatch import kernel
 from bpfpatch.elf import ElfObject, LinkedProgram
+from bpfpatch.elf.setup import Setup
 from bpfpatch.errors import BpfPatchError, OptionError
 from bpfpatch.facts import MapDefinition
 from bpfpatch.interp.limits import limits_met
@@ -16,6 +17,7 @@ from bpfpatch.runs import MODES
 
 from .case import Case
 from .compare import WHAT, differences, is_inconclusive
+from .entries import Places
 from .inkernel import check_in_kernel
 from .kinds import PACKET_SHAPES, Shape, shape_of
 from .pairing import Code, Provenance, pair
@@ -27,6 +29,7 @@ from .verdict import Counterexample, Verdict
 
 _MOST_IN_KERNEL: Final = 400
 _DEFAULT: Final = Bounds()
+_NOTHING: Final = Setup()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,8 @@ class _Job:
     vary_rodata: bool
     provenance: Provenance
     progress: Callable[[int], None] | None
+    setup: Setup
+    fixed: Places
 
     @property
     def shape(self) -> Shape:
@@ -65,6 +70,7 @@ def verify(
     vary_rodata: bool = True,
     provenance: Provenance = None,
     progress: Callable[[int], None] | None = None,
+    setup: Setup = _NOTHING,
 ) -> Verdict:
     """Look for an input on which a rewritten program does not do what the original does.
 
@@ -89,13 +95,15 @@ def verify(
             where an object was given values: see `ElfObject.with_values`.
         provenance: what the pipeline or linearizing returned, to follow both in step.
         progress: called now and then with the number of inputs so far.
+        setup: values of the object's variables and entries of its maps that every run starts
+            with, and that no input changes. Of what the rewritten object has no more, nothing.
 
     Raises:
-        OptionError: arguments that make no sense.
+        OptionError: arguments that make no sense, or a setup that does not fit the object.
     """
     _check_options(before, after, obj, modes, ignore)
-    first = RunSubject(before, obj, maps or {})
-    second = RunSubject(after, after_obj or obj, maps or {})
+    first = _subject(before, obj, maps, setup)
+    second = _subject(after, after_obj or obj, maps, setup, obj)
     job = _Job(
         before=first,
         after=second,
@@ -104,9 +112,12 @@ def verify(
         modes=tuple(modes),
         bounds=bounds,
         ignore=ignore,
-        vary_rodata=vary_rodata and not any(one and one.settled for one in (obj, after_obj)),
+        vary_rodata=vary_rodata
+        and not any(one.obj is not None and one.obj.settled for one in (first, second)),
         provenance=provenance,
         progress=progress,
+        setup=setup,
+        fixed=frozenset() if obj is None else setup.prepare(obj).fixed,
     )
     return _verify(job, [_case(one, job.shape) for one in inputs])
 
@@ -172,6 +183,21 @@ def _check_options(
             raise OptionError(f"{what!r} is nothing that is compared; that is: {known}")
 
 
+def _subject(
+    code: Code,
+    obj: ElfObject | None,
+    maps: Mapping[int, MapDefinition] | None,
+    setup: Setup,
+    original: ElfObject | None = None,
+) -> RunSubject:
+    if obj is None:
+        if setup:
+            raise OptionError("a setup is of an object's variables and maps; this is flat code")
+        return RunSubject(code, None, maps or {})
+    prepared = setup.prepare(obj, original)
+    return RunSubject(code, prepared.obj, maps or {}, prepared.entries)
+
+
 def _kind_of(code: Code) -> str:
     if not isinstance(code, LinkedProgram):
         return "mem"
@@ -202,6 +228,7 @@ def _verify(job: _Job, inputs: list[Case]) -> Verdict:
         job.ignore,
         job.vary_rodata,
         job.progress,
+        fixed=job.fixed,
         goes_on="interp" not in job.modes,  # then the kernel is to say so itself
     )
     found = None
@@ -249,7 +276,7 @@ def _counterexample(job: _Job, sides: tuple[Side, Side], found: Found) -> Counte
     pairs = pair(job.before.program, job.after.program, job.provenance)
     names = _names(job.before), _names(job.after)
     rows = SideBySide(job.before.flat, job.after.flat, *steps, pairs, names).rows()
-    return Counterexample(case, "interp", left, tuple(rows))
+    return Counterexample(case, "interp", left, tuple(rows), setup=job.setup)
 
 
 def _names(subject: RunSubject) -> dict[int, str]:
@@ -311,4 +338,5 @@ def _in_kernel(
         not_checked.append(done.reason)
     if done.case is None:
         return None, done.n_runs
-    return Counterexample(done.case, mode, done.differences, (), done.earlier), done.n_runs
+    found = Counterexample(done.case, mode, done.differences, (), done.earlier, job.setup)
+    return found, done.n_runs

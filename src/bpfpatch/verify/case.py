@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Self
 
+from bpfpatch.errors import OptionError
 from bpfpatch.interp.contexts import SKB_FIELDS, XDP_FIELDS
 
 POINTER_MARK: Final = 0x7E57_AB1E_0000_0000
@@ -127,6 +128,35 @@ class Case:
             "results": [list(one) for one in self.results],
             "seed": self.seed,
         }
+
+    @classmethod
+    def from_json(cls, found: Any) -> Self:
+        """What `to_json` gave.
+
+        Raises:
+            OptionError: it is nothing of the kind.
+        """
+        try:
+            return cls(
+                packet=_unhex(found.get("packet")),
+                fields=tuple((str(name), int(one)) for name, one in found["fields"].items()),
+                ctx=_unhex(found.get("ctx")),
+                memory=bytes.fromhex(found["memory"]),
+                entries=tuple(
+                    Entry(str(one["map"]), bytes.fromhex(one["key"]), bytes.fromhex(one["value"]))
+                    for one in found["entries"]
+                ),
+                results=tuple(
+                    (str(name), int(nth), int(one)) for name, nth, one in found["results"]
+                ),
+                seed=int(found["seed"]),
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise OptionError(f"is no input as verify --json prints it: {error!r}") from error
+
+
+def _unhex(text: str | None) -> bytes | None:
+    return None if text is None else bytes.fromhex(text)
 
 
 def field_size(name: str) -> int:

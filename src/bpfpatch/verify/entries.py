@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from typing import Final
 
@@ -15,12 +15,16 @@ _MOST_SECTION: Final = 4096
 """Larger sections are tables and not settings: these are left as they are."""
 
 
+Places = Collection[tuple[str, bytes]]
+"""Map and key of entries that a setup gives, and that stay as they are."""
+
+
 def filled(
-    state: MapState, rng: random.Random, *, vary_rodata: bool
+    state: MapState, rng: random.Random, *, vary_rodata: bool, fixed: Places = ()
 ) -> Iterator[Callable[[Case], Case]]:
     """Changes of an input that give global variables other values."""
     for name, content in state.sections.items():
-        if not _is_varied(name, content, vary_rodata):
+        if not _is_varied(name, content, vary_rodata) or (name, SECTION_KEY) in fixed:
             continue
         for value in _values(rng, len(content), content):
             yield partial(_with, entry=Entry(name, SECTION_KEY, value))
@@ -32,7 +36,12 @@ def _is_varied(name: str, content: bytes, vary_rodata: bool) -> bool:
 
 
 def with_initial(
-    case: Case, places: Iterable[tuple[str, bytes]], state: MapState, *, vary_rodata: bool
+    case: Case,
+    places: Iterable[tuple[str, bytes]],
+    state: MapState,
+    *,
+    vary_rodata: bool,
+    fixed: Places = (),
 ) -> Case:
     """The input with what arrays and global data hold anyway, so that it can be changed.
 
@@ -41,13 +50,14 @@ def with_initial(
         places: map and key of elements; those of other maps than arrays are left out.
         state: the maps.
         vary_rodata: whether read-only sections are global data that may be changed.
+        fixed: what is not to be changed.
     """
     sections = [
         (name, SECTION_KEY)
         for name, content in state.sections.items()
         if _is_varied(name, content, vary_rodata)
     ]
-    given = {(one.map, one.key) for one in case.entries}
+    given = {(one.map, one.key) for one in case.entries} | set(fixed)
     for place in (*places, *sections):
         initial = state.initial(place[0])
         if initial and place not in given:
@@ -73,6 +83,7 @@ def hits(
     lookups: Iterable[tuple[str, bytes, bool]],
     state: MapState,
     rng: random.Random,
+    fixed: Places = (),
 ) -> Iterator[Case]:
     """The input with entries where it looked: where there was none, and other values where some.
 
@@ -81,11 +92,12 @@ def hits(
         lookups: map, key, and whether it was there, of each look-up.
         state: the maps.
         rng: decides on values.
+        fixed: what is not to be changed.
     """
     full = case
     for name, key, is_there in dict.fromkeys(lookups):
         size = state.value_size(name)
-        if size is None:
+        if size is None or (name, key) in fixed:
             continue
         if is_there and any(one.map == name and one.key == key for one in case.entries):
             continue

@@ -9,6 +9,7 @@ from typing import Final
 
 from bpfpatch import runs
 from bpfpatch.elf import LinkedProgram
+from bpfpatch.elf.setup import Prepared
 from bpfpatch.errors import BpfPatchError
 
 from .case import MARK_BITS, POINTER_MARK, Case
@@ -129,7 +130,9 @@ def _is_pointer(word: bytes) -> bool:
 def _open(subject: RunSubject, prog_type: str, mode: str) -> runs.Runner:
     kind = prog_type if prog_type not in ("", "mem") else None
     if isinstance(subject.program, LinkedProgram):
-        return runs.open_runner(subject.program, mode, obj=subject.obj, prog_type=kind)
+        assert subject.obj is not None
+        setup = Prepared(subject.obj, subject.entries)
+        return runs.open_runner(subject.program, mode, obj=subject.obj, prog_type=kind, setup=setup)
     return runs.open_runner(subject.program, mode, prog_type=kind)
 
 

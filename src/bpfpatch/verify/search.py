@@ -21,7 +21,7 @@ from .case import Case
 from .checksums import repaired, right_sums, spoiled
 from .compare import Difference, differences, is_inconclusive
 from .coverage import Compare, Edge
-from .entries import filled, hits, with_initial
+from .entries import Places, filled, hits, with_initial
 from .generate import MAX_PACKET, MIN_PACKET, Mutator, first_cases, resized, with_marked_fields
 from .kinds import Shape
 from .observer import OTHERWISE
@@ -118,6 +118,7 @@ class Search:
         ignore: what need not be the same.
         vary_rodata: also change what is in read-only sections.
         progress: called now and then with the number of inputs so far.
+        fixed: map and key of what a setup gives, which is not changed.
         goes_on: keep inputs on which the programs differ as ``suspects``, and search on.
         suspects: these.
         n_runs: inputs so far.
@@ -135,6 +136,7 @@ class Search:
     ignore: Collection[str] = ()
     vary_rodata: bool = True
     progress: Callable[[int], None] | None = None
+    fixed: Places = ()
     goes_on: bool = False
     suspects: list[Case] = field(default_factory=list)
     n_runs: int = 0
@@ -173,7 +175,8 @@ class Search:
             self.try_case(case)
         for case in first_cases(self.shape, self._rng):
             self.try_case(case)
-        self._try_all(filled(self.before.state, self._rng, vary_rodata=self.vary_rodata))
+        state, vary = self.before.state, self.vary_rodata
+        self._try_all(filled(state, self._rng, vary_rodata=vary, fixed=self.fixed))
         mutator = Mutator(self._rng, self.shape, self._numbers())
         n_explored = n_turned = n_tipped = 0
         self._last_new = self.n_runs
@@ -305,7 +308,7 @@ class Search:
 
     def _explore(self, kept: Kept) -> None:
         self._look_at_sums(kept)
-        for case in hits(kept.case, kept.lookups, self.before.state, self._rng):
+        for case in hits(kept.case, kept.lookups, self.before.state, self._rng, self.fixed):
             self.try_case(case)
         for name, number, value in kept.perturbed:
             others = (0, value ^ 1, (1 << 64) - 1, self._rng.getrandbits(32))
@@ -498,7 +501,8 @@ class Search:
             case = case.with_result(name, number, value)
         places = [(name, key) for name, key, is_there in kept.lookups if is_there]
         places = list(dict.fromkeys(places))[:_SPELLED]
-        return with_initial(case, places, self.before.state, vary_rodata=self.vary_rodata)
+        state, vary = self.before.state, self.vary_rodata
+        return with_initial(case, places, state, vary_rodata=vary, fixed=self.fixed)
 
 
 def run_both(before: Side, after: Side, case: Case) -> tuple[Observation, Observation]:

@@ -7,15 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from bpfpatch.elf import ElfObject, LinkedProgram, TargetKind
+from bpfpatch.elf.setup import PreparedEntry
 from bpfpatch.errors import BpfPatchError
 from bpfpatch.facts.maps import MapDefinition
 from bpfpatch.interp import Context, Machine, MachineOptions, Plain, Skb, Xdp
 from bpfpatch.interp.contexts import SKB_FIELDS, XDP_FIELDS, Left
 from bpfpatch.interp.memory import Region
+from bpfpatch.interp.objects import put_entries
 from bpfpatch.program import Program
 
 from .calls import Call
-from .case import MEMORY_SIZE, Case, place_pointers
+from .case import MEMORY_SIZE, Case, Entry, place_pointers
 from .coverage import BranchCoverage, Compare, Edge, Hook, Recorder
 from .kinds import Shape, r0_bits
 from .mapstate import MapState
@@ -44,11 +46,13 @@ class RunSubject:
         program: linked or flat.
         obj: the object of a linked one.
         maps: of a flat one, by the number in its ld_imm64.
+        entries: what a setup has the object's maps start with.
     """
 
     program: LinkedProgram | Program
     obj: ElfObject | None = None
     maps: Mapping[int, MapDefinition] = field(default_factory=dict)
+    entries: tuple[PreparedEntry, ...] = ()
 
     @property
     def flat(self) -> Program:
@@ -105,7 +109,9 @@ class Side:
         )
         self.machine = _machine(subject, options)
         self.machine.registers = self.recorder.registers
+        put_entries(self.machine, subject.entries)
         self.state = MapState(self.machine)
+        self._entries = tuple(Entry(*one) for one in subject.entries)
         self.seen: set[Edge] = set()
         self._all = {edge for one in self.recorder.branches.values() for edge in one.edges}
         # A rewriting may take maps out; what is stored of addresses is compared all the same.
@@ -123,7 +129,7 @@ class Side:
         error = None
         left = None
         try:
-            self.state.fill(case.entries)
+            self.state.fill((*self._entries, *case.entries))
             left = machine.run(context)
         except BpfPatchError as caught:
             error = caught

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
+
+from bpfpatch.elf.setup import Setup
 
 from .case import Case
 from .compare import Difference
@@ -22,6 +25,7 @@ class Counterexample:
         differences: what differs.
         trace: steps of both up to where they part; empty where the interpreter sees none.
         earlier: inputs that have to be run before, where one alone does not do it.
+        setup: what all runs started with.
     """
 
     case: Case
@@ -29,9 +33,11 @@ class Counterexample:
     differences: tuple[Difference, ...]
     trace: tuple[TraceRow, ...] = ()
     earlier: tuple[Case, ...] = ()
+    setup: Setup = field(default_factory=Setup)
 
     def lines(self) -> Iterator[str]:
         """All of it as text."""
+        yield from _setup_lines(self.setup)
         for number, case in enumerate(self.earlier):
             yield f"first, input {number + 1} of {len(self.earlier)}:"
             yield from (f"  {line}" for line in case.lines())
@@ -53,6 +59,7 @@ class Counterexample:
             "differences": [one.to_json() for one in self.differences],
             "trace": [row.to_json() for row in self.trace],
             "earlier": [case.to_json() for case in self.earlier],
+            "setup": self.setup.to_json(),
         }
 
 
@@ -154,6 +161,19 @@ class Verdict:
             "seconds": round(self.seconds, 3),
             "counterexample": None if found is None else found.to_json(),
         }
+
+
+def _setup_lines(setup: Setup) -> Iterator[str]:
+    found = setup.to_json()
+    for name, value in found["variables"].items():
+        yield f"set {name} = {_shown(value)}"
+    for name, rows in found["maps"].items():
+        for row in rows:
+            yield f"map {name}[{_shown(row['key'])}] = {_shown(row['value'])}"
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def trace_lines(rows: tuple[TraceRow, ...]) -> Iterator[str]:
