@@ -323,7 +323,9 @@ def test_repaired(trouble: Trouble, maps: dict[str, int]) -> None:
 def test_orders_are_told(maps: dict[str, int]) -> None:
     """What is no guard says by what it was shown to change nothing."""
     for trouble in TROUBLES[:1] + TROUBLES[7:8]:
-        for mending in repaired(trouble, maps).report.mendings:
+        mendings = repaired(trouble, maps).report.mendings
+        assert mendings
+        for mending in mendings:
             assert mending.order is Order.SAME
             assert mending.shown_by
 

@@ -161,6 +161,7 @@ def test_functions(built):
     assert ours == symbols
 
 
+MOST_WITH_EXT = 20
 CORE_LINE = re.compile(r"([0-9a-f]{16}):  CO-RE <(\w+)> \[(\d+)\] \w+ [^: ]+::(.+) \(([\d:]+)\)")
 
 
@@ -199,8 +200,7 @@ def test_core_records_of_fixtures(tmp_path):
         if "clang" in name and elf.get_section_by_name(".BTF.ext") is not None:
             path.write_bytes(data)
             count += compare_core(path, data)
-    if not count:
-        pytest.skip("no fixture has CO-RE records")
+    assert count > 0
 
 
 @functools.cache
@@ -225,12 +225,12 @@ def test_layout_is_clang_s():
         if "clang" in name:
             assert made.to_bytes() == ext_section, name
             seen += 1
-    if not seen:
-        pytest.skip("there are no fixture objects with .BTF.ext")
+    assert seen > MOST_WITH_EXT
 
 
 def test_types_are_clang_s():
     """A .BTF that is built from nothing out of clang's types has clang's very records."""
+    seen = 0
     for name, section, _ in fixture_parts():
         btf = Btf.parse(section)
         out = BtfBuilder(byteorder=btf.byteorder)
@@ -240,3 +240,5 @@ def test_types_are_clang_s():
             out.add(btf.type(type_id))
         if "clang" in name:
             assert out.build().to_bytes() == section, name
+            seen += 1
+    assert seen > MOST_WITH_EXT

@@ -114,9 +114,7 @@ def place_of_error(text: str) -> tuple[int, int] | None:
 @settings(max_examples=600, deadline=None)
 def test_any_text_assembles_or_is_an_asm_error(text: str) -> None:
     """Whatever the text, there is a program or an AsmError at a place of the text."""
-    place = place_of_error(text)
-    if place is None:
-        return
+    line, column = place_of_error(text) or (1, 1)
     lines = text.split("\n")
-    assert 1 <= place[0] <= len(lines)
-    assert 1 <= place[1] <= len(lines[place[0] - 1]) + 1
+    assert 1 <= line <= len(lines)
+    assert 1 <= column <= len(lines[line - 1]) + 1

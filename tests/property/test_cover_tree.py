@@ -147,6 +147,7 @@ def test_what_follows_from_counts() -> None:
             rows[tail, arc] -= 1
             rows[head, arc] += 1
         free = [arc for arc in range(len(arcs)) if arc not in known]
+        assert len(found) == len(arcs)
         for arc, count in enumerate(found):
             if count is not None:
                 assert count == flow[arc]

@@ -7,11 +7,11 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 
 from bpfpatch.errors import BpfPatchError
-from bpfpatch.patch import PatchList
+from bpfpatch.patch import Linearized, PatchList
 from bpfpatch.program import DELETED, INSERTED, REPLACED, Anchor, AnchoredTable, Program, Remap
 from support.generators.programs import decorated, random_program
 from support.models.edited import FREE_BODIES, Pair, random_edit
@@ -52,6 +52,16 @@ def assert_same_remap(one: Remap, other: Remap) -> None:
     """Equal in every field."""
     for name in FIELDS:
         assert list(getattr(one, name)) == list(getattr(other, name)), name
+
+
+def assert_same_result(one: Linearized | str, other: Linearized | str) -> None:
+    """Equal, or refused in the same words."""
+    assert isinstance(one, str) == isinstance(other, str)
+    if isinstance(one, str):
+        assert one == other
+    else:
+        assert_same_program(one.program, other.program)
+        assert_same_remap(one.remap, other.remap)
 
 
 def edited(rng: random.Random, program: Program, n_edits: int = 6) -> PatchList | None:
@@ -116,8 +126,7 @@ def test_linearize_twice(seed):
     """Linearizing does not change the list: a second time gives the same."""
     rng = random.Random(seed)
     patches = edited(rng, some_program(rng))
-    if patches is None:
-        return
+    assume(patches is not None)
     (first, first_remap), (second, second_remap) = patches.linearize(), patches.linearize()
     assert_same_program(first, second)
     assert_same_remap(first_remap, second_remap)
@@ -138,7 +147,7 @@ def test_later_edits_leave_a_result_alone(seed):
         try:
             result, remap = pair.patches.linearize()
         except BpfPatchError:
-            return
+            reject()
         if look:
             snapshots.append([list(getattr(remap, name)) for name in FIELDS])
         code = result.to_bytes()
@@ -160,12 +169,10 @@ def test_composition_is_associative(seed):
     remaps = []
     for _ in range(3):
         patches = edited(rng, program, 3) if len(program) else None
-        if patches is None or not len(patches):
-            return
+        assume(patches)
         program, remap = patches.linearize()
         remaps.append(remap)
-        if not len(program):
-            return
+        assume(len(program))
     a, b, c = remaps
     assert_same_remap(a.then(b).then(c), a.then(b.then(c)))
     assert_same_remap(a.then(Remap.identity(a.orig.size)), a)
@@ -182,8 +189,7 @@ def test_own_table_follows(seed, anchor):
     at = sorted(rng.choices(first, k=5))
     mine = AnchoredTable(np.array(at, np.int32), np.arange(5), anchor)
     patches = edited(rng, program)
-    if patches is None:
-        return
+    assume(patches is not None)
     _, remap = patches.linearize()
     moved = remap.apply(mine)
     places = remap.places(anchor)
@@ -197,8 +203,7 @@ def test_orig_and_own_are_inverse(seed):
     """Every original instruction is in the output where `own` says, or gone."""
     rng = random.Random(seed)
     patches = edited(rng, some_program(rng))
-    if patches is None:
-        return
+    assume(patches is not None)
     _, remap = patches.linearize()
     for old, new in enumerate(remap.own.tolist()):
         if new >= 0:
@@ -236,11 +241,7 @@ def test_bulk_equals_one_by_one(verb, seed):
             results.append(patches.linearize())
         except BpfPatchError as error:
             results.append(str(error))
-    if isinstance(results[0], str):
-        assert results[0] == results[1]
-        return
-    assert_same_program(results[0].program, results[1].program)
-    assert_same_remap(results[0].remap, results[1].remap)
+    assert_same_result(*results)
 
 
 class Twins:
@@ -287,8 +288,4 @@ def test_looking_changes_nothing(seed):
             results.append(patches.linearize())
         except BpfPatchError as error:
             results.append(str(error))
-    if isinstance(results[0], str):
-        assert results[0] == results[1]
-        return
-    assert_same_program(results[0].program, results[1].program)
-    assert_same_remap(results[0].remap, results[1].remap)
+    assert_same_result(*results)

@@ -5,7 +5,7 @@ import pytest
 
 from bpfpatch import isa
 from bpfpatch.elf import ElfObject
-from bpfpatch.errors import FormatError
+from bpfpatch.errors import FormatError, ValidationError
 from bpfpatch.patch import Body, PatchList
 from bpfpatch.program import validate
 from support.inputs.bpfobjects import fixture_objects
@@ -132,8 +132,10 @@ def test_all_fixtures_are_valid_programs(name):
     """The program of every fixture is structurally sound, but for the one made not to be."""
     code = ElfObject.parse(dict(fixture_objects())[name]).code
     if name.startswith("asm_malformed"):
-        pytest.skip("no such case: this one is malformed on purpose")
-    validate(code)
+        with pytest.raises(ValidationError):
+            validate(code)
+    else:
+        assert validate(code) is None
 
 
 def test_tables_sit_where_the_file_says(build):

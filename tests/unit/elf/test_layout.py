@@ -40,9 +40,9 @@ def test_growing_and_shrinking_is_no_change(name):
     """A section that grows and shrinks again leaves every byte of the file where it was."""
     data = dict(fixture_objects())[name]
     raw = parse_raw(data)
-    for section, content in enumerate(raw.contents):
-        if not content:
-            continue
+    filled = [(at, content) for at, content in enumerate(raw.contents) if content]
+    assert filled
+    for section, content in filled:
         grown = relayout(raw, {section: bytes(content) + bytes(11)})
         assert parse_raw(grown.to_bytes()).to_bytes() == grown.to_bytes()
         back = relayout(parse_raw(grown.to_bytes()), {section: content})

@@ -125,12 +125,15 @@ def test_flat_programs_have_no_maps(source: ElfObject) -> None:
 
 def test_nothing_to_remove_is_no_change() -> None:
     """Where no code goes, the object stays byte for byte."""
+    n_same = 0
     for name, data in fixture_objects()[::6]:
         obj = ElfObject.parse(data)
         plain, _ = Pipeline.parse("dce").run_object(obj)
         pruned, _ = Pipeline.parse("dce{maps=true}").run_object(obj)
         if plain == obj:
             assert pruned == obj, name
+            n_same += 1
+    assert n_same >= 5
 
 
 def test_types_keep_their_records(source: ElfObject) -> None:

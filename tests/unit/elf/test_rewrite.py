@@ -337,9 +337,9 @@ def test_records_follow_their_instructions():
     out = obj.with_code(linearized)
     bounds = dict(zip(obj.code.sections, obj.code.section_bounds.tolist(), strict=False))
     new = dict(zip(obj.code.sections, linearized.program.section_bounds.tolist(), strict=False))
-    places = {"func_info": "entry", "line_info": "entry", "core_relo": "own"}
-    for kind, place in places.items():
-        pairs = zip(getattr(obj.btf_ext, kind), getattr(out.btf_ext, kind), strict=True)
+    for kind, place in (("func_info", "entry"), ("line_info", "entry"), ("core_relo", "own")):
+        pairs = list(zip(getattr(obj.btf_ext, kind), getattr(out.btf_ext, kind), strict=True))
+        assert pairs
         for old, moved in pairs:
             slots = bounds[old.name] + old.records["insn_off"] // 8
             want = getattr(linearized.remap, place)[slots] - new[old.name]

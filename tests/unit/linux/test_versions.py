@@ -27,9 +27,15 @@ def test_every_version_has_one_row_of_each_topic(topic: Topic) -> None:
 
 def test_rows_meet() -> None:
     """A row ends where the next one of its topic and processor begins."""
-    for one, other in pairwise(ROWS):
-        if (one.topic, one.arch) == (other.topic, other.arch):
-            assert one.until == other.since
+    keys = [(row.topic, row.arch) for row in ROWS]
+    changes = [
+        pair
+        for pair, (key, next_key) in zip(pairwise(ROWS), pairwise(keys), strict=True)
+        if key == next_key
+    ]
+    assert changes
+    for one, other in changes:
+        assert one.until == other.since
 
 
 @pytest.mark.parametrize(

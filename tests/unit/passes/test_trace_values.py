@@ -91,6 +91,7 @@ def test_values_are_those_of_the_original(data: bytes) -> None:
     """Wherever all registers are told, they are what they are there; and nothing else changes."""
     obj = ElfObject.parse(data)
     rng = random.Random(len(data))
+    n_told = 0
     for info, frame, before, seen in reached(obj):
         for slot in rng.sample(sorted(seen), min(N_PLACES, len(seen))):
             to = rng.choice(("pipe", "ring"))
@@ -104,3 +105,6 @@ def test_values_are_those_of_the_original(data: bytes) -> None:
             (place,) = trace_map(new).places.values()
             wanted = [[row[register] for register in place.registers] for row in seen[slot]]
             assert alike(told(new, place, after, machine), wanted), (info.name, slot, to)
+            n_told += 1
+    if not n_told:
+        pytest.skip("no such case: none of its programs can be run and traced")

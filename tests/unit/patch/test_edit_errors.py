@@ -249,7 +249,7 @@ def test_attach_wants_rows_of_the_instruction_itself():
         one=AnchoredTable(at, rows, Anchor.OWN, unique=True),
         range=AnchoredTable(at, rows, Anchor.OWN, end=np.array([1], np.int32)),
     )
-    for name in given.tables:
+    for name in ("land", "entry", "one", "range"):
         with pytest.raises(OptionError, match="only such that follow it alone can be attached"):
             PatchList(given).attach(name, 0, 8)
 

@@ -81,9 +81,7 @@ def test_arrays_are_read_only():
     remap = PatchList(some()).linearize().remap
     for name in ("own", "land", "entry", "bound", "orig", "site", "origin", "modified"):
         array = getattr(remap, name)
-        if array.size:
-            with pytest.raises(ValueError, match="read-only"):
-                array[0] = 1
+        assert not array.flags.writeable, name
 
 
 def two_rounds(first, second) -> Remap:

@@ -150,7 +150,10 @@ def test_call_ends_a_subprog_in_the_kernels_own_form():
 
 def test_check_references_asks_for_less():
     """To be edited, a program need not be fit to load: it may end anywhere and jump anywhere."""
-    check_references(Program(concat([mov(0, 0), ja(0), mov(10, 0)]), subprogs=TWO))
+    code = Program(concat([mov(0, 0), ja(0), mov(10, 0)]), subprogs=TWO)
+    assert check_references(code) is None
+    with pytest.raises(ValidationError):
+        validate(code)
 
 
 @pytest.mark.parametrize("parts", [[make(0xFF)], [ja(5)], [ja(1), ld_imm64(1, 2), exit_()]])

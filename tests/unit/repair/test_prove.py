@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -96,10 +98,9 @@ OPS = (0x00, 0x10, 0x20, 0x30, 0x40, 0x50, 0x60, 0x70, 0x90, 0xA0, 0xB0, 0xC0)
 def test_arithmetic_is_that_of_numbers(op: int, cls: int) -> None:
     """Terms compute what `isa.compute` does."""
     code = op | cls | 0x08
-    for left in NUMBERS:
-        for right in NUMBERS[:6]:
-            term = alu(z3, code, 0, 0, z3.BitVecVal(left, 64), z3.BitVecVal(right, 64))
-            assert z3.simplify(term).as_long() == compute(code, 0, left, right, 0)
+    for left, right in itertools.product(NUMBERS, NUMBERS[:6]):
+        term = alu(z3, code, 0, 0, z3.BitVecVal(left, 64), z3.BitVecVal(right, 64))
+        assert z3.simplify(term).as_long() == compute(code, 0, left, right, 0)
 
 
 @pytest.mark.parametrize("op", [0x10, 0x20, 0x30, 0x40, 0x50, 0x60, 0x70, 0xA0, 0xB0, 0xC0, 0xD0])

@@ -37,6 +37,7 @@ def longest(old: list[int], new: list[int]) -> int:
 def test_pairs_are_equal_and_in_order(old: list[int], new: list[int]) -> None:
     """Paired elements are equal, and pairs ascend in both sequences."""
     found = pairs(old, new)
+    assert pairs(old, old) == [(at, at) for at in range(len(old))]
     assert all(old[i] == new[j] for i, j in found)
     assert all(a < c and b < d for (a, b), (c, d) in pairwise(found))
 

@@ -57,6 +57,8 @@ def test_branches_keep_every_number() -> None:
         lefts, left = a_few(rng)
         rights, right = a_few(rng)
         verdict = branches.decided(code, left, right)
+        assert lefts
+        assert rights
         for a in lefts:
             for b in rights:
                 is_taken = holds(code, a, b)
@@ -75,6 +77,7 @@ def test_extensions_hold_every_result(size: int) -> None:
     rng = random.Random(size)
     for _ in range(1500):
         found, value = a_few(rng)
+        assert found
         cut = scalars.truncated(value, size)
         extended = scalars.sign_extended(value, size, True)
         half = scalars.sign_extended(value, size, False)
