@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import asdict
 from typing import Any, Final
 
 import click
@@ -11,24 +11,33 @@ import numpy as np
 from bpfpatch import isa
 from bpfpatch.elf import ElfObject
 from bpfpatch.elf.addresses import is_debug_name
+from bpfpatch.facts.since import Version
 from bpfpatch.linux.versions import parse_version
 from bpfpatch.program import Program, violations
+from bpfpatch.report.inventory import (
+    CallFact,
+    MapFact,
+    call_facts,
+    format_facts,
+    map_facts,
+    stack_facts,
+)
 from bpfpatch.report.keys import function_name
 from bpfpatch.report.needs import needs
 
 from .failure import Command, blame
+from .info_show import show
 from .inputs import read_object
-from .screen import echo, echo_json, echo_table
+from .screen import echo_json
 
 EPILOG: Final = """\b
 Examples:
   bpfpatch info lb.o
-  bpfpatch info lb.o --json | jq .programs
+  bpfpatch info lb.o --json | jq .maps
   bpfpatch info lb.o --kernel 5.4
   bpfpatch info lb.o --globals
 """
 
-_NEED: Final = ("kind", "name", "cpu", "since", "count#")
 EXECUTABLE: Final = 4
 """SHF_EXECINSTR."""
 
@@ -51,22 +60,30 @@ _CPUS: Final = {
 
 @click.command("info", cls=Command, epilog=EPILOG)
 @click.argument("obj", metavar="OBJ")
-@click.option("--globals", "with_globals", is_flag=True, help="List variables and their values.")
+@click.option("--globals", "with_globals", is_flag=True, help="Show variables' values at length.")
+@click.option("--sections", "with_sections", is_flag=True, help="List sections and records, too.")
+@click.option("--needs", "with_needs", is_flag=True, help="List all that a kernel must have.")
 @click.option("--kernel", metavar="VERSION", help="Say what this kernel lacks, such as 5.4.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(obj: str, *, with_globals: bool, kernel: str | None, as_json: bool) -> None:
-    """Say what OBJ holds: sections, programs, subprograms, maps and records; - is stdin."""
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with all of it.")
+def command(
+    obj: str,
+    *,
+    with_globals: bool,
+    with_sections: bool,
+    with_needs: bool,
+    kernel: str | None,
+    as_json: bool,
+) -> None:
+    """Say what OBJ holds: programs, maps, calls, variables and what it prints; - is stdin."""
     shown, parsed = read_object(obj)
     with blame(shown):
         version = None if kernel is None else parse_version(kernel)
         facts = info_json(shown, parsed)
         facts |= _needs(parsed, version)
-        if with_globals:
-            facts["globals"] = globals_json(parsed)
     if as_json:
         echo_json(facts)
         return
-    _show(facts)
+    show(facts, whole_values=with_globals, sections=with_sections, needs=with_needs)
 
 
 def info_json(shown: str, obj: ElfObject) -> dict[str, Any]:
@@ -77,6 +94,7 @@ def info_json(shown: str, obj: ElfObject) -> dict[str, Any]:
     """
     code = obj.code
     wrong = violations(code)
+    maps, problem = map_facts(obj)
     debug = [section for section in obj.sections if _is_debug(section.name)]
     return {
         "file": shown,
@@ -109,14 +127,17 @@ def info_json(shown: str, obj: ElfObject) -> dict[str, Any]:
             for program in obj.programs
         ],
         "subprograms": _subprograms(code),
-        "maps": [{"name": one.name, "kind": one.kind} for one in obj.maps],
+        "maps": [_map_json(one) for one in maps],
+        "calls": [_call_json(one) for one in call_facts(obj)],
+        "formats": [asdict(one) for one in format_facts(obj)],
+        "globals": globals_json(obj),
         "records": {name: len(table) for name, table in code.tables.items()},
         "btf": None if obj.btf is None else {"types": len(obj.btf)},
         "dwarf": {
             "sections": len(debug),
             "bytes": sum(section.size for section in debug),
         },
-        "notices": list(obj.notices),
+        "notices": [*obj.notices, *([problem] if problem else [])],
     }
 
 
@@ -127,7 +148,7 @@ def _needs(obj: ElfObject, kernel: tuple[int, int] | None) -> dict[str, Any]:
         {
             "kind": need.kind,
             "name": need.name,
-            "since": "{}.{}".format(*need.since),
+            "since": _version(need.since),
             "count": need.count,
             "cpu": _CPUS.get(need.cpu),
         }
@@ -159,6 +180,30 @@ def globals_json(obj: ElfObject) -> list[dict[str, Any]]:
     ]
 
 
+def _map_json(one: MapFact) -> dict[str, Any]:
+    found = one.definition
+    return {
+        "name": one.name,
+        "kind": one.kind,
+        "type": None if found is None else found.type.text,
+        "key": one.key or None,
+        "value": one.value or None,
+        "key_size": None if found is None else found.key_size,
+        "value_size": None if found is None else found.value_size,
+        "max_entries": None if found is None else found.max_entries,
+        "flags": list(one.flags),
+        "since": _version(one.since),
+    }
+
+
+def _call_json(one: CallFact) -> dict[str, Any]:
+    return {**asdict(one), "since": _version(one.since), "callers": list(one.callers)}
+
+
+def _version(since: Version | None) -> str | None:
+    return None if since is None else "{}.{}".format(*since)
+
+
 def _is_debug(name: str) -> bool:
     base = name.removeprefix(".rela").removeprefix(".rel")
     return is_debug_name(base)
@@ -177,6 +222,7 @@ def _subprograms(code: Program) -> list[dict[str, Any]]:
     ends = subprogs.ends(len(code))
     first = np.concatenate([[0], np.cumsum(~code.second_slots)])
     calls = np.bincount(subprogs.of(code.refs.target[code.refs.is_entry]), minlength=len(subprogs))
+    stack = stack_facts(code)
     return [
         {
             "name": function_name(code, index),
@@ -185,56 +231,8 @@ def _subprograms(code: Program) -> list[dict[str, Any]]:
             "end": int(ends[index]),
             "insns": int(first[ends[index]] - first[subprogs.start[index]]),
             "references": int(calls[index]),
+            "stack": stack[index][0],
+            "stack_known": stack[index][1],
         }
         for index in range(len(subprogs))
     ]
-
-
-def _show(facts: dict[str, Any]) -> None:
-    """Print the facts as tables."""
-    licence = facts["license"]
-    echo(
-        f"{facts['file']}: {facts['byteorder']}-endian BPF object of {facts['bytes']} bytes, "
-        f"{facts['insns']} instructions in {facts['slots']} slots"
-    )
-    echo(f"licence: {'none' if licence is None else licence}")
-    echo(f"needs cpu: {facts['cpu'] or 'none'}")
-    btf = facts["btf"]
-    echo(f"BTF: {'none' if btf is None else '{types} types'.format(**btf)}")
-    dwarf = facts["dwarf"]
-    described = "{sections} sections, {bytes} bytes".format(**dwarf)
-    echo(f"DWARF: {described if dwarf['sections'] else 'none'}")
-    _table("programs", facts["programs"], "name", "section", "type", "start#", "end#")
-    _table(
-        "subprograms",
-        facts["subprograms"],
-        *("name", "section", "start#", "end#", "insns#", "references#"),
-    )
-    _table("maps", facts["maps"], "name", "kind")
-    variables = [one | {"value": json.dumps(one["value"])} for one in facts.get("globals", [])]
-    _table("globals", variables, "name", "section", "type", "bytes#", "value")
-    records = [{"table": name, "rows": rows} for name, rows in facts["records"].items()]
-    _table("records", records, "table", "rows#")
-    _table("sections", facts["sections"], "index#", "name", "type", "bytes#", "executable")
-    shown = facts.get("missing", facts["needs"])
-    title = "missing" if "missing" in facts else "needs"
-    _table(title, [{**row, "cpu": row["cpu"] or ""} for row in shown], *_NEED)
-    for problem in facts["violations"]:
-        echo(f"problem: {problem}")
-    for notice in facts["notices"]:
-        echo(f"note: {notice}")
-
-
-def _table(title: str, rows: list[dict[str, Any]], *columns: str) -> None:
-    """Print rows under a title, or nothing where there are none; "#" marks numbers."""
-    if not rows:
-        return
-    echo()
-    shown = [[_cell(row[name.removesuffix("#")]) for name in columns] for row in rows]
-    echo_table(title, columns, shown)
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else ""
-    return str(value)

@@ -7,7 +7,7 @@ bpf_attach_type, read from a running kernel's BTF.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Self
+from typing import Final, Self
 
 from bpfpatch.errors import OptionError
 
@@ -181,6 +181,37 @@ class MapFlag:
     RDONLY = 1 << 3
     RDONLY_PROG = 1 << 7
     MMAPABLE = 1 << 10
+
+
+MAP_FLAG_NAMES: Final = (
+    "NO_PREALLOC",
+    "NO_COMMON_LRU",
+    "NUMA_NODE",
+    "RDONLY",
+    "WRONLY",
+    "STACK_BUILD_ID",
+    "ZERO_SEED",
+    "RDONLY_PROG",
+    "WRONLY_PROG",
+    "CLONE",
+    "MMAPABLE",
+    "PRESERVE_ELEMS",
+    "INNER_MAP",
+    "LINK",
+    "PATH_FD",
+    "VTYPE_BTF_OBJ_FD",
+    "TOKEN_FD",
+    "SEGV_ON_FAULT",
+    "NO_USER_CONV",
+)
+"""By bit of a map's flags what the UAPI calls it, without ``BPF_F_``."""
+
+
+def map_flag_names(flags: int) -> list[str]:
+    """The names of the bits that are set; what has none as a number."""
+    names = [name for bit, name in enumerate(MAP_FLAG_NAMES) if flags >> bit & 1]
+    rest = flags >> len(MAP_FLAG_NAMES) << len(MAP_FLAG_NAMES)
+    return [*names, hex(rest)] if rest else names
 
 
 class ProgFlag:

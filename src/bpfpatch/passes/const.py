@@ -148,7 +148,7 @@ def _search(
             return None
         return int.from_bytes(contents[address.section][first:end], obj.byteorder)
 
-    data = Data(dict(_addresses(patches, view, obj)), read)
+    data = Data(dict(data_addresses(patches, view, obj)), read)
     pads = landing_pads(program, view)
     blocks = Blocks.of(view, indirect_targets(program, view), pads - 1)
     constants = Constants(view, blocks, opaque_slots(patches, view), data)
@@ -183,8 +183,10 @@ def _relocated(obj: ElfObject, ranges: Ranges) -> dict[int, list[int]]:
     return {rel.target: rel.rows["byte_off"].tolist() for rel in rels if rel.target in ranges}
 
 
-def _addresses(patches: PatchList, view: CodeView, obj: ElfObject) -> Iterator[tuple[int, Address]]:
-    """Loads of addresses in read-only data, as a loader will fill them in.
+def data_addresses(
+    patches: PatchList, view: CodeView, obj: ElfObject
+) -> Iterator[tuple[int, Address]]:
+    """By slot, the loads of addresses in read-only data, as a loader will fill them in.
 
     Source: libbpf v1.5, src/libbpf.c, bpf_object__relocate_data(): the symbol's value, and what
     the first slot's imm adds.

@@ -11,6 +11,7 @@ import numpy as np
 from bpfpatch import isa
 from bpfpatch.elf import ElfObject
 from bpfpatch.elf.mapdefs import map_definitions
+from bpfpatch.errors import UnsupportedError
 from bpfpatch.facts import ProgType
 from bpfpatch.facts.helpers import HELPER_PROTOS
 from bpfpatch.facts.since import FIRST, MAP_TYPE_SINCE, PROG_TYPE_SINCE, Version, insn_since
@@ -37,7 +38,7 @@ class Need:
 
 
 def needs(obj: ElfObject) -> list[Need]:
-    """What an object needs, the newest first.
+    """What an object needs, the newest first; kinds of maps as far as it says what they are.
 
     Raises:
         FormatError: the object is broken.
@@ -65,7 +66,11 @@ def _helpers(code: Program) -> Iterator[Need]:
 
 
 def _maps(obj: ElfObject) -> Iterator[Need]:
-    for kind, count in Counter(one.type for one in map_definitions(obj)).items():
+    try:
+        kinds = Counter(one.type for one in map_definitions(obj))
+    except UnsupportedError:  # without types nothing says what the maps are
+        return
+    for kind, count in kinds.items():
         if kind in MAP_TYPE_SINCE:
             yield Need("map type", kind.text, MAP_TYPE_SINCE[kind], count)
 

@@ -14,12 +14,12 @@ DOCS = Path(__file__).resolve().parents[3] / "docs" / "cli.md"
 
 
 def keys_in(value: Any) -> set[str]:
-    """All keys of a JSON value, but those that are names of tables."""
+    """All keys of a JSON value, but those that are names of tables or of a variable's members."""
     if isinstance(value, list):
         return set().union(*map(keys_in, value))
     if not isinstance(value, dict):
         return set()
-    inner = {key: one for key, one in value.items() if key != "records"}
+    inner = {key: one for key, one in value.items() if key not in ("records", "value")}
     return set(value).union(*map(keys_in, inner.values()))
 
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from elftools.elf.elffile import ELFFile
 
+from bpfpatch import kernel
 from bpfpatch.elf import ElfObject
 from bpfpatch.patch import Body, PatchList
 from support.inputs.bpfobjects import fixture_path
+from support.inputs.compiled import compile_bpf
+from support.inputs.configured import configured
+from support.machine.tools import need_bpf
+
+DEMO_PATH = fixture_path("xdp_balancer.clang-19.v3.el.g.o")
 
 
 def test_sections_agree_with_pyelftools(run_json: Any, demo: Path) -> None:
@@ -40,8 +47,8 @@ def test_slots_agree_with_section_sizes(run_json: Any, demo: Path) -> None:
 
 
 def test_text_has_the_same(run: Any, demo: Path) -> None:
-    """The text names licence, programs, maps and sections."""
-    text = run("info", demo).stdout
+    """The text names licence, programs, maps and, on demand, sections."""
+    text = run("info", demo, "--sections").stdout
     for word in ("licence: GPL", "needs cpu: v3", "balancer", "flows", ".rel.text", "line_info"):
         assert word in text
     assert all(line == line.rstrip() for line in text.splitlines())
@@ -114,3 +121,125 @@ def test_what_needs_a_level(run_json: Any) -> None:
         "4.1",
         "3.19",
     }
+
+
+def test_maps_say_what_they_are(run_json: Any, tmp_path: Path) -> None:
+    """Each map has the type, sizes, BTF types, entries and flags of its definition."""
+    maps = {one["name"]: one for one in run_json("info", configured(tmp_path))["maps"]}
+    assert {name: one["type"] for name, one in maps.items()} == {
+        "ports": "hash",
+        "recent": "lru_hash",
+        "cfg": "array",
+        "counts": "percpu_array",
+        "routes": "lpm_trie",
+        "jumps": "prog_array",
+        "waiting": "queue",
+        "events": "ringbuf",
+    }
+    assert maps["cfg"] | {"name": ""} == {
+        "name": "",
+        "kind": "btf",
+        "type": "array",
+        "key": "u32",
+        "value": "struct rule",
+        "key_size": 4,
+        "value_size": 12,
+        "max_entries": 4,
+        "flags": [],
+        "since": "3.19",
+    }
+    assert maps["routes"]["flags"] == ["NO_PREALLOC"]
+
+
+def test_maps_without_types(run: Any, run_json: Any) -> None:
+    """A map of an object without BTF has sizes; one that nothing describes is named, and a note."""
+    path = fixture_path("legacy_maps.clang-19.v2.el.o")
+    found = run_json("info", path)["maps"][0]
+    assert (found["kind"], found["key"]) == ("legacy", None)
+    assert found["key_size"] > 0
+    bare = fixture_path("callbacks.clang-19.v3.el.g.nobtf.o")
+    value = run_json("info", bare)
+    assert all(one["type"] is None for one in value["maps"])
+    assert any("no .BTF" in note for note in value["notices"])
+    assert "note: " in run("info", bare).stdout
+
+
+def test_calls_are_counted(run_json: Any) -> None:
+    """Helpers come with their version, kfuncs without; both with who calls them."""
+    calls = {one["name"]: one for one in run_json("info", DEMO_PATH)["calls"]}
+    assert calls["map_lookup_elem"] == {
+        "kind": "helper",
+        "name": "map_lookup_elem",
+        "count": 3,
+        "since": "3.19",
+        "callers": ["count", "pick_backend", "balancer"],
+    }
+    kfuncs = [
+        one
+        for one in run_json("info", fixture_path("kfuncs.clang-19.v3.el.g.o"))["calls"]
+        if one["kind"] == "kfunc"
+    ]
+    assert {one["name"] for one in kfuncs} >= {"bpf_dynptr_from_xdp", "bpf_dynptr_slice"}
+    assert {one["since"] for one in kfuncs} == {None}
+
+
+def test_what_it_prints(run_json: Any) -> None:
+    """A format is found where its address is moved on the way to the call, too."""
+    found = run_json("info", fixture_path("printing.clang-19.v3.el.g.o"))["formats"]
+    texts = {(one["function"], one["text"]) for one in found}
+    assert texts == {
+        ("plain", "plain"),
+        ("each", "round"),
+        ("announce", "size %d"),
+        ("third", "third %d"),
+        ("watch", "large %d"),
+        ("watch", "small"),
+    }
+
+
+def test_tables_fit_a_terminal(run: Any, tmp_path: Path) -> None:
+    """Lines have 80 characters at most; with --globals, values are whole."""
+    source = (
+        "const volatile struct { unsigned long long first, second, third; } settings = "
+        "{1234567890123, 1234567890123, 1234567890123};"
+        'SEC("xdp") int run(struct xdp_md *ctx) { return settings.first; }'
+        'char _license[] SEC("license") = "GPL";'
+    )
+    path = compile_bpf(tmp_path, source)
+    text = run("info", path).stdout
+    assert max(map(len, text.splitlines()[1:])) <= 80
+    assert "..." in text
+    whole = run("info", "--globals", path).stdout
+    assert '{"first": 1234567890123, "second": 1234567890123, "third": 1234567890123}' in whole
+
+
+def test_all_that_a_kernel_must_have(run: Any, demo: Path) -> None:
+    """By default the newest thing only is named; --needs lists them all."""
+    assert "needs kernel: 5.1 (insn " in run("info", demo).stdout
+    text = run("info", demo, "--needs").stdout
+    assert re.search(r"^map type +percpu_array +4\.6 +1$", text, re.MULTILINE)
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("name", ["xdp_balancer", "stack_heavy"])
+def test_stack_is_what_the_verifier_sees(run_json: Any, name: str) -> None:
+    """Each function of a program has the stack depth that the verifier's log says."""
+    need_bpf()
+    path = fixture_path(f"{name}.clang-19.v3.el.g.o")
+    obj = ElfObject.read(str(path))
+    seen = {one["name"]: one["stack"] for one in run_json("info", path)["subprograms"]}
+    checked = 0
+    for info in obj.programs:
+        linked = obj.link(info.name)
+        with kernel.open_object(obj, []) as opened:
+            log = opened.load(linked, log_level=4, keep_log=True).log
+        depths = re.search(r"^stack depth ([\d+]+)", log, re.MULTILINE)
+        assert depths is not None
+        names = linked.program.subprogs.names
+        theirs = [int(one) for one in depths[1].split("+")]
+        # The verifier rounds a frame up to 8 bytes; a function that is checked by itself has a
+        # number of its own.
+        ours = [-(-seen[name] // 8) * 8 for name in names]
+        assert sorted(-(-one // 8) * 8 for one in theirs) == sorted(ours)
+        checked += 1
+    assert checked
