@@ -1,8 +1,10 @@
-"""Text from a file, made safe to show: on a terminal, in a page, in XML."""
+"""Text to show: that of a file made safe, numbers of things, names that may have been meant."""
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterable
 from html import escape
 from typing import Final
 
@@ -24,6 +26,42 @@ def _escaped(found: re.Match[str]) -> str:
     if 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8
         code &= 0xFF
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def plural(count: int, thing: str, things: str = "") -> str:
+    """A number of things, such as ``1 run`` or ``1,200 runs``.
+
+    Args:
+        count: how many.
+        thing: one of them.
+        things: several of them; by default the same with an s.
+    """
+    return f"{count:,} {thing if count == 1 else things or f'{thing}s'}"
+
+
+def unknown(what: str, name: str, known: Iterable[str], also: Iterable[str] = ()) -> str:
+    """The sentence for a name that means nothing, with those that may have been meant.
+
+    Args:
+        what: it should be, such as ``pass``.
+        name: that was given.
+        known: all names that there are.
+        also: more of them, too many to list.
+    """
+    names, others = list(dict.fromkeys(known)), list(also)
+    near = difflib.get_close_matches(name, [*names, *others], 3, _ALIKE)
+    out = f"there is no {what} {visible(name)!r}"
+    if near:
+        out += f" (did you mean {' or '.join(visible(one) for one in near)}?)"
+    if (near and len(names) > _MOST_NAMES) or (others and not names):
+        return out
+    shown = ", ".join(visible(one) for one in names[:_MOST_NAMES]) or "none"
+    more = f", and {len(names) - _MOST_NAMES:,} more" if len(names) > _MOST_NAMES else ""
+    return f"{out}; there are: {shown}{more}"
+
+
+_ALIKE: Final = 0.6
+_MOST_NAMES: Final = 24
 
 
 def framed(page: str) -> str:

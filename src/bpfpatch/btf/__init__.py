@@ -14,6 +14,7 @@ Example::
 
 from .btf import Btf, Head
 from .builder import BtfBuilder
+from .copier import TypeCopier
 from .ext import CORE_RELO, FUNC_INFO, LINE_INFO, BtfExt, ExtSection
 from .lines import BtfLine, line_col_join, line_col_split, source_line
 from .members import BtfPlace
@@ -84,6 +85,7 @@ __all__ = [
     "Restrict",
     "SecVar",
     "Struct",
+    "TypeCopier",
     "TypeTag",
     "Typedef",
     "Union",

@@ -24,7 +24,7 @@ from .raw import (
     encode,
     pieces,
 )
-from .symtab import STB_GLOBAL, STT_OBJECT, read_symbols
+from .symtab import STB_GLOBAL, STT_NOTYPE, STT_OBJECT, read_symbols
 
 REL_SIZE: Final = 16
 
@@ -56,19 +56,20 @@ class NewSection:
 
 @dataclass(frozen=True, slots=True)
 class NewSymbol:
-    """A global data symbol to append.
+    """A global symbol to append.
 
     Attributes:
         name: of the symbol.
-        section: number of its section, which may be one that is appended with it.
+        section: number of its section, which may be one that is appended with it; 0 where
+            something else defines it.
         value: bytes from the section's start.
         size: bytes that it covers.
     """
 
     name: str
     section: int
-    value: int
-    size: int
+    value: int = 0
+    size: int = 0
 
 
 def append(
@@ -107,7 +108,7 @@ def append(
         rows = np.zeros(len(symbols), SYM["little"])
         for row, one in zip(rows, symbols, strict=True):
             row["name_off"] = strings.add(home, one.name)
-            row["info"] = STB_GLOBAL << 4 | STT_OBJECT
+            row["info"] = STB_GLOBAL << 4 | (STT_OBJECT if one.section else STT_NOTYPE)
             row["shndx"], row["value"], row["size"] = one.section, one.value, one.size
         grown = np.concatenate([table.rows, rows])
         contents[table.section] = encode(grown, SYM, raw.byteorder)

@@ -1,4 +1,4 @@
-"""New maps and global variables, as a compiler would have written them.
+"""New maps, global variables and kernel functions, as a compiler would have written them.
 
 A variable gets bytes in its section, a global symbol and, where the object has
 types, a VAR in the section's DATASEC; a map gets a definition in ``.maps``, or
@@ -21,12 +21,15 @@ from bpfpatch.btf import (
     DataSec,
     Enum64,
     Enumerator,
+    Func,
+    FuncLinkage,
     Int,
     Kind,
     Member,
     Ptr,
     SecVar,
     Struct,
+    TypeCopier,
     Var,
     VarLinkage,
 )
@@ -41,6 +44,7 @@ from .symtab import read_relocations, read_symbols
 SHF_WRITE: Final = 1
 SHF_ALLOC: Final = 2
 DATA_SECTIONS: Final = (".bss", ".data", ".rodata")
+KSYMS: Final = ".ksyms"
 _POINTER: Final = 8
 _LEGACY_WORDS: Final = 5
 
@@ -177,6 +181,46 @@ def add_map(
     return append(raw, sections, [NewSymbol(new.name, number, at, size)], changed)
 
 
+def add_kfunc(raw: RawElf, btf: Btf | None, name: str, kernel: Btf) -> RawElf:
+    """The object with a kernel function declared.
+
+    Args:
+        raw: the object.
+        btf: its types.
+        name: of the function.
+        kernel: types that have it.
+
+    Raises:
+        OptionError: the name is taken, or those types have no such function.
+        UnsupportedError: the object has no symbol table, or no types.
+    """
+    if btf is None:
+        raise UnsupportedError(
+            f"to declare {name!r} the object needs types (.BTF), by which a loader finds the "
+            "kernel's function; compile it with -g"
+        )
+    _check_name(raw, name)
+    found = [kernel.type(type_id) for type_id in kernel.find(name, Kind.FUNC)]
+    if not found:
+        raise OptionError(f"the types that should declare it have no function {name!r}")
+    function = found[0]
+    assert isinstance(function, Func)
+    types = BtfBuilder(btf)
+    proto = TypeCopier(kernel, types).copy(function.type_id)
+    declared = types.add(Func(name, proto, FuncLinkage.EXTERN))
+    row = SecVar(declared, 0, 0)
+    known = btf.find(KSYMS, Kind.DATASEC)
+    if known:
+        old = btf.type(known[0])
+        assert isinstance(old, DataSec)
+        types.replace(known[0], replace(old, variables=(*old.variables, row)))
+    else:
+        types.add(DataSec(KSYMS, 0, (row,)))
+    home = raw.find(".BTF")
+    assert home is not None
+    return append(raw, (), [NewSymbol(name, 0)], {home: types.build().to_bytes()})
+
+
 def _check_name(raw: RawElf, name: str) -> None:
     table = read_symbols(raw)
     if any(table.name(index) == name for index in range(1, len(table))):
@@ -239,6 +283,8 @@ def map_type(
     def uint(count: int) -> int:
         return types.add(Ptr(types.add(Array(number, number, count))))
 
+    # The kernel takes types for both of key and value, or for none.
+    has_value = bool(new.inner is not None or value is not None or new.value_type_id)
     members = {"type": uint(new.type), "max_entries": uint(new.max_entries)}
     if new.flags:
         members["map_flags"] = uint(new.flags)
@@ -248,7 +294,7 @@ def map_type(
         members["numa_node"] = uint(new.numa_node)
     if new.key_type_id:
         members["key"] = types.add(Ptr(new.key_type_id))
-    elif new.key_size == 4:
+    elif new.key_size == 4 and has_value:
         members["key"] = types.add(Ptr(_integer(types, "unsigned int", 4)))
     elif new.key_size:
         members["key_size"] = uint(new.key_size)

@@ -12,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bpfpatch.errors import LostRowError, OptionError, UnsupportedError
-from bpfpatch.isa import Pseudo, PseudoCall
+from bpfpatch.isa import HELPER_IDS, Pseudo, PseudoCall
 from bpfpatch.program import INSERTED, AnchoredTable, Program, Remap
+from bpfpatch.text import unknown
 
 from .decode import ObjectCode
 from .fields import LD_IMM64, entry_sites, is_entry, mark
 from .raw import RawElf
 from .space import FORM_EXTERNAL, FORM_RELATIVE, RELOC, RELOC_TABLE, SYMBOL_TABLE, CodeSpace
-from .symtab import STB_LOCAL, STT_SECTION
+from .symtab import STB_LOCAL, STT_FILE, STT_SECTION
 
 R_BPF_64_64: Final = 1
 R_BPF_64_32: Final = 10
@@ -68,8 +69,16 @@ def add_relocations(
     return program.with_tables(**{RELOC_TABLE: merged})
 
 
-def relocation_row(code: ObjectCode, section: str, symbol: str) -> NDArray[Any]:
-    """A ``reloc`` row, () of `RELOC`, for an ld_imm64 in a code section, against a symbol.
+def relocation_row(
+    code: ObjectCode, section: str, symbol: str, *, is_call: bool = False
+) -> NDArray[Any]:
+    """A ``reloc`` row, () of `RELOC`, for an instruction of a code section, against a symbol.
+
+    Args:
+        code: the object's.
+        section: of code, that the instruction is in.
+        symbol: by name.
+        is_call: whether the instruction is a call, and not an ld_imm64.
 
     Raises:
         OptionError: the object has no such code section or symbol, or the section
@@ -78,14 +87,50 @@ def relocation_row(code: ObjectCode, section: str, symbol: str) -> NDArray[Any]:
     target = code.space.names.get(section)
     home = None if target is None else code.rel_section(int(code.space.sections[target]))
     if home is None:
-        raise OptionError(f"there is no code section {section!r} with a section of relocations")
+        raise OptionError(
+            f"there is no code section {section!r} with a section of relocations; "
+            "obj.with_relocatable() gives each one"
+        )
     index = code.symbols.find(symbol)
     if index is None:
-        raise OptionError(f"the object has no symbol {symbol!r}")
+        raise OptionError(unknown("symbol", symbol, _names(code)))
     row = np.zeros((), RELOC)
     row["section"], row["sym"] = home, index
-    row["type"], row["form"] = R_BPF_64_64, FORM_EXTERNAL
+    row["type"], row["form"] = R_BPF_64_32 if is_call else R_BPF_64_64, FORM_EXTERNAL
     return row
+
+
+def check_symbol(code: ObjectCode, name: str, *, is_call: bool) -> None:
+    """Whether an inserted call, or ld_imm64, can be against a symbol.
+
+    Raises:
+        OptionError: the object has none of this name, or it is of another kind.
+    """
+    index = code.symbols.find(name)
+    if index is None:
+        if not is_call:
+            raise OptionError(unknown("map or variable", name, _names(code)))
+        known = [one for one in code.program.subprogs.names if one]
+        helpers = (f"bpf_{helper}" for helper in HELPER_IDS)
+        what = unknown("function", name, [*_names(code, is_call=True), *known], helpers)
+        raise OptionError(f"{what}; a kfunc is declared by with_kfunc() or add_kfunc()")
+    section = int(code.symbols.rows["shndx"][index])
+    if section in code.space.sections.tolist():
+        raise OptionError(
+            f"{name!r} is in code, and not the name of one function alone; give its node: "
+            f"asm(..., {name}=node)"
+        )
+    if is_call and section:
+        raise OptionError(f"{name!r} is no function, but a map or variable; load its address")
+
+
+def _names(code: ObjectCode, *, is_call: bool = False) -> list[str]:
+    """Names of maps, variables and the like; with ``is_call`` of what something else defines."""
+    table = code.symbols
+    shndx = table.rows["shndx"]
+    is_fine = shndx == 0 if is_call else table.type != STT_SECTION
+    is_fine = is_fine & (table.type != STT_FILE) & ~np.isin(shndx, code.space.sections)
+    return [name for index in np.flatnonzero(is_fine).tolist() if (name := table.name(index))]
 
 
 def _check_relocated(program: Program, table: AnchoredTable) -> None:

@@ -27,11 +27,11 @@ from .contents import (
 from .decode import ObjectCode, read_btf, read_code
 from .files import Source, Target, read_all, write_all
 from .link import LinkedProgram, link
-from .newdata import MakeType, add_global, add_map, add_rel_sections, add_section
-from .newrelocs import relocation_row
+from .newdata import MakeType, add_global, add_kfunc, add_map, add_rel_sections, add_section
+from .newrelocs import check_symbol, relocation_row
 from .raw import EM_BPF, ByteOrder, RawElf, parse_raw
 from .rewrite import Dwarf, RewrittenFile, rewrite
-from .space import read_insns
+from .space import RELOC_TABLE, read_insns
 from .values import Variable, variables, with_values
 
 _NO_MACHINE: Final = "its e_machine is 0, as old compilers leave it; it is read as BPF"
@@ -188,6 +188,19 @@ class ElfObject:
         """
         return relocation_row(self._code, section, symbol)
 
+    def check_symbol(self, name: str, *, is_call: bool) -> None:
+        """Whether a body may call, or load the address of, what is called so.
+
+        Raises:
+            OptionError: it may not; names that are alike are named.
+            FormatError: see `code`.
+        """
+        check_symbol(self._code, name, is_call=is_call)
+
+    def symbol_row(self, section: str, name: str, *, is_call: bool) -> tuple[str, NDArray[Any]]:
+        """(table, row) for what a body refers to by name; see `relocation`."""
+        return RELOC_TABLE, relocation_row(self._code, section, name, is_call=is_call)
+
     def with_map(self, new: MapDefinition, value: MakeType | None = None) -> ElfObject:
         """This object with one more map, which any loader creates.
 
@@ -223,6 +236,20 @@ class ElfObject:
         raw = add_global(self.raw, self.btf, name, data, section, make)
         return replace(self, raw=raw)
 
+    def with_kfunc(self, name: str, kernel: Btf) -> ElfObject:
+        """This object with a kernel function declared, a symbol for calls in bodies.
+
+        Args:
+            name: of the kernel function.
+            kernel: types that have it, as `bpfpatch.kernel.vmlinux_btf` does; a loader
+                compares its prototype with the running kernel's.
+
+        Raises:
+            OptionError: the name is taken, or those types have no such function.
+            UnsupportedError: the object has no symbol table, or no types.
+        """
+        return replace(self, raw=add_kfunc(self.raw, self.btf, name, kernel))
+
     def with_section(self, name: str, data: bytes) -> ElfObject:
         """This object with a section of data for tools, which loaders skip.
 
@@ -241,6 +268,17 @@ class ElfObject:
         """
         numbers = tuple(self._code.space.sections.tolist())
         return replace(self, raw=add_rel_sections(self.raw, numbers))
+
+    @property
+    def is_relocatable(self) -> bool:
+        """Whether each code section has a section of relocations.
+
+        Raises:
+            FormatError: see `code`.
+        """
+        return all(
+            self._code.rel_section(int(number)) is not None for number in self._code.space.sections
+        )
 
     @cached_property
     def variables(self) -> tuple[Variable, ...]:

@@ -15,31 +15,19 @@ from bpfpatch import isa
 from bpfpatch.bpf.loadedbtf import vmlinux_btf
 from bpfpatch.bpf.loadrequest import LoadRequest
 from bpfpatch.btf import (
-    Array,
-    Btf,
     BtfBuilder,
-    BtfType,
-    Const,
     DataSec,
     Func,
     FuncLinkage,
-    FuncProto,
     Kind,
-    Ptr,
-    Restrict,
     SecVar,
-    Struct,
-    Typedef,
-    TypeTag,
-    Union,
+    TypeCopier,
     Var,
     VarLinkage,
-    Volatile,
 )
 from bpfpatch.errors import UnsupportedError
 
 _KSYMS: Final = ".ksyms"
-_MOST_DEEP: Final = 32
 
 
 class Externs:
@@ -86,7 +74,7 @@ class Externs:
             UnsupportedError: one of them is neither a function nor a variable.
         """
         kernel = vmlinux_btf()
-        copier = _Copier(kernel, types)
+        copier = TypeCopier(kernel, types)
         uses: dict[int, str] = {}
         rows = []
         for ids in (self._functions, self._variables):
@@ -121,39 +109,3 @@ class Externs:
         types.replace(known[0], new)
         self.declared.add(known[0])
         return known[0]
-
-
-class _Copier:
-    """Copies the kernel's types as far as a loader compares them: structs by their names."""
-
-    def __init__(self, kernel: Btf, types: BtfBuilder) -> None:
-        self._kernel = kernel
-        self._types = types
-        self._known: dict[int, int] = {0: 0}
-
-    def copy(self, type_id: int, depth: int = 0) -> int:
-        if type_id in self._known:
-            return self._known[type_id]
-        if depth > _MOST_DEEP:
-            raise UnsupportedError(f"the kernel's type {type_id} refers to more than {_MOST_DEEP}")
-        found = self._kernel.type(type_id)
-        self._known[type_id] = self._types.add(self._cut(found, depth + 1))
-        return self._known[type_id]
-
-    def _cut(self, found: BtfType, depth: int) -> BtfType:
-        if isinstance(found, Struct):
-            return replace(found, size=0, members=(), kind_flag=False)
-        if isinstance(found, Union):
-            return replace(found, size=0, members=(), kind_flag=False)
-        if isinstance(found, FuncProto):
-            params = tuple(
-                replace(one, type_id=self.copy(one.type_id, depth)) for one in found.params
-            )
-            return replace(found, type_id=self.copy(found.type_id, depth), params=params)
-        if isinstance(found, Array):
-            element = self.copy(found.type_id, depth)
-            index = self.copy(found.index_type_id, depth)
-            return replace(found, type_id=element, index_type_id=index)
-        if isinstance(found, Ptr | Typedef | Const | Volatile | Restrict | TypeTag):
-            return replace(found, type_id=self.copy(found.type_id, depth))
-        return found

@@ -1,5 +1,6 @@
 """Rewriting passes, and pipelines of them."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .base import Pass, register, registered
@@ -15,15 +16,21 @@ if TYPE_CHECKING:
     from .dce import Dce
     from .lower import Lower
     from .nops import Nops
+    from .scratch import Scratch, ScratchPlace
     from .sprinkle import Sprinkle
     from .trace import Trace
     from .zext import Zext
 
 _NAMES = {path.rpartition(".")[2]: name for name, path in CLASSES.items()}
 
+_LATE = ("Scratch", "ScratchPlace")
+
 
 def __getattr__(name: str) -> Any:
     """Import a pass's class when it is first used."""
+    if name in _LATE:
+        globals()[name] = late = getattr(import_module(f"{__name__}.scratch"), name)
+        return late
     if name not in _NAMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = found = built_in(_NAMES[name])
@@ -53,6 +60,8 @@ __all__ = [
     "Pipeline",
     "Report",
     "Result",
+    "Scratch",
+    "ScratchPlace",
     "Setting",
     "Sprinkle",
     "Target",

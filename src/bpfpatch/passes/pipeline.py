@@ -186,7 +186,7 @@ class Pipeline:
         setting = Setting(target, subject, edit)
         began = time.perf_counter()
         program = self._prepared(program, setting)
-        patches = PatchList(program)
+        patches = PatchList(program, edit)
         reports = []
         for one in self.passes:
             if progress is not None:

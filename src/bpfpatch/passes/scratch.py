@@ -1,19 +1,30 @@
-"""Where inserted code finds registers to work with.
+"""Where inserted code finds registers and stack bytes to work with.
 
 A register that is not read any more is free. Where there are too few, others are used that can be
 made again, or spilled: to stack bytes below all that the function uses, or to bytes of its frame
 that are dead at the place. Where none of that is possible, the place will not do, and the answer
-says why.
+says why::
+
+    scratch = Scratch.of(patches, setting.edit.obj)
+    place = scratch.at(slot, 2)
+    if isinstance(place, str):
+        raise UnsupportedError(f"no place to count: {place}")
+    a, b = place.registers
+    body = place.body(f"r{a} = &hits; r{b} = 1; lock *(u64 *)(r{a} + 0) += r{b}")
+    patches.insert_before(int(patches.view().node[slot]), body)
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 
 from bpfpatch import isa
+from bpfpatch.asm import format_insns
 from bpfpatch.dataflow.backward import Masks
 from bpfpatch.dataflow.blocks import Blocks
 from bpfpatch.dataflow.givenargs import given_args
@@ -26,12 +37,19 @@ from bpfpatch.dataflow.stackuse import (
     StackUse,
     stack_room,
 )
-from bpfpatch.patch import CodeView
+from bpfpatch.elf import ElfObject
+from bpfpatch.errors import OptionError
+from bpfpatch.isa import Syntax
+from bpfpatch.patch import Body, CodeView, Insn, PatchList
 from bpfpatch.program.types import Insns, Mask, Slots
+
+from .kfuncs import arguments_taken, roots_of
+from .sites import indirect_targets, opaque_slots
 
 _GENERAL: Final = np.uint16((1 << isa.R10) - 1)
 _WORD: Final = 8
 _STX_DW, _LDX_DW = 0x7B, 0x79
+_LEAVES: Final = re.compile(r"@(?:end|orig|target)\b")
 _BUSY: Final = "no register is free"
 
 
@@ -65,6 +83,29 @@ class ScratchPlace:
             return work
         return np.concatenate([*self.saves(), work, *self.restores()])
 
+    def body(self, work: str, **nodes: int | Insn) -> Body:
+        """A body of assembly, with what it spills saved around it.
+
+        Args:
+            work: assembly that uses `registers`, and goes on at its end: it ends in no jump,
+                and its jumps go to its own labels.
+            nodes: see `Body.asm`.
+
+        Raises:
+            OptionError: it jumps past what gives registers back.
+            AsmError: it is no assembly.
+        """
+        if self.n_extra and _LEAVES.search(work):
+            raise OptionError(
+                "this work goes to @end, @orig or @target, past what gives registers back; let it "
+                "jump to a label at its end"
+            )
+        saves = [f"*(u64 *)(r10 - {at}) = r{reg}" for reg, at in self.spills]
+        restores = [f"r{reg} = *(u64 *)(r10 - {at})" for reg, at in self.spills]
+        if self.remakes is not None:
+            restores += [text for text in format_insns(self.remakes, Syntax.ASM) if text]
+        return Body.asm("\n".join([*saves, work, *restores]), **nodes)
+
     def saves(self) -> list[Insns]:
         """What comes first."""
         return [isa.store("u64", isa.R10, -at, isa.Reg(reg)) for reg, at in self.spills]
@@ -76,7 +117,10 @@ class ScratchPlace:
 
 
 class Scratch:
-    """Finds places in the code of one view.
+    """Finds registers, and bytes of stack, that code may use in front of instructions.
+
+    `of` makes one for a list; it is about the code as the list has it then. Ask for all places
+    first and edit afterwards, or make another one.
 
     Args:
         view: the code.
@@ -87,6 +131,7 @@ class Scratch:
             default none.
         takes: (m,) arguments that each subprog may have at most, where its type is known: the
             verifier gives a global function no others.
+        roots: the subprogs, by number, whose R0 the kernel looks at; by default all.
     """
 
     def __init__(
@@ -97,13 +142,14 @@ class Scratch:
         opaque: Mask | None = None,
         copyable: Mask | None = None,
         takes: Masks | None = None,
+        roots: Collection[int] | None = None,
     ) -> None:
-        liveness = Liveness.of(view, blocks, takes=takes)
+        liveness = Liveness.of(view, blocks, takes=takes, roots=roots)
         # A register may be live where no path to it has set it: none that runs reads it then.
         is_set = given_args(view, blocks, liveness.writes, np.zeros(len(view), np.uint16), takes)
         if isa.is_subprog_call(view.insns).any():
             # The verifier checks arguments of a global function, whether that reads them or not.
-            liveness = Liveness.of(view, blocks, is_set, takes)
+            liveness = Liveness.of(view, blocks, is_set, takes, roots)
         none = np.zeros(len(view), bool)
         self._view = view
         self._liveness = liveness
@@ -121,6 +167,26 @@ class Scratch:
         )
         free = _N_BITS[~liveness.before & _GENERAL]
         self._n_free = np.where(_allowed(view, self._sequences), free, np.int8(-1))
+
+    @classmethod
+    def of(cls, patches: PatchList, obj: ElfObject | None = None, reserved: int = 0) -> Self:
+        """For the code of a list as it is now.
+
+        Args:
+            patches: the list.
+            obj: the object that it is the code of, by whose types more is known to be free.
+            reserved: bytes of each frame, below what it uses, that are taken.
+        """
+        view, program = patches.view(), patches.program
+        blocks = Blocks.of(view, indirect_targets(program, view))
+        opaque = opaque_slots(patches, view)
+        if obj is None or obj.btf is None:
+            return cls(view, blocks, reserved, opaque)
+        mains = np.array([info.start for info in obj.programs], np.int32)
+        entries = np.flatnonzero(np.isin(view.node, mains)).astype(np.int32)
+        takes = arguments_taken(view, program, obj.btf)
+        roots = roots_of(view, program, obj.btf, entries)
+        return cls(view, blocks, reserved, opaque, takes=takes, roots=roots)
 
     @property
     def stack(self) -> StackUse:

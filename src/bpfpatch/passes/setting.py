@@ -7,6 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from bpfpatch.btf import Btf
 from bpfpatch.elf import ElfObject
 from bpfpatch.elf.newdata import MakeType
 from bpfpatch.errors import OptionError
@@ -18,11 +19,11 @@ from .target import Target
 class ObjectEdit:
     """The object that a pipeline's list is of, for passes that add maps or variables to it.
 
-    What is added changes no code, so the list stays the object's::
+    What is added changes no code, so the list stays the object's, and bodies
+    name what was added::
 
-        edit.add_global("hits", bytes(8), ".bss")
-        node = patches.insert_before(site, Body.asm("r1 = 0 ll"))
-        patches.attach("reloc", node, edit.relocation("xdp", "hits"))
+        setting.edit.add_global("hits", bytes(8), ".bss")
+        patches.insert_before(site, "r1 = &hits; r2 = 1; lock *(u64 *)(r1 + 0) += r2")
 
     Attributes:
         obj: with all that has been added.
@@ -43,17 +44,36 @@ class ObjectEdit:
         """See `ElfObject.with_global`."""
         self.obj = self.obj.with_global(name, data, section, make)
 
+    def add_kfunc(self, name: str, kernel: Btf) -> None:
+        """See `ElfObject.with_kfunc`; one that the object declares already stays."""
+        known = {symbol.name for symbol in self.obj.symbols if not symbol.section}
+        if name not in known:
+            self.obj = self.obj.with_kfunc(name, kernel)
+
     def add_section(self, name: str, data: bytes) -> None:
         """See `ElfObject.with_section`."""
         self.obj = self.obj.with_section(name, data)
 
     def relocation(self, section: str, symbol: str) -> NDArray[Any]:
         """See `ElfObject.relocation`; a section of relocations is added where there is none."""
+        return self.symbol_row(section, symbol, is_call=False)[1]
+
+    def check_symbol(self, name: str, *, is_call: bool) -> None:
+        """See `ElfObject.check_symbol`; the object gets room for relocations where it has none."""
+        self.obj.check_symbol(name, is_call=is_call)
+        # Now, and not when rows are made: ``edit.obj.with_code(patches.linearize())`` asks for
+        # the object before that.
+        if not self.obj.is_relocatable:
+            self.obj = self.obj.with_relocatable()
+
+    def symbol_row(self, section: str, name: str, *, is_call: bool) -> tuple[str, NDArray[Any]]:
+        """See `ElfObject.symbol_row`; a section of relocations is added where there is none."""
+        self.obj.check_symbol(name, is_call=is_call)
         try:
-            return self.obj.relocation(section, symbol)
+            return self.obj.symbol_row(section, name, is_call=is_call)
         except OptionError:
             self.obj = self.obj.with_relocatable()
-            return self.obj.relocation(section, symbol)
+            return self.obj.symbol_row(section, name, is_call=is_call)
 
 
 @dataclass(frozen=True, slots=True)

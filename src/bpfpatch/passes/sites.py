@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from bpfpatch import isa
@@ -10,7 +12,8 @@ from bpfpatch.patch import CodeView, PatchList
 from bpfpatch.program import JUMP_TABLE, LANDING_PAD, LOST, Anchor, Program
 from bpfpatch.program.types import Mask, Slots
 
-from .scratch import ScratchPlace
+if TYPE_CHECKING:
+    from .scratch import ScratchPlace
 
 
 def opaque_slots(patches: PatchList, view: CodeView) -> Mask:

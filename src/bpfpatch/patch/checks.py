@@ -16,6 +16,7 @@ from bpfpatch.program.types import Insns, Slots, ascends
 from .body import Body, To
 from .change import FIELD_RANGES, Change, fits
 from .log import Verb
+from .names import ListNames
 from .pool import Pool
 
 Imms = Mapping[int, NDArray[Any]]
@@ -25,11 +26,12 @@ Imms = Mapping[int, NDArray[Any]]
 class Checks:
     """Checks of sites and bodies against a program and its pool. Nothing is changed here."""
 
-    __slots__ = ("_pool", "_program")
+    __slots__ = ("_names", "_pool", "_program")
 
-    def __init__(self, program: Program, pool: Pool) -> None:
+    def __init__(self, program: Program, pool: Pool, names: ListNames) -> None:
         self._program = program
         self._pool = pool
+        self._names = names
 
     def where(self, node: int) -> Where:
         """A node's place, for an error message."""
@@ -130,7 +132,8 @@ class Checks:
     def _target(self, sites: Slots, *, is_entry: bool) -> None:
         """Whether each site holds a reference of the kind that ``@target`` needs."""
         kinds = isa.alone(isa.ref_kinds, self._pool.insns(sites))
-        kinds[np.isin(sites, self._program.external)] = isa.RefKind.NONE
+        outside = np.concatenate([self._program.external, self._names.calls()])
+        kinds[np.isin(sites, outside)] = isa.RefKind.NONE
         is_bad = (kinds == isa.RefKind.NONE) | ((kinds >= isa.RefKind.CALL) != is_entry)
         if is_bad.any():
             kind = "calls or addresses no subprog" if is_entry else "does not jump"

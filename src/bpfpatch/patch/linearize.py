@@ -90,7 +90,6 @@ def linearize(merged: Merged, relax: Relax) -> Linearized:
     insns = draft.insns()
     write_distances(insns, refs.slot, refs.kind, distance)
     subprogs = _subprogs(program, layout.slots(state.entry[program.subprogs.start]))
-    external = remap.own[program.external] if program.external.size else program.external
     tables = {
         name: _with_attached(draft, name, rows[name], layout, merged.replaced)
         if name in rows
@@ -106,7 +105,7 @@ def linearize(merged: Merged, relax: Relax) -> Linearized:
             name: _column(column, merged.values[name], layout, insns, len(program))
             for name, column in merged.columns.items()
         },
-        external=external[external >= 0],
+        external=_external(merged, layout, remap),
         strings=program.strings,
     )
     vars(out)["refs"] = refs  # known already: no need to decode them again
@@ -181,6 +180,15 @@ def _remap(merged: Merged, layout: Layout) -> Remap:
         modified=lambda: _still_there(modified, layout, n_old),
     )
     return remap
+
+
+def _external(merged: Merged, layout: Layout, remap: Remap) -> Slots:
+    """(k,) ascending slots whose reference field is a relocation's business."""
+    old = merged.program.external
+    out = remap.own[old] if old.size else old
+    if merged.external.size:
+        out = np.sort(np.concatenate([out, layout.slots(merged.external)]))
+    return out[out >= 0]
 
 
 def _own(program: Program, layout: Layout, replaced: Slots) -> Slots:

@@ -9,18 +9,19 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bpfpatch.errors import OptionError
+from bpfpatch.errors import EditError, OptionError
 from bpfpatch.program import Anchor, AnchoredTable, Column, Program, check_references
 from bpfpatch.program.types import LOST, Insns, Mask, Slots, compress, frozen, gather
 
 from .attached import AttachedRows
-from .body import EMPTY, Body, bodies_of
+from .body import EMPTY, Body, bodies_of, body_of
 from .change import Change
 from .checks import Checks, Imms, check_imms
 from .insn import Insn
 from .linearize import Linearized, linearize
 from .log import EditLog, Verb, commuting_prefix, previous_touch
 from .merge import merge_run
+from .names import ListNames, SymbolSource
 from .pool import Pool
 from .provenance import Provenance
 from .relax import How, Relax
@@ -37,6 +38,7 @@ With a bound on merges, any log takes time linear in program and edits.
 
 Site = int | Insn
 Sites = Sequence[int] | Sequence[Insn] | NDArray[Any]
+Bodies = Body | str | Sequence[Body | str]
 
 
 class PatchList:
@@ -60,20 +62,31 @@ class PatchList:
 
     Throw a list away at any time: the program that it was made from is as it was.
 
+    A body may be given as assembly. What it calls, or loads the address of, by
+    name is a function of the program, or a symbol of the object that the list
+    is told of::
+
+        obj = obj.with_map(MapDefinition("hits", MapType.ARRAY, 4, 8, 1))
+        patches = PatchList(obj.code, obj)
+        patches.insert_before(site, "r1 = &hits; call my_kfunc")
+
     Args:
         program: its references must all be sound.
+        symbols: the object that it is the code of, where bodies name its maps,
+            variables and kfuncs.
 
     Raises:
         ValidationError: an opcode that the table lacks, or a reference out of
             the program or into an ld_imm64.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, symbols: SymbolSource | None = None) -> None:
         check_references(program)
         self.program = program
         self._state = ListState.of(program)
         self._pool = Pool(program)
-        self._checks = Checks(program, self._pool)
+        self._names = ListNames(program, symbols)
+        self._checks = Checks(program, self._pool, self._names)
         self._log = EditLog()
         self._provenance = Provenance(len(program))
         self._columns: dict[str, NDArray[Any]] = {}
@@ -88,16 +101,14 @@ class PatchList:
 
     # ---- edits -------------------------------------------------------------------------------
 
-    def insert_before(
-        self, site: Site | Sites, body: Body | Sequence[Body], imms: Imms | None = None
-    ) -> Any:
+    def insert_before(self, site: Site | Sites, body: Bodies, imms: Imms | None = None) -> Any:
         """Put a body in front of an instruction. Jumps and calls to it now reach the body.
 
         The instruction, and what is anchored to it, stays as it is.
 
         Args:
             site: one site, or an array of them.
-            body: the body, or one a site.
+            body: the body, or one a site; text is assembly, see `Body.asm`.
             imms: of one body at an array of sites: by slot of the body the immediates that
                 its copies get, one a site. This is how a million constants go in at once.
 
@@ -109,14 +120,14 @@ class PatchList:
         Raises:
             EditError: a site that is deleted or was never there, or a body
                 that cannot go there.
+            OptionError: the body names what neither the program nor its object has.
+            AsmError: text that is no assembly.
         """
         if site.__class__ is int and body.__class__ is Body and imms is None:
             return self._edit(Verb.INSERT_BEFORE, site, body)
         return self._edit_any(Verb.INSERT_BEFORE, site, body, imms)
 
-    def prepend(
-        self, site: Site | Sites, body: Body | Sequence[Body], imms: Imms | None = None
-    ) -> Any:
+    def prepend(self, site: Site | Sites, body: Bodies, imms: Imms | None = None) -> Any:
         """Put a body in front of an instruction, for what falls into it or calls it.
 
         A jump to the instruction still reaches the instruction: a prologue
@@ -127,17 +138,13 @@ class PatchList:
             return self._edit(Verb.PREPEND, site, body)
         return self._edit_any(Verb.PREPEND, site, body, imms)
 
-    def insert_after(
-        self, site: Site | Sites, body: Body | Sequence[Body], imms: Imms | None = None
-    ) -> Any:
+    def insert_after(self, site: Site | Sites, body: Bodies, imms: Imms | None = None) -> Any:
         """Put a body after an instruction. Returns and raises as `insert_before` does."""
         if site.__class__ is int and body.__class__ is Body and imms is None:
             return self._edit(Verb.INSERT_AFTER, site, body)
         return self._edit_any(Verb.INSERT_AFTER, site, body, imms)
 
-    def replace(
-        self, site: Site | Sites, body: Body | Sequence[Body], imms: Imms | None = None
-    ) -> Any:
+    def replace(self, site: Site | Sites, body: Bodies, imms: Imms | None = None) -> Any:
         """Put a body in an instruction's place. Jumps and calls to it now reach the body.
 
         Where the body keeps the original (``@orig``), the instruction stays
@@ -241,8 +248,8 @@ class PatchList:
         return self.program.tables[name]
 
     def attached(self) -> Slots:
-        """(k,) nodes on which `attach` has put rows, in no order; some may be deleted by now."""
-        return self._rows.nodes()
+        """(k,) nodes with rows by `attach` or by name, in no order; some may be deleted by now."""
+        return np.union1d(self._rows.nodes(), self._names.nodes())
 
     # ---- looks -------------------------------------------------------------------------------
 
@@ -419,6 +426,8 @@ class PatchList:
             ValidationError: a jump that leaves its subprog, a call to no subprog's start.
         """
         self.flush()
+        if self._names.nodes().size:
+            self._names.settle(self.view(), self._rows)
         columns = {name: self.aux(name) if name in self._columns else None for name in self._fills}
         merged = Merged(
             self.program,
@@ -428,6 +437,7 @@ class PatchList:
             replaced=_union(self._replaced),
             modified=_union(self._modified),
             rows=self._rows.by_table(self._modified, self._pool.size),
+            external=self._names.calls(),
             columns=self._fills,
             values=columns,
         )
@@ -464,7 +474,8 @@ class PatchList:
         if site < 0 or site >= pool.size or not alive[site]:
             self._checks.alive(site)
         if body.has_refs or body.keeps:
-            self._check_body(verb, np.array([site], np.int32), body)
+            body = self._linked(verb, np.array([site], np.int32), body)
+            self._note(pool.size, body)
         log = self._log
         log.verbs.append(verb)
         log.sites.append(site)
@@ -482,18 +493,18 @@ class PatchList:
         self,
         verb: Verb,
         site: Any,
-        bodies: Body | Sequence[Body],
+        given: Bodies,
         imms: Imms | None = None,
     ) -> Any:
         """One edit by handle, or a bulk edit."""
         if isinstance(site, Insn):
             site = self._node(site)
         if isinstance(site, (int, np.integer)):
-            if not isinstance(bodies, Body) or imms is not None:
+            if imms is not None:
                 raise OptionError("one site takes one body, with its immediates in it")
-            return self._edit(verb, int(site), bodies)
+            return self._edit(verb, int(site), body_of(given))
         sites = self._sites(site)
-        bodies = bodies_of(bodies, sites.size)
+        bodies = bodies_of(given, sites.size)
         if verb >= Verb.REPLACE:
             self._checks.distinct(sites)
         if isinstance(bodies, Body):
@@ -503,9 +514,10 @@ class PatchList:
             raise OptionError("a body a site has its immediates in it")
         for body in bodies:
             self._check_lists(body)
-        self._checks.bodies(verb, sites, bodies)
+        linked = [self._names.link(one, self._entry) if one.names else one for one in bodies]
+        self._checks.bodies(verb, sites, linked)
         return np.array(
-            [self._edit(verb, s, b) for s, b in zip(sites.tolist(), bodies, strict=True)], np.int32
+            [self._edit(verb, s, b) for s, b in zip(sites.tolist(), linked, strict=True)], np.int32
         )
 
     def _edit_bulk(self, verb: Verb, sites: Slots, body: Body, imms: Imms) -> Slots:
@@ -513,7 +525,7 @@ class PatchList:
         if not sites.size:
             return sites
         if body.has_refs or body.keeps:
-            self._check_body(verb, sites, body)
+            body = self._linked(verb, sites, body)
         first = self._pool.size
         self._pool.put_many(body, sites.size, imms)
         if verb >= Verb.REPLACE and not body.keeps:
@@ -523,6 +535,7 @@ class PatchList:
             firsts.flags.writeable = False  # the log keeps it, too
         else:
             firsts = np.broadcast_to(np.int32(first), sites.shape)
+        self._note(firsts, body)
         self._log.extend(verb, sites, self._log.id_of(body), firsts)
         return firsts
 
@@ -540,9 +553,26 @@ class PatchList:
             raise OptionError("this instruction is of another list")
         return insn.node
 
-    def _check_body(self, verb: Verb, sites: Slots, body: Body) -> None:
+    def _linked(self, verb: Verb, sites: Slots, body: Body) -> Body:
+        """A body that may go to these sites, with the functions that it names."""
         self._check_lists(body)
+        if body.names:
+            body = self._names.link(body, self._entry)
         self._checks.body(verb, sites, body)
+        return body
+
+    def _entry(self, start: int) -> int:
+        """The node that a call to a subprog enters now."""
+        self.flush()
+        node = int(self._state.entry[start])
+        if node == LOST:
+            raise EditError(self.program.where(start), "all of this subprog is deleted")
+        return node
+
+    def _note(self, first: int | Slots, body: Body) -> None:
+        """Remember which nodes of a body's copies name symbols."""
+        if body.names:
+            self._names.add(np.atleast_1d(np.int32(first)), body, len(self._modified))
 
     def _check_lists(self, body: Body) -> None:
         if any(patches is not self for patches in body.lists):

@@ -106,6 +106,7 @@ class Merged:
         replaced: nodes whose place a body took.
         modified: nodes that were changed in place.
         rows: attached rows by table.
+        external: inserted nodes whose reference field is a relocation's business.
         columns: the columns by name, with the original program's values.
         values: by column, (n_pool,) values by node, or None before the first look.
     """
@@ -117,6 +118,7 @@ class Merged:
     replaced: Slots
     modified: Slots
     rows: Mapping[str, Attached]
+    external: Slots
     columns: Mapping[str, Column]
     values: Mapping[str, NDArray[Any] | None]
 

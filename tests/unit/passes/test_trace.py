@@ -15,9 +15,9 @@ from bpfpatch.elf import ElfObject
 from bpfpatch.errors import OptionError, UnsupportedError
 from bpfpatch.interp import Machine, Xdp
 from bpfpatch.passes import Pipeline, Trace
+from bpfpatch.passes.kfuncs import called_names
 from bpfpatch.passes.trace import trace_map
 from bpfpatch.passes.trace.emit import Saves
-from bpfpatch.passes.trace.kfuncs import called_names
 from bpfpatch.passes.trace.places import TraceSpot
 from bpfpatch.passes.trace.plan import TracePlan, TracePlanner
 from bpfpatch.passes.trace.state import TraceState

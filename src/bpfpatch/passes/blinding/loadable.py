@@ -12,9 +12,9 @@ from bpfpatch.dataflow.blocks import Blocks
 from bpfpatch.patch import Body, CodeView, PatchList
 from bpfpatch.program.types import Mask, Slots, gather
 
+from ..kfuncs import arguments_taken
 from ..scratch import Scratch
 from ..sites import copyable_slots, indirect_targets, opaque_slots
-from ..trace.kfuncs import arguments_taken
 from .forms import Form, Forms, by_register, forms_of, halves, is_narrow, slots_where, with_register
 from .masks import Imms, Masks
 from .spills import Crowded, blind_crowded

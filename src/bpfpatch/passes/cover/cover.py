@@ -16,11 +16,11 @@ from bpfpatch.program.types import Mask, Slots
 from bpfpatch.text import visible
 
 from ..base import Pass, register
+from ..kfuncs import arguments_taken
 from ..locks import held
 from ..scratch import Scratch
 from ..setting import Setting
 from ..sites import copyable_slots, opaque_slots
-from ..trace.kfuncs import arguments_taken
 from .counters import WORD
 from .flow import flows
 from .insert import Inserter, add_storage

@@ -16,11 +16,11 @@ from bpfpatch.patch import CodeView, PatchList
 from bpfpatch.program.types import LOST, Mask, Slots
 
 from ..cover.flow import may_vanish
+from ..kfuncs import arguments_taken, roots_of, with_stand_ins
 from ..locks import held
 from ..scratch import fastcall_sequences
 from ..sites import indirect_targets
 from .frames import Frames
-from .kfuncs import arguments_taken, roots_of, with_stand_ins
 from .maybe import MaybeSet
 
 

@@ -18,9 +18,9 @@ from bpfpatch.patch import Body, PatchList
 from bpfpatch.program import Program
 
 from ..base import Pass, register
+from ..kfuncs import called_names
 from ..setting import ObjectEdit, Setting
 from .emit import MOST_VALUES, EmittedCode, pipe, ring
-from .kfuncs import called_names
 from .mapping import MAP_NAME, SECTION, TraceMap, TracePlace, is_section
 from .places import TraceSpot, find_spots
 from .plan import TracePlan, TracePlanner
