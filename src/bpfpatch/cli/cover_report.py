@@ -20,6 +20,7 @@ from .counters import counter_options, read_counters
 from .cover_show import echo_coverage, echo_listing, echo_notices
 from .failure import Command, Failure, blame
 from .inputs import read_object
+from .loaded import list_folders
 from .options import Real
 from .screen import patience
 
@@ -92,6 +93,8 @@ def command(
         raise click.UsageError("--lines and --functions are for --format terminal")
     if (obj, *counters).count("-") > 1:
         raise click.UsageError("only one of OBJ and COUNTERS can come from stdin")
+    if list_folders(pins):
+        return
     where, found = read_object(obj)
     with blame(where):
         cover = cover_map(found)

@@ -11,6 +11,7 @@ from bpfpatch.report import Op, diff_programs
 
 from .failure import Command, Failure, blame
 from .inputs import endian_option, format_option, read_input
+from .loaded import check_count, list_folders, loaded_options, loaded_programs
 from .options import context_option
 from .screen import echo, echo_diff, echo_json, patience
 
@@ -21,9 +22,11 @@ Examples:
   bpfpatch diff lb.o lb.small.o
   bpfpatch diff --all --context 10 lb.o lb.small.o
   bpfpatch diff --html change.html lb.o lb.small.o
+  bpfpatch diff --prog-id 42 --prog-id 43
 
 \b
-Jumps and calls that lead to the same place count as equal, however far it is.
+--prog-id and --pin stand for A and B where these are missing. Jumps and calls
+that lead to the same place count as equal, however far it is.
 Exit status: 0 no difference, 1 some, 2 failed or wrong arguments.
 """
 
@@ -41,8 +44,9 @@ class DiffCommand(Command):
 
 
 @click.command("diff", cls=DiffCommand, epilog=EPILOG)
-@click.argument("a", metavar="A")
-@click.argument("b", metavar="B")
+@click.argument("a", metavar="[A]", required=False)
+@click.argument("b", metavar="[B]", required=False)
+@loaded_options
 @context_option("change")
 @click.option("--all", "show_all", is_flag=True, help="Show all instructions.")
 @click.option("-q", "--brief", is_flag=True, help="Only say whether they differ.")
@@ -52,8 +56,10 @@ class DiffCommand(Command):
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     *,
-    a: str,
-    b: str,
+    a: str | None,
+    b: str | None,
+    prog_ids: tuple[int, ...],
+    pins: tuple[str, ...],
     context: int,
     html: str | None,
     wanted: str,
@@ -65,7 +71,11 @@ def command(
     """Compare the instructions of A and B, function by function; one of them may be -."""
     if a == b == "-":
         raise click.UsageError("only one of A and B can be stdin")
-    old, new = read_input(a, wanted, endian), read_input(b, wanted, endian)
+    if list_folders(pins, as_json=as_json):
+        return
+    check_count([a, b], prog_ids, pins, 2)
+    files = [read_input(path, wanted, endian) for path in (a, b) if path is not None]
+    old, new = [*files, *loaded_programs(prog_ids, pins)]
     with patience("comparing"):
         diff = diff_programs(old.program, new.program, old_names=old.names, new_names=new.names)
     if html is not None:

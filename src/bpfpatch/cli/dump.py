@@ -12,13 +12,18 @@ import numpy as np
 
 from bpfpatch import isa
 from bpfpatch.asm import format_insns, format_program, format_xlated
+from bpfpatch.elf.files import write_all
 from bpfpatch.isa import ByteOrder, Syntax
 from bpfpatch.program import Program
+from bpfpatch.report.cfg import cfg_dot
+from bpfpatch.report.dottext import picture
 from bpfpatch.report.keys import function_name
 
 from .failure import Command, Failure, blame
 from .inputs import CliInput, endian_option, format_option, read_input
-from .screen import echo_json, echo_lines
+from .loaded import check_count, list_folders, loaded_options, loaded_programs
+from .options import picture_name
+from .screen import echo_json, echo_lines, patience
 
 EPILOG: Final = """\b
 Examples:
@@ -26,6 +31,8 @@ Examples:
   bpfpatch dump lb.o --prog parse_ip4 --no-lines
   bpfpatch dump lb.o --link balancer --syntax xlated
   bpfpatch dump - --json < lb.o
+  bpfpatch dump lb.o --prog parse_ip4 --cfg parse_ip4.svg
+  bpfpatch dump --prog-id 42
 
 The llvm syntax is what `bpfpatch apply` and clang read back.
 """
@@ -36,41 +43,59 @@ Span = tuple[int, int]
 
 
 @click.command("dump", cls=Command, epilog=EPILOG)
-@click.argument("obj", metavar="OBJ")
+@click.argument("obj", metavar="[OBJ]", required=False)
+@loaded_options
 @click.option("--section", metavar="NAME", help="Only this section.")
 @click.option("--prog", metavar="NAME", help="Only this program or subprogram.")
 @click.option("--link", metavar="NAME", help="The flat program that a loader would submit.")
 @click.option(
     "--syntax",
     type=click.Choice(["llvm", "xlated"]),
-    default="llvm",
-    show_default=True,
+    show_default="llvm; of a program in the kernel xlated",
     help="As llvm-objdump, or as the kernel and bpftool.",
 )
 @click.option("--raw", is_flag=True, help="Show the bytes, too.")
 @click.option("--lines/--no-lines", default=True, show_default=True, help="Show source lines.")
+@click.option(
+    "--cfg",
+    metavar="OUT",
+    help="Draw the flow graph instead, to a file .svg or .dot; - prints it as text.",
+)
 @format_option
 @endian_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     *,
-    obj: str,
+    obj: str | None,
+    prog_ids: tuple[int, ...],
+    pins: tuple[str, ...],
     section: str | None,
     prog: str | None,
     link: str | None,
-    syntax: str,
+    syntax: str | None,
     raw: bool,
     lines: bool,
+    cfg: str | None,
     wanted: str,
     endian: ByteOrder,
     as_json: bool,
 ) -> None:
     """Print the instructions of OBJ, an object, raw instructions or assembly; - is stdin."""
-    source = read_input(obj, wanted, endian)
+    if cfg is not None:
+        picture_name(cfg)
+    if list_folders(pins, as_json=as_json):
+        return
+    check_count([obj], prog_ids, pins, 1)
+    (source,) = (
+        loaded_programs(prog_ids, pins) if obj is None else [read_input(obj, wanted, endian)]
+    )
+    syntax = syntax or ("xlated" if source.format == "loaded" else "llvm")
     with blame(source.shown):
         program, names = _flat(source, link)
     span = _span(source.shown, program, section, prog)
-    if as_json:
+    if cfg is not None:
+        _draw(source, program, names, span, cfg)
+    elif as_json:
         given = source.obj.file_insns if source.obj is not None and link is None else program.insns
         order = source.obj.byteorder if source.obj is not None else endian
         echo_json(_json(source, program, names, span, syntax, _Bytes(given, order)))
@@ -79,6 +104,17 @@ def command(
         echo_lines(_only(text, span, names, to_end=span[1] == len(program)))
     else:
         echo_lines(_xlated(program, span, names, raw=raw, lines=lines))
+
+
+def _draw(
+    source: CliInput, program: Program, names: Mapping[int, str], span: Span, out: str
+) -> None:
+    starts = program.subprogs.start
+    functions = np.flatnonzero((starts >= span[0]) & (starts < span[1])).tolist()
+    with blame(source.shown), patience("drawing"):
+        data = picture(cfg_dot(program, names, functions), out)
+    with blame("<stdout>" if out == "-" else out):
+        write_all(out, data)
 
 
 def _flat(source: CliInput, link: str | None) -> tuple[Program, Mapping[int, str]]:

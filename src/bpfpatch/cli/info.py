@@ -9,6 +9,7 @@ import click
 import numpy as np
 
 from bpfpatch import isa
+from bpfpatch.bpf.inspect import InspectedProgram
 from bpfpatch.elf import ElfObject
 from bpfpatch.elf.addresses import is_debug_name
 from bpfpatch.facts.since import Version
@@ -26,8 +27,10 @@ from bpfpatch.report.keys import function_name
 from bpfpatch.report.needs import needs
 
 from .failure import Command, blame
+from .info_loaded import loaded_json, show_loaded
 from .info_show import show
 from .inputs import read_object
+from .loaded import check_count, inspected, list_folders, loaded_options
 from .screen import echo_json
 
 EPILOG: Final = """\b
@@ -36,6 +39,8 @@ Examples:
   bpfpatch info lb.o --json | jq .maps
   bpfpatch info lb.o --kernel 5.4
   bpfpatch info lb.o --globals
+  bpfpatch info --prog-id 42
+  bpfpatch info --pin /sys/fs/bpf
 """
 
 EXECUTABLE: Final = 4
@@ -59,15 +64,18 @@ _CPUS: Final = {
 
 
 @click.command("info", cls=Command, epilog=EPILOG)
-@click.argument("obj", metavar="OBJ")
+@click.argument("obj", metavar="[OBJ]", required=False)
+@loaded_options
 @click.option("--globals", "with_globals", is_flag=True, help="Show variables' values at length.")
 @click.option("--sections", "with_sections", is_flag=True, help="List sections and records, too.")
 @click.option("--needs", "with_needs", is_flag=True, help="List all that a kernel must have.")
 @click.option("--kernel", metavar="VERSION", help="Say what this kernel lacks, such as 5.4.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with all of it.")
 def command(
-    obj: str,
     *,
+    obj: str | None,
+    prog_ids: tuple[int, ...],
+    pins: tuple[str, ...],
     with_globals: bool,
     with_sections: bool,
     with_needs: bool,
@@ -75,6 +83,12 @@ def command(
     as_json: bool,
 ) -> None:
     """Say what OBJ holds: programs, maps, calls, variables and what it prints; - is stdin."""
+    if list_folders(pins, as_json=as_json):
+        return
+    check_count([obj], prog_ids, pins, 1)
+    if obj is None:
+        _tell_loaded(*inspected(prog_ids, pins)[0], whole_values=with_globals, as_json=as_json)
+        return
     shown, parsed = read_object(obj)
     with blame(shown):
         version = None if kernel is None else parse_version(kernel)
@@ -84,6 +98,15 @@ def command(
         echo_json(facts)
         return
     show(facts, whole_values=with_globals, sections=with_sections, needs=with_needs)
+
+
+def _tell_loaded(shown: str, found: InspectedProgram, *, whole_values: bool, as_json: bool) -> None:
+    with blame(shown):
+        facts = loaded_json(shown, found)
+    if as_json:
+        echo_json(facts)
+    else:
+        show_loaded(facts, whole_values=whole_values)
 
 
 def info_json(shown: str, obj: ElfObject) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from .screen import echo, echo_table
 
 WIDTH: Final = 80
-_LEAST: Final = 12
+_LEAST: Final = 8
 """Characters that a column which is cut off keeps."""
 _NEED: Final = ("kind", "name", "cpu", "since", "count#")
 _MOST_GLOBALS: Final = 20
@@ -28,7 +28,7 @@ def show(facts: Row, *, whole_values: bool, sections: bool, needs: bool) -> None
         needs: list all that a kernel must have, and not only the newest.
     """
     _head(facts)
-    _table("programs", facts["programs"], "name", "section", "type", "start#", "end#")
+    show_table("programs", facts["programs"], "name", "section", "type", "start#", "end#")
     columns: tuple[str, ...] = (
         "name",
         "section",
@@ -38,18 +38,20 @@ def show(facts: Row, *, whole_values: bool, sections: bool, needs: bool) -> None
         "references#",
         "stack#",
     )
-    _table("subprograms", [_stack(one) for one in facts["subprograms"]], *columns)
+    show_table("subprograms", [_stack(one) for one in facts["subprograms"]], *columns)
     columns = ("name", "type", "key", "value", "entries#", "flags")
-    _table("maps", [_map(one) for one in facts["maps"]], *columns, cut=("value", "key", "flags"))
+    show_table(
+        "maps", [_map(one) for one in facts["maps"]], *columns, cut=("value", "key", "flags")
+    )
     calls = [_plain(one) | {"callers": ", ".join(one["callers"])} for one in facts["calls"]]
-    _table("calls", calls, "name", "kind", "count#", "since", "callers", cut=("callers",))
+    show_table("calls", calls, "name", "kind", "count#", "since", "callers", cut=("callers",))
     _globals(facts["globals"], whole=whole_values)
     columns = ("function", "source", "text")
-    _table("prints", [_plain(one) for one in facts["formats"]], *columns, cut=("text",))
+    show_table("prints", [_plain(one) for one in facts["formats"]], *columns, cut=("text",))
     if sections:
         records = [{"table": name, "rows": rows} for name, rows in facts["records"].items()]
-        _table("records", records, "table", "rows#")
-        _table("sections", facts["sections"], "index#", "name", "type", "bytes#", "executable")
+        show_table("records", records, "table", "rows#")
+        show_table("sections", facts["sections"], "index#", "name", "type", "bytes#", "executable")
     _needs(facts, whole=needs)
     for problem in facts["violations"]:
         echo(f"problem: {problem}")
@@ -98,7 +100,7 @@ def _globals(found: Sequence[Row], *, whole: bool) -> None:
     rows = [{**one, "value": json.dumps(one["value"])} for one in found]
     shown = rows if whole else rows[:_MOST_GLOBALS]
     cut = () if whole else ("value", "type")
-    _table("globals", shown, "name", "section", "type", "bytes#", "value", cut=cut)
+    show_table("globals", shown, "name", "section", "type", "bytes#", "value", cut=cut)
     if len(shown) < len(rows):
         echo(f"{len(rows) - len(shown)} more variables: see --globals")
 
@@ -107,7 +109,7 @@ def _needs(facts: Row, *, whole: bool) -> None:
     rows = facts.get("missing", facts["needs"])
     if "missing" in facts or whole:
         title = "missing" if "missing" in facts else "needs"
-        _table(title, [_plain(row) for row in rows], *_NEED)
+        show_table(title, [_plain(row) for row in rows], *_NEED)
         return
     newest = [row for row in rows if row["since"] == rows[0]["since"]]
     if not newest:
@@ -118,7 +120,7 @@ def _needs(facts: Row, *, whole: bool) -> None:
     echo(f"needs kernel: {first}{more}; see --needs)")
 
 
-def _table(title: str, rows: Sequence[Row], *columns: str, cut: Sequence[str] = ()) -> None:
+def show_table(title: str, rows: Sequence[Row], *columns: str, cut: Sequence[str] = ()) -> None:
     """Print rows under a title, or nothing where there are none; "#" marks numbers.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Final, Literal
@@ -20,7 +20,7 @@ from bpfpatch.program import Program
 
 from .failure import Failure, blame
 
-Format = Literal["elf", "asm", "raw"]
+Format = Literal["elf", "asm", "raw", "loaded"]
 
 _BY_SUFFIX: Final[dict[str, Format]] = {
     ".s": "asm",
@@ -59,6 +59,7 @@ class CliInput:
         program: its code.
         obj: the object, where it is one.
         byteorder: of its instructions.
+        given_names: of what is no object, by slot, what it refers to outside of the code.
     """
 
     shown: str
@@ -66,6 +67,7 @@ class CliInput:
     program: Program
     obj: ElfObject | None
     byteorder: ByteOrder
+    given_names: Mapping[int, str] = field(default_factory=dict)
 
     @cached_property
     def names(self) -> Mapping[int, str]:
@@ -75,7 +77,7 @@ class CliInput:
             Failure: the symbols are broken.
         """
         with blame(self.shown):
-            return {} if self.obj is None else reference_names(self.obj)
+            return self.given_names if self.obj is None else reference_names(self.obj)
 
 
 def read_input(path: str, wanted: str = "auto", byteorder: ByteOrder = "little") -> CliInput:

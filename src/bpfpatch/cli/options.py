@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import click
 
+from bpfpatch.errors import OptionError
+
 Callback = Callable[..., Any]
 Decorator = Callable[[Callback], Callback]
 
@@ -62,3 +64,17 @@ def context_option(what: str) -> Decorator:
         show_default=True,
         help=f"How many equal instructions to show around a {what}.",
     )
+
+
+def picture_name(path: str) -> None:
+    """Refuse a name that does not say which kind of picture to make; - is text.
+
+    Raises:
+        UsageError: it does not.
+    """
+    from bpfpatch.report.dottext import check_picture  # noqa: PLC0415 - few draw
+
+    try:
+        check_picture(path)
+    except OptionError as error:
+        raise click.UsageError(str(error)) from error

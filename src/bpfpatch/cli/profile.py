@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Final
 
 import click
 
 from bpfpatch.coverage import Coverage, cover_map
-from bpfpatch.coverage.heat import to_dot, to_svg
+from bpfpatch.coverage.heat import to_dot
 from bpfpatch.coverage.profile import Cost, Profile
 from bpfpatch.coverage.run import instrumented
 from bpfpatch.elf import ElfObject, Setup
 from bpfpatch.elf.files import write_all
+from bpfpatch.report.dottext import picture
 
 from .counters import counter_options, read_counters
 from .counting import AskedRun, run_counting
@@ -21,11 +21,12 @@ from .cover_show import echo_notices
 from .exec_inputs import run_options, tell_limits
 from .failure import Command, Failure, blame
 from .inputs import read_object
+from .loaded import list_folders
+from .options import picture_name
 from .screen import echo, echo_json, echo_table, patience
 from .setup import setup_options
 
 _BY: Final = ("function", "line", "block")
-_PICTURES: Final = (".dot", ".gv", ".svg")
 
 EPILOG: Final = """\b
 Examples:
@@ -74,14 +75,16 @@ def command(
     """Say in which functions, lines or blocks of OBJ instructions ran, the most first."""
     if function is not None and output is None:
         raise click.UsageError("--function is of the picture; say where to, with -o OUT")
-    if output is not None and Path(output).suffix.lower() not in _PICTURES:
-        raise click.UsageError(f"a picture's name ends in {' or '.join(_PICTURES)}, not {output}")
+    if output is not None:
+        picture_name(output)
     asked = AskedRun(**options)
     if (obj, asked.path, *counters, *asked.pcaps).count("-") > 1:
         raise click.UsageError("only one of OBJ, COUNTERS and the input can come from stdin")
     is_to_run = asked.has_input or bool(setup)
     if is_to_run and (counters or pins or map_ids or prog_ids):
         raise click.UsageError("counters say what ran already: give them, or what to run, not both")
+    if list_folders(pins, as_json=as_json):
+        return
     where, found = read_object(obj)
     if is_to_run:
         coverage = _ran(where, found, asked, setup)
@@ -117,11 +120,9 @@ def _draw(
             raise Failure(where, "nothing ran; say with --function what to draw")
         function = profile.functions[0].name
     with blame(where), patience("drawing"):
-        text = to_dot(coverage, function)
-        if Path(output).suffix.lower() == ".svg":
-            text = to_svg(text)
-    with blame(output):
-        write_all(output, text.encode("utf-8", "backslashreplace"))
+        data = picture(to_dot(coverage, function), output)
+    with blame("<stdout>" if output == "-" else output):
+        write_all(output, data)
 
 
 def _show(profile: Profile, by: str, top: int) -> None:

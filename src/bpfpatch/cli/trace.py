@@ -19,6 +19,7 @@ from bpfpatch.text import visible
 
 from .failure import Command, blame
 from .inputs import check_terminal, read_object
+from .loaded import list_folders
 from .options import KERNEL_ID
 from .screen import echo, patience
 
@@ -183,6 +184,8 @@ def read(
 
     if sum(one is not None for one in (pin, map_id, prog_id)) != 1:
         raise click.UsageError("which ring buffer? Give one of --pin, --id and --prog-id")
+    if pin is not None and list_folders([pin], as_json=as_json):
+        return
     shown, traced = read_object(obj)
     with blame(shown):
         meaning = trace_map(traced)

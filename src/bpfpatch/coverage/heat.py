@@ -1,15 +1,13 @@
-"""A function's flow graph with heat: text for graphviz, and a picture where it is installed."""
+"""A function's flow graph with heat, as text for graphviz."""
 
 from __future__ import annotations
 
 import math
-import shutil
-import subprocess
 from typing import Final
 
-from bpfpatch.errors import OptionError, UnsupportedError
+from bpfpatch.errors import OptionError
 from bpfpatch.passes.cover.flow import OUTSIDE, Way
-from bpfpatch.text import visible
+from bpfpatch.report import dottext
 
 from .code import CountedCode
 from .model import BlockCount, Coverage, EdgeCount, FunctionCoverage
@@ -26,7 +24,6 @@ _STYLES: Final = {
     Way.LEAVE: "",
     Way.VANISH: ", style=dotted",
 }
-_SECONDS: Final = 60
 
 
 def to_dot(coverage: Coverage, function: str) -> str:
@@ -46,10 +43,10 @@ def to_dot(coverage: Coverage, function: str) -> str:
     one, code = found[0], CountedCode(coverage)
     most = _most(one)
     lines = [
-        f"digraph {_quoted(function)} {{",
-        f"  label={_quoted(f'{function}: called {_count(one.calls)} times')}; labelloc=t;",
-        '  node [shape=box, style=filled, fontname="monospace", fontsize=10];',
-        '  edge [fontname="monospace", fontsize=9];',
+        f"digraph {dottext.quoted(function)} {{",
+        f"  label={dottext.quoted(f'{function}: called {_count(one.calls)} times')}; labelloc=t;",
+        f"  {dottext.NODE}",
+        f"  {dottext.EDGE}",
         "  in [shape=point]; out [shape=point];",
     ]
     lines += [_node(code, index, block, most) for index, block in enumerate(one.blocks)]
@@ -57,47 +54,11 @@ def to_dot(coverage: Coverage, function: str) -> str:
     return "\n".join([*lines, "}", ""])
 
 
-def to_svg(dot: str) -> str:
-    """The picture that graphviz makes of a text.
-
-    Raises:
-        UnsupportedError: graphviz is not installed, or failed.
-    """
-    tool = shutil.which("dot")
-    if tool is None:
-        raise UnsupportedError(
-            "graphviz is not installed, which makes the picture: install it, or take the dot text"
-        )
-    try:
-        done = subprocess.run(
-            [tool, "-Tsvg"],
-            input=dot,
-            capture_output=True,
-            encoding="utf-8",
-            check=False,
-            timeout=_SECONDS,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise UnsupportedError(
-            f"graphviz took more than {_SECONDS} seconds: the function is too big for a picture"
-        ) from error
-    if done.returncode:
-        raise UnsupportedError(f"graphviz failed: {done.stderr.strip()}")
-    return done.stdout
-
-
 def _node(code: CountedCode, index: int, block: BlockCount, most: int) -> str:
     shown = code.listed(block.start, block.end)
-    lines = [
-        f"L{block.start}: {_count(block.times)} times",
-        *(f"{slot}: {text}" for slot, text in shown),
-    ]
-    if len(shown) > _MOST_SHOWN:
-        half = _MOST_SHOWN // 2
-        left_out = f"... {len(shown) - _MOST_SHOWN} more ..."
-        lines = [*lines[: half + 1], left_out, *lines[-half:]]
-    label = "".join(f"{_escaped(line)}\\l" for line in lines)
-    return f'  b{index} [label="{label}", fillcolor="{_color(block.times or 0, most)}"];'
+    head = [f"L{block.start}: {_count(block.times)} times"]
+    label = dottext.label(head, [f"{slot}: {text}" for slot, text in shown], _MOST_SHOWN)
+    return f'  b{index} [label={label}, fillcolor="{_color(block.times or 0, most)}"];'
 
 
 def _edge(function: FunctionCoverage, edge: EdgeCount) -> str:
@@ -126,11 +87,3 @@ def _color(count: int, most: int) -> str:
     heat = _heat(count, most)
     mixed = (round(a + (b - a) * heat) for a, b in zip(_COLD, _HOT, strict=True))
     return "#" + "".join(f"{one:02x}" for one in mixed)
-
-
-def _escaped(text: str) -> str:
-    return visible(text).replace("\\", "\\\\").replace('"', '\\"')
-
-
-def _quoted(text: str) -> str:
-    return f'"{_escaped(text)}"'

@@ -10,6 +10,7 @@ import pytest
 
 from bpfpatch.asm import assemble
 from bpfpatch.elf import ElfObject
+from support.inputs.bpfobjects import fixture_path
 from support.machine.tools import need
 
 
@@ -136,3 +137,46 @@ def slots_of(text: str) -> list[int]:
 def texts_of(text: str) -> list[str]:
     """The instructions of a listing."""
     return [found[1].strip() for found in re.finditer(r"^ +\d+:(.*)$", text, re.MULTILINE)]
+
+
+def test_graph_of_a_function(run: Any, demo: Path) -> None:
+    """The flow graph has the blocks of a function, and an edge for each way between them."""
+    text = run("dump", demo, "--prog", "count", "--cfg", "-").stdout
+    names = re.findall(r"^ +(b\d+) \[label=\"L(\d+)", text, re.MULTILINE)
+    assert [int(slot) for _, slot in names] == [104, 112, 118]
+    first, second, last = (name for name, _ in names)
+    edges = re.findall(r"^ +(\w+) -> (\w+)", text, re.MULTILINE)
+    assert set(edges) == {
+        ("in2", first),
+        (first, second),
+        (first, last),
+        (second, last),
+        (last, "out2"),
+    }
+    assert "call bpf_map_lookup_elem" in text
+    assert "verdicts" in text
+
+
+def test_graph_of_a_whole_object(run: Any, demo: Path, tmp_path: Path) -> None:
+    """Without a name, every function is in a frame of its own; graphviz draws all of it."""
+    need("dot")
+    out = tmp_path / "cfg.svg"
+    run("dump", demo, "--cfg", out)
+    assert out.read_text().count('class="cluster"') == 7
+
+
+def test_graph_of_a_jump_table(run: Any) -> None:
+    """An indirect jump leads to each place that its table names, by a dashed edge."""
+    text = run("dump", fixture_path("asm_jump_table.clang-19.v4.el.o"), "--cfg", "-").stdout
+    assert text.count("style=dashed") >= 2
+
+
+def test_graph_of_a_tail_call(run: Any) -> None:
+    """A tail call that succeeds leaves the function: a dotted edge out."""
+    text = run("dump", fixture_path("tail_calls.clang-19.v3.el.g.o"), "--cfg", "-").stdout
+    assert re.search(r"-> out\d+ \[style=dotted\]", text)
+
+
+def test_a_picture_needs_a_name(run: Any, demo: Path) -> None:
+    """What the name does not say cannot be drawn."""
+    assert "ends in .dot, .gv, .svg" in run("dump", demo, "--cfg", "x.png", status=2).stderr

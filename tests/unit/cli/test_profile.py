@@ -66,7 +66,7 @@ def test_picture(run: Any, counted: tuple[Path, Path], tmp_path: Path) -> None:
     [
         ((), "which counters?"),
         (("counters.json", "--function", "x"), "--function is of the picture"),
-        (("counters.json", "-o", "heat.png"), "a picture's name ends in .dot or .gv or .svg"),
+        (("counters.json", "-o", "heat.png"), "a picture's name ends in .dot, .gv, .svg"),
     ],
 )
 def test_wrong_arguments(

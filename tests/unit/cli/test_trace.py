@@ -19,6 +19,7 @@ LOOP = fixture_path("asm_back_edge.clang-19.v4.el.o")
 BALANCER = fixture_path("xdp_balancer.clang-19.v3.el.g.o")
 
 
+@pytest.mark.kernel
 def test_traces_several_places(run: Any, tmp_path: Path) -> None:
     """Each place is traced, and named with what is told there."""
     out = tmp_path / "lb.traced.o"
@@ -46,6 +47,7 @@ def test_a_message_may_have_commas(run: Any, tmp_path: Path) -> None:
     assert (place.message, place.to) == ("{a, b}", "ring")
 
 
+@pytest.mark.kernel
 def test_a_second_trace_tells_its_own_places(run: Any, tmp_path: Path) -> None:
     """What was traced before is not told again."""
     once = tmp_path / "once.o"

@@ -8,11 +8,12 @@ from collections import Counter
 import pytest
 
 from bpfpatch import coverage
-from bpfpatch.coverage.heat import to_dot, to_svg
+from bpfpatch.coverage.heat import to_dot
 from bpfpatch.coverage.profile import Profile
 from bpfpatch.elf import ElfObject
 from bpfpatch.errors import OptionError
 from bpfpatch.interp import Machine, MachineOptions, Xdp
+from bpfpatch.report.dottext import to_svg
 from bpfpatch.runs import Input
 from support.inputs import packets
 from support.inputs.bpfobjects import fixture_path
