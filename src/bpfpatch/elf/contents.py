@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bpfpatch.facts.sections import section_kind
 
@@ -219,7 +220,8 @@ def maps(raw: RawElf) -> tuple[MapSymbol, ...]:
     for section, name in enumerate(raw.names):
         kind: Literal["btf", "legacy"] = "legacy" if is_legacy_maps(name) else "btf"
         if kind == "legacy" or name == BTF_MAPS:
-            out += [MapSymbol(table.name(sym), kind, sym) for sym in _in_section(table, section)]
+            found = np.flatnonzero(table.rows["shndx"] == section)
+            out += [MapSymbol(table.name(sym), kind, sym) for sym in map_symbols(table, found)]
     return tuple(sorted(out, key=lambda info: info.symbol))
 
 
@@ -228,9 +230,12 @@ def is_legacy_maps(section: str) -> bool:
     return section == LEGACY_MAPS or section.startswith(f"{LEGACY_MAPS}/")
 
 
-def _in_section(table: SymbolTable, section: int) -> list[int]:
-    is_map = (table.type == STT_OBJECT) | ((table.type == STT_NOTYPE) & (table.bind != STB_LOCAL))
-    return np.flatnonzero((table.rows["shndx"] == section) & is_map).tolist()
+def map_symbols(table: SymbolTable, found: NDArray[np.int64]) -> list[int]:
+    """Those of some symbols of a section of maps that each name one: objects, and global labels."""
+    kind, bind = table.type[found], table.bind[found]
+    is_map = (kind == STT_OBJECT) | ((kind == STT_NOTYPE) & (bind != STB_LOCAL))
+    out: list[int] = found[is_map].tolist()
+    return out
 
 
 def program_type(section: str) -> str:

@@ -23,12 +23,12 @@ from bpfpatch.program.refs import write_distances
 from bpfpatch.program.types import INSERTED, Slots
 
 from .addresses import JUMP_TABLES_SECTION
-from .contents import BTF_MAPS, ProgramInfo, functions, is_legacy_maps, programs
+from .contents import BTF_MAPS, ProgramInfo, functions, is_legacy_maps, map_symbols, programs
 from .decode import ObjectCode
 from .raw import RawElf
 from .rewrite import RewrittenFile
 from .space import CORE_RELO, FORM_EXTERNAL, INSN_SIZE, JUMP_TABLE, RELOC_TABLE
-from .symtab import SHN_COMMON, STT_SECTION, is_defined
+from .symtab import SHN_COMMON, is_defined
 
 _CALL: Final = 0x85
 
@@ -338,13 +338,13 @@ def _target(
         return LinkTarget(TargetKind.JUMP_TABLE, name, section), place
     if section != BTF_MAPS and not is_legacy_maps(section):
         return LinkTarget(TargetKind.DATA, section, section), place
-    if int(row["info"]) & 0xF == STT_SECTION:
+    if not map_symbols(symbols, np.array([sym])):
         # A static map: the addend says which one of the section it is.
-        at = np.flatnonzero(
-            (symbols.rows["shndx"] == row["shndx"]) & (symbols.rows["value"] == place)
-        )
-        named = [symbols.name(int(other)) for other in at if symbols.type[other] != STT_SECTION]
-        return LinkTarget(TargetKind.MAP, (named or [name])[0], section), 0
+        is_there = (symbols.rows["shndx"] == row["shndx"]) & (symbols.rows["value"] == place)
+        named = map_symbols(symbols, np.flatnonzero(is_there))
+        if not named:
+            raise LinkError(f"code refers to byte {place} of section {section}: no map is there")
+        name = symbols.name(named[0])
     return LinkTarget(TargetKind.MAP, name, section), 0
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -45,12 +46,18 @@ def map_definitions(obj: ElfObject) -> Iterator[MapDefinition]:
     """All maps that an object defines, legacy ones first; those of data sections are no such.
 
     Raises:
-        FormatError: a definition is broken.
+        FormatError: a definition is broken, a map has no name or that of another one.
         UnsupportedError: it has what is not known, or the object has no BTF to say what its maps
             are.
     """
-    yield from _legacy(obj)
-    yield from _defined(obj)
+    names: set[str] = set()
+    for defined in chain(_legacy(obj), _defined(obj)):
+        if not defined.name:
+            raise FormatError(f"a map of type {defined.type.name.lower()} has no name")
+        if defined.name in names:
+            raise FormatError(f"two maps have the name {defined.name!r}")
+        names.add(defined.name)
+        yield defined
 
 
 # Legacy maps: records of words in sections "maps" and "maps/NAME".

@@ -104,3 +104,17 @@ def test_a_symbol_without_a_definition() -> None:
     broken = ElfObject.parse(data[:at] + b"?" + data[at + 1 :])
     with pytest.raises(FormatError, match=f"symbol '[?]{name[1:]}', and .BTF no variable"):
         list(map_definitions(broken))
+
+
+@pytest.mark.parametrize(
+    ("new", "message"), [(b"", "has no name"), (b"hits", "two maps have the name 'hits'")]
+)
+def test_each_map_has_a_name_of_its_own(new: bytes, message: str) -> None:
+    """Maps are found by their names, so that one without, or two of one name, are refused."""
+    data = bytearray(fixture_path("legacy_maps.gcc.v3.el.o").read_bytes())
+    first, second = list(definitions("legacy_maps.gcc.v3.el.o"))[:2]
+    assert (first, second) == ("hits", "totals")
+    at = data.index(f"\0{second}\0".encode()) + 1
+    data[at : at + len(new) + 1] = new + b"\0"
+    with pytest.raises(FormatError, match=message):
+        list(map_definitions(ElfObject.parse(bytes(data))))
