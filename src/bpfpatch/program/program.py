@@ -80,8 +80,8 @@ class Subprogs:
         return np.searchsorted(self.start, slots, side="right").astype(np.int32) - 1
 
     def ends(self, n_slots: int) -> Slots:
-        """(m,) slot behind each subprog's last."""
-        return np.append(self.start[1:], n_slots).astype(np.int32)
+        """(m,) slot after each subprog's last."""
+        return np.append(self.start, n_slots)[1:].astype(np.int32)
 
 
 _NAME_MOST: Final = 255

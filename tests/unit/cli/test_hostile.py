@@ -13,15 +13,16 @@ from bpfpatch.elf import ElfObject
 from support.inputs.bpfobjects import fixture_path
 
 OBJECT = fixture_path("globals.clang-19.v3.el.g.o")
-_SIZE_AT = 32  # of sh_size in a section header of 64 bytes
+_FLAGS_AT, _SIZE_AT = 8, 32  # of sh_flags and sh_size in a section header of 64 bytes
 _HEADERS_AT = 40  # of e_shoff in the ELF header
 
 
-def _with_bss(size: int) -> bytes:
-    data = bytearray(OBJECT.read_bytes())
-    number = next(one.index for one in ElfObject.parse(bytes(data)).sections if one.name == ".bss")
+def _with_field(section: str, at: int, value: int, obj: Path = OBJECT) -> bytes:
+    """An object with 8 other bytes in the header of a section."""
+    data = bytearray(obj.read_bytes())
+    number = next(one.index for one in ElfObject.parse(bytes(data)).sections if one.name == section)
     (headers,) = struct.unpack_from("<Q", data, _HEADERS_AT)
-    struct.pack_into("<Q", data, headers + 64 * number + _SIZE_AT, size)
+    struct.pack_into("<Q", data, headers + 64 * number + at, value)
     return bytes(data)
 
 
@@ -32,7 +33,7 @@ def test_a_bss_that_fits_into_no_map(
 ) -> None:
     """A size that the file only claims is not believed, whatever runs the program."""
     path = tmp_path / "big.o"
-    path.write_bytes(_with_bss(size))
+    path.write_bytes(_with_field(".bss", _SIZE_AT, size))
     prog = ElfObject.read(OBJECT).programs[0].name
     given = {
         "exec": ["exec", str(path), "--prog", prog, "--hex", "00" * 64],
@@ -42,6 +43,31 @@ def test_a_bss_that_fits_into_no_map(
     assert run(given[command]) in (1, 2)
     said = capsys.readouterr()
     assert f".bss has {size} bytes, a map's value at most 2147483647" in said.out + said.err
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["info", "--sections"], "license"),
+        (["dump"], ""),
+        (["exec", "--hex", "00"], "it has 0 programs"),
+        (["apply", "-p", "sprinkle", "-o", "OUT"], "0 -> 0 instructions"),
+        (["cover", "-o", "OUT"], "0 counters"),
+        (["verify", str(OBJECT)], "no programs"),
+    ],
+)
+def test_an_object_without_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str], said: str
+) -> None:
+    """Where no section is executable, there is nothing to do or to run, which is no fault."""
+    only = fixture_path("may_goto.clang-19.v3.el.g.o")
+    path = tmp_path / "none.o"
+    path.write_bytes(_with_field("xdp", _FLAGS_AT, 0, only))
+    assert not ElfObject.read(path).functions
+    verb, *rest = (str(tmp_path / "out.o") if word == "OUT" else word for word in command)
+    assert run([verb, str(path), *rest]) in (0, 1, 2)
+    got = capsys.readouterr()
+    assert said in got.out + got.err
 
 
 def test_assembly_with_a_byte_order_mark(

@@ -137,6 +137,12 @@ def test_subprog_of_slots():
     assert made.ends(10).tolist() == [3, 5, 10]
 
 
+def test_a_program_without_code_has_no_ends():
+    """Where there are no subprogs, none ends."""
+    empty = np.zeros(0, np.int32)
+    assert Subprogs(empty, (), empty, empty.astype(bool)).ends(0).tolist() == []
+
+
 def test_subprog_outside_of_the_program():
     """A subprog starts in the program."""
     with pytest.raises(ValueError, match="starts at slot 7 of a program of 7"):
