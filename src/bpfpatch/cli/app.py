@@ -38,6 +38,7 @@ COMMANDS: Final = {
     "passes": "List the passes that a pipeline can have.",
     "profile": "Say where an instrumented object spends its instructions.",
     "repair": "Mend programs that the verifier refuses although they are right.",
+    "rules": "List the rules of the pass peephole, and prove them.",
     "trace": "Print registers at places of an object, or read what it sent.",
     "verify": "Run two objects on made inputs, and look for where they differ.",
 }

@@ -284,6 +284,8 @@ def _tell(shown: str, done: Rewrite, *, with_report: bool) -> None:
             f"{one.modified} changed, {one.milliseconds:.1f} ms",
             err=True,
         )
+        for what, times in one.counts.items():
+            echo(f"    {what}: {times}", err=True)
     echo(f"{shown}: {report}", err=True)
     for notice in done.notices:
         echo(f"{shown}: note: {notice}", err=True)
@@ -323,6 +325,7 @@ def report_json(report: Report) -> dict[str, Any]:
                 "deleted": one.deleted,
                 "modified": one.modified,
                 "milliseconds": round(one.milliseconds, 3),
+                "counts": dict(one.counts),
             }
             for one in report.passes
         ],

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .dce import Dce
     from .lower import Lower
     from .nops import Nops
+    from .peephole import Peephole
     from .scratch import Scratch, ScratchPlace
     from .sprinkle import Sprinkle
     from .trace import Trace
@@ -57,6 +58,7 @@ __all__ = [
     "ObjectEdit",
     "Pass",
     "PassReport",
+    "Peephole",
     "Pipeline",
     "Report",
     "Result",

@@ -22,6 +22,7 @@ CLASSES: Final = {
     "inline-loop": "linux.passes.inline_loop.InlineLoop",
     "lower": "passes.lower.Lower",
     "nops": "passes.nops.Nops",
+    "peephole": "passes.peephole.Peephole",
     "sprinkle": "passes.sprinkle.Sprinkle",
     "trace": "passes.trace.Trace",
     "zext": "passes.zext.Zext",

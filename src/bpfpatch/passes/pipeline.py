@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Self
 
@@ -42,6 +42,7 @@ class PassReport:
         deleted: instructions that it took out.
         modified: instructions that it changed in place.
         milliseconds: how long it took.
+        counts: how often it did what, such as each of its rules; empty for most passes.
     """
 
     text: str
@@ -49,6 +50,7 @@ class PassReport:
     deleted: int
     modified: int
     milliseconds: float
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +308,7 @@ def _options(name: str, text: str) -> dict[str, str]:
 def _run_pass(one: Pass, patches: PatchList, setting: Setting) -> PassReport:
     began = time.perf_counter()
     before, n_modified = patches.nodes(), patches.n_modified
+    setting.counts.clear()
     with patches.as_pass(one.name):
         one.run_for(patches, setting)
     after = patches.nodes()
@@ -318,6 +321,7 @@ def _run_pass(one: Pass, patches: PatchList, setting: Setting) -> PassReport:
         deleted=before.size - n_kept,
         modified=patches.n_modified - n_modified,
         milliseconds=1000 * (time.perf_counter() - began),
+        counts=dict(sorted(setting.counts.items())),
     )
 
 

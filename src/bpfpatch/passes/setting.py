@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,9 +86,12 @@ class Setting:
         subject: what a loader knows of the program; None where it is not known.
         edit: the object that the code is of; None for code that is of none.
         notices: what passes left out, as sentences for the user; each adds its own.
+        counts: how often the running pass did what, by a name of its own for it, such as a
+            rule's; it starts empty for each pass and becomes `PassReport.counts`.
     """
 
     target: Target
     subject: Subject | None = None
     edit: ObjectEdit | None = None
     notices: list[str] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)

@@ -16,11 +16,12 @@ from bpfpatch.linux.log.messages import Family
 from bpfpatch.linux.log.refusal import Refusal
 from bpfpatch.patch import Linearized, PatchList
 from bpfpatch.program.types import Slots
+from bpfpatch.prove import is_available
 
 from .counting import Counting
 from .exits import Exits
 from .kinds import Mended, Tools, kinds_for
-from .prove import is_available, never_taken
+from .prove import never_taken
 from .report import Mending, Order, ProgramReport, RepairReport
 from .site import RepairSite, SiteCode
 from .sources import RepairedSource

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 
 import bpfpatch as bp
 from bpfpatch import isa
-from bpfpatch.isa.semantics import compute
 from bpfpatch.repair.prove import never_taken
-from bpfpatch.repair.prove.ops import alu, condition
 from bpfpatch.repair.site import SiteCode
 
 z3 = pytest.importorskip("z3")
@@ -75,41 +71,3 @@ def test_shown(text: str) -> None:
 def test_not_shown(text: str) -> None:
     """What may fire, or cannot be told, is not shown; nor is anything in code that never runs."""
     assert not is_proved(text)
-
-
-NUMBERS = (
-    0,
-    1,
-    7,
-    31,
-    33,
-    0x7FFFFFFF,
-    0x80000000,
-    0xFFFFFFFF,
-    1 << 32,
-    (1 << 63) + 5,
-    (1 << 64) - 1,
-)
-OPS = (0x00, 0x10, 0x20, 0x30, 0x40, 0x50, 0x60, 0x70, 0x90, 0xA0, 0xB0, 0xC0)
-
-
-@pytest.mark.parametrize("op", OPS)
-@pytest.mark.parametrize("cls", [0x04, 0x07])
-def test_arithmetic_is_that_of_numbers(op: int, cls: int) -> None:
-    """Terms compute what `isa.compute` does."""
-    code = op | cls | 0x08
-    for left, right in itertools.product(NUMBERS, NUMBERS[:6]):
-        term = alu(z3, code, 0, 0, z3.BitVecVal(left, 64), z3.BitVecVal(right, 64))
-        assert z3.simplify(term).as_long() == compute(code, 0, left, right, 0)
-
-
-@pytest.mark.parametrize("op", [0x10, 0x20, 0x30, 0x40, 0x50, 0x60, 0x70, 0xA0, 0xB0, 0xC0, 0xD0])
-@pytest.mark.parametrize("cls", [0x05, 0x06])
-def test_conditions_are_those_of_numbers(op: int, cls: int) -> None:
-    """Conditions hold for terms where they hold for numbers."""
-    from bpfpatch.isa.semantics import holds
-
-    for left in NUMBERS:
-        for right in NUMBERS:
-            term = condition(z3, op | cls | 8, 0, z3.BitVecVal(left, 64), z3.BitVecVal(right, 64))
-            assert bool(z3.simplify(term)) == holds(op | cls | 8, left, right)

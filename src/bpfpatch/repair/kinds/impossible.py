@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import Final
 
 from bpfpatch.linux.log.messages import Kind
+from bpfpatch.prove import is_available
 
-from ..prove import is_available
 from ..prove.trace import impossible_branch
 from ..report import Order
 from ..site import RepairSite

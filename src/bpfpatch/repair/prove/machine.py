@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from bpfpatch import isa
+from bpfpatch.isa.semantics import SRC_X
+from bpfpatch.prove.semantics import alu, condition
+from bpfpatch.prove.solver import Term
 
 from ..site import Fields, RepairSite, SiteCode
-from .ops import Term, alu
 
 _FP: Final = 10
 CALL, EXIT = 0x85, 0x95
@@ -70,10 +72,8 @@ class SymbolicMachine:
         fields = self.code.fields(slot)
         kind = fields.code & 7
         if kind in (_ALU, _ALU64):
-            value = alu(
-                self.z3, fields.code, fields.off, fields.imm, state.regs[fields.dst],
-                state.regs[fields.src],
-            )  # fmt: skip
+            dst, operand = state.regs[fields.dst], self._operand(fields, state)
+            value = alu(self.z3, fields.code, fields.off, fields.imm, dst, operand)
             state.regs[fields.dst] = self.fresh(64) if value is None else value
         elif kind == _LDX and fields.code & 0xE0 == _MEM:
             self._load(slot, fields, state)
@@ -92,6 +92,16 @@ class SymbolicMachine:
             for reg in range(_FP):
                 if writes >> reg & 1:
                     state.regs[reg] = self.fresh(64)
+
+    def taken(self, fields: Fields, state: SymbolicState) -> Term | None:
+        """When a conditional jump is taken; None where this does not know."""
+        operand = self._operand(fields, state)
+        return condition(self.z3, fields.code, state.regs[fields.dst], operand)
+
+    def _operand(self, fields: Fields, state: SymbolicState) -> Term:
+        if fields.code & SRC_X:
+            return state.regs[fields.src]
+        return self.z3.BitVecVal(fields.imm, 64)
 
     def _load(self, slot: int, fields: Fields, state: SymbolicState) -> None:
         known = state.spills.get((fields.off, fields.size)) if fields.src == _FP else None

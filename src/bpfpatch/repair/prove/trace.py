@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from itertools import pairwise
 from typing import Any, Final
 
+from bpfpatch.prove.solver import require_z3
+
 from ..site import RepairSite
 from .machine import CALL, EXIT, JMP, JMP32, SymbolicMachine
-from .ops import condition
 
 MILLISECONDS: Final = 1000
 MOST_STEPS: Final = 400
@@ -23,7 +23,7 @@ def impossible_branch(site: RepairSite) -> tuple[int, int] | None:
         that shows it: what goes along there goes the other way. None where the path may be taken,
         as far as can be told.
     """
-    z3 = importlib.import_module("z3")
+    z3 = require_z3()
     frame = site.steps[site.last].frame
     first = site.entry(site.last, frame)
     indices = [at for at in range(first, site.last + 1) if site.steps[at].frame == frame]
@@ -75,9 +75,7 @@ def _conditions(
         slot = site.slot(at)
         fields = code.fields(slot)
         if fields.code & 7 in (JMP, JMP32) and fields.code not in (CALL, EXIT):
-            taken = condition(
-                z3, fields.code, fields.imm, state.regs[fields.dst], state.regs[fields.src]
-            )
+            taken = machine.taken(fields, state)
             if taken is not None:
                 goes_on = site.slot(following) == slot + 1
                 out.append((at, z3.Not(taken) if goes_on else taken))

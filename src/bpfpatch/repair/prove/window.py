@@ -5,24 +5,18 @@ Back edges count as outside, from where anything may come. So what holds here ho
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from typing import Any, Final
+
+from bpfpatch.prove.solver import Term, require_z3
 
 from ..site import RepairSite, SiteCode
 from ..webs import successors
 from .machine import CALL, EXIT, JMP, JMP32, LD_IMM64, SymbolicMachine, SymbolicState
-from .ops import Term, condition
 
 MOST_BLOCKS: Final = 60
 MOST_INSNS: Final = 800
 MILLISECONDS: Final = 1500
 _FP: Final = 10
-
-
-def is_available() -> bool:
-    """Whether z3 is installed."""
-    return importlib.util.find_spec("z3") is not None
 
 
 def never_taken(
@@ -36,7 +30,7 @@ def never_taken(
         site: the refusal whose path tells which registers hold pointers.
         falls: ask whether it is never passed, instead.
     """
-    z3 = importlib.import_module("z3")
+    z3 = require_z3()
     return _Window(z3, code, jump, site).is_impossible(falls=falls)
 
 
@@ -54,9 +48,7 @@ class _Window(SymbolicMachine):
         fields = self.code.fields(self.jump)
         if at is None:
             return False
-        taken = condition(
-            self.z3, fields.code, fields.imm, at.regs[fields.dst], at.regs[fields.src]
-        )
+        taken = self.taken(fields, at)
         if taken is None:
             return False
         solver = self.z3.Solver()
@@ -107,9 +99,7 @@ class _Window(SymbolicMachine):
         is_jump = fields.code & 7 in (JMP, JMP32) and fields.code not in (CALL, EXIT)
         falls, jump = bool(self.code.blocks.falls[block]), int(self.code.blocks.jump[block])
         if is_jump and falls:
-            known = condition(
-                self.z3, fields.code, fields.imm, state.regs[fields.dst], state.regs[fields.src]
-            )
+            known = self.taken(fields, state)
             taken = self.fresh_bool() if known is None else known
         here = rank[block]
         if falls and rank.get(block + 1, -1) > here:

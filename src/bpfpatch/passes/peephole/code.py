@@ -1,0 +1,148 @@
+"""What a round of matching knows of the code, found out once for all rules."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bpfpatch import isa
+from bpfpatch.dataflow.backward import solve
+from bpfpatch.dataflow.bitflow import BitFlow
+from bpfpatch.dataflow.blocks import Blocks
+from bpfpatch.dataflow.initialized import initialized
+from bpfpatch.dataflow.liveness import Liveness, reads_64
+from bpfpatch.dataflow.segments import Segments
+from bpfpatch.patch import PatchList
+from bpfpatch.program.types import Mask, Slots
+
+from ..sites import indirect_targets, landing_pads, opaque_slots
+
+N_REGS: Final = 12
+NONE: Final = -1
+
+
+class RuleCode:
+    """Code in flat slots, and what rules ask of it.
+
+    Args:
+        patches: the list, as it is now.
+        branches: whether known bits come from comparisons, too.
+
+    Attributes:
+        view: the code.
+        codes: (n,) opcodes; 0 at second slots and where a loader may change something, so that
+            no rule fits there.
+        code, dst, src, off, imm: fields by slot.
+    """
+
+    def __init__(self, patches: PatchList, *, branches: bool) -> None:
+        view = patches.view()
+        insns = view.insns
+        self.view = view
+        self._branches = branches
+        pads = landing_pads(patches.program, view)
+        self._pads = pads
+        self.opaque: Mask = opaque_slots(patches, view)
+        # A pad starts a block as what follows a call that does not return does.
+        self.blocks = Blocks.of(view, indirect_targets(patches.program, view), pads - 1)
+        self.codes: NDArray[np.uint8] = insns["code"].copy()
+        self.codes[self.opaque | (view.node < 0)] = 0
+        self.code: list[int] = self.codes.tolist()
+        self.dst: list[int] = isa.dst(insns).tolist()
+        self.src: list[int] = isa.src(insns).tolist()
+        self.off: list[int] = insns["off"].tolist()
+        self.imm: list[int] = insns["imm"].tolist()
+        self._writes = isa.writes(insns)
+        self._block_of = np.repeat(
+            np.arange(len(self.blocks)), np.diff(self.blocks.start, append=len(view))
+        )
+
+    @cached_property
+    def block_start(self) -> list[int]:
+        """N first slots of each slot's block."""
+        starts: list[int] = self.blocks.start[self._block_of].tolist()
+        return starts
+
+    @cached_property
+    def _liveness(self) -> Liveness:
+        first = Liveness.of(self.view, self.blocks)
+        # The verifier checks all arguments of a global function, whether it reads them or not.
+        args = initialized(self.view, self.blocks, first)
+        return Liveness.of(self.view, self.blocks, args=args)
+
+    @cached_property
+    def live_after(self) -> list[int]:
+        """N masks of registers that are read after each slot."""
+        masks: list[int] = self._liveness.after.tolist()
+        return masks
+
+    @cached_property
+    def upper_live_after(self) -> list[int]:
+        """N masks of registers whose upper half is read after each slot."""
+        insns = self.view.insns
+        uses = reads_64(self.view)
+        # The verifier looks at fewer arguments than a call may read, which is what counts here.
+        calls = np.flatnonzero(isa.is_call(insns) & ~isa.is_subprog_call(insns))
+        uses[calls] |= self._liveness.reads[calls]
+        segments = Segments.of(self.view, self.blocks)
+        masks: list[int] = solve(self.view, segments, uses, self._writes).after.tolist()
+        return masks
+
+    @cached_property
+    def bits(self) -> BitFlow:
+        """Known bits."""
+        pads = self._pads
+        return BitFlow(self.view, self.blocks, self.opaque, pads, branches=self._branches)
+
+    @cached_property
+    def writers(self) -> list[list[int]]:
+        """By register, the slots that define or destroy it, ascending."""
+        return [np.flatnonzero(self._writes >> reg & 1).tolist() for reg in range(N_REGS)]
+
+    @cached_property
+    def touchers(self) -> list[list[int]]:
+        """By register, the slots that read, define or destroy it, ascending."""
+        touched = self._liveness.reads | self._writes
+        return [np.flatnonzero(touched >> reg & 1).tolist() for reg in range(N_REGS)]
+
+    @cached_property
+    def changers(self) -> list[int]:
+        """Slots that may change memory, ascending: stores, atomics, calls."""
+        insns = self.view.insns
+        mask = isa.is_store(insns) | isa.is_atomic(insns) | isa.is_call(insns)
+        found: list[int] = np.flatnonzero(mask & (self.view.node >= 0)).tolist()
+        return found
+
+    def definition(self, register: int, slot: int) -> int:
+        """The slot in the same block that gave a register its value before a slot, or NONE."""
+        writers = self.writers[register]
+        at = bisect_left(writers, slot) - 1
+        if at < 0 or writers[at] < self.block_start[slot]:
+            return NONE
+        return writers[at]
+
+    def definitions(self, registers: NDArray[np.uint8], slots: Slots) -> Slots:
+        """(k,) the same at many slots, of a register each."""
+        out = np.full(slots.size, NONE, np.int32)
+        for register in np.unique(registers).tolist():
+            here = registers == register
+            writers = self._writer_slots(register)
+            at = np.searchsorted(writers, slots[here]) - 1
+            found = np.where(at >= 0, writers[at], NONE) if writers.size else np.full(at.size, NONE)
+            first = self.blocks.start[self._block_of[slots[here]]]
+            out[here] = np.where(found >= first, found, NONE)
+        return out
+
+    def _writer_slots(self, register: int) -> Slots:
+        slots: Slots = np.array(self.writers[register], np.int32)
+        return slots
+
+
+def between(slots: list[int], first: int, last: int) -> list[int]:
+    """Those of ascending slots that lie between two, without these."""
+    low, high = bisect_left(slots, first + 1), bisect_left(slots, last)
+    return slots[low:high]
