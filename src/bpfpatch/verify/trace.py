@@ -292,11 +292,12 @@ class _Listing:
             return step.slot, "in another program", ""
         kind = self._kind(step.slot)
         if kind is Kind.COND_JUMP:
-            shown = f"r{self._dst[step.slot]}={step.regs[self._dst[step.slot]]:#x}"
+            shown = f"r{self._dst[step.slot]}={_shown_reg(step, self._dst[step.slot])}"
         elif kind is Kind.CALL and (call := self.call(at)) is not None:
             shown = call.shown_args
         elif kind is Kind.STORE:
-            shown = f"{step.regs[self._src[step.slot]]:#x}" if self._has_source(step.slot) else ""
+            has_source = self._has_source(step.slot)
+            shown = _shown_reg(step, self._src[step.slot]) if has_source else ""
         elif kind is Kind.EXIT:
             shown = f"r0={step.regs[0]:#x}"
         else:
@@ -308,3 +309,8 @@ class _Listing:
         slot = self.steps[at].slot
         found = self._program.source(slot) if slot < len(self._rows) else None
         return "" if found is None else f"{found}  {found.text}".rstrip()
+
+
+def _shown_reg(step: TraceStep, number: int) -> str:
+    """What is in a register; raw code may name one that does not exist."""
+    return f"{step.regs[number]:#x}" if number < len(step.regs) else "?"

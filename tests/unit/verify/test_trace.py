@@ -55,6 +55,17 @@ def test_parts_at_another_way() -> None:
     assert parting(rows(before, after, pairs)) == (3, 2)
 
 
+def test_a_register_that_does_not_exist() -> None:
+    """Raw code may name one: the trace shows what ran up to there."""
+    before = assemble("r0 = 0; if r0 == 0 goto out; r0 = 1; out: exit")
+    insns = before.insns.copy()
+    insns["regs"][1] = 13
+    after = Program.from_bytes(insns.tobytes())
+    last = rows(before, after, np.arange(4, dtype=np.int32))[1]
+    assert last.after is not None
+    assert last.after[2] == "r13=?"
+
+
 def test_lost_store_is_the_parting() -> None:
     """Where all common steps agree, the store that only one of them has is shown."""
     before = assemble("r0 = 0; *(u8 *)(r1 + 0) = 1; r0 = 2; exit")
