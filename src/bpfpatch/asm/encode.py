@@ -13,7 +13,9 @@ from .grammar import END, Leaf, Node
 from .lexer import Token, TokenKind
 
 REGISTERS: Final = {
-    f"{letter}{number}": (letter.upper(), number) for letter in "rw" for number in range(Reg.AX + 1)
+    f"{letter}{number}": (letter.upper(), number)
+    for letter in "rw"
+    for number in range(Reg.R12 + 1)
 }
 
 _KEY_NAMES: Final = {

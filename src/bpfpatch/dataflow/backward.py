@@ -16,9 +16,9 @@ from bpfpatch.program.types import Slots
 from .segments import NOWHERE, Segments
 
 Masks = NDArray[np.uint16]
-"""One bit a register; bit r is register r, bit 11 AX."""
+"""One bit a register; bit r is register r."""
 
-_N_REGS: Final = 12
+_N_REGS: Final = 13
 _R0: Final = 1
 
 

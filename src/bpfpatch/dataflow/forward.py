@@ -18,7 +18,7 @@ from .blocks import Blocks
 
 _R0: Final = np.uint16(1 << 0)
 _R10: Final = np.uint16(1 << 10)
-_ALL: Final = 0xFFF
+_ALL: Final = 0x1FFF
 
 
 @dataclass(frozen=True, slots=True, eq=False)

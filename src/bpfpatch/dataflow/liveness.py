@@ -28,7 +28,7 @@ _R0: Final = np.uint16(1)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Liveness:
-    """Which registers hold what will be read, in masks: bit r is register r, bit 11 AX.
+    """Which registers hold what will be read, in masks: bit r is register r.
 
     A helper call reads the arguments that the helper takes, one of a subprog
     those that the subprog reads, any other those of R1 to R5 that every path

@@ -276,6 +276,10 @@ class FrameWalk:
         self, state: State, code: int, dst: int, src: int, off: int, imm: int
     ) -> Address | None:
         """A load or store; the addresses that it may load into the destination."""
+        if code in isa.STACK_ARG_STORES and dst == isa.PARAMS:
+            if code & CLASS_MASK == _STX and address_in(state, src) is not None:
+                self._escape()
+            return None
         is_atomic = code & _MODE == _ATOMIC and code & CLASS_MASK == _STX
         loads = code & CLASS_MASK == _LDX or (is_atomic and imm == _LOAD_ACQUIRE)
         base = address_in(state, src if loads else dst)
@@ -291,6 +295,11 @@ class FrameWalk:
         value = address_in(state, src) if stores and code & CLASS_MASK == _STX else None
         put_into(state, place, size, value if is_word else None)
         return None
+
+    def _escape(self) -> None:
+        """An address is passed by R11: what is done with it is not followed."""
+        for base in range(LOADED + 1):
+            self._touch((floor_of(base), ceiling_of(base), False), 1, is_read=True, holds=True)
 
     def _call(self, state: State, slot: int, src: int, imm: int, taken: int) -> None:
         given = {

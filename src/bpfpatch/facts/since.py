@@ -104,6 +104,9 @@ PROG_TYPE_SINCE: Final = MappingProxyType(
 INSN_SINCE: Final = MappingProxyType(_read(_INSNS))
 """The first version with instructions whose name begins so."""
 
+STACK_ARGS_SINCE: Final[Version] = (7, 2)
+"""The first version with arguments beyond the fifth, see `bpfpatch.isa.stack_args`."""
+
 FIRST: Final[Version] = (3, 18)
 """The first version with bpf(2)."""
 

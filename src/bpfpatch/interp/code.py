@@ -25,6 +25,8 @@ class InterpCode:
         reads: bitmask of the registers that each slot reads.
         writes: bitmask of the registers that each slot writes or clobbers.
         broken: what is wrong with a slot's encoding, by slot.
+        stack_args: which argument each slot loads or stores by R11, see `isa.stack_args`.
+        has_stack_args: whether any does.
     """
 
     def __init__(self, program: Program) -> None:
@@ -44,7 +46,11 @@ class InterpCode:
         self.opcodes = [names[row] for row in isa.rows(insns).tolist()]
         self.reads: list[int] = isa.reads(insns).tolist()
         self.writes: list[int] = isa.writes(insns).tolist()
-        self.broken = dict(isa.reserved_violations(insns, allow_internal=True))
+        hidden = isa.hidden_register(insns)
+        self.broken = dict(isa.reserved_violations(insns, allow_internal=True, hidden=hidden))
+        which = isa.stack_args(insns) if hidden != isa.PARAMS else np.zeros(len(insns), np.int8)
+        self.stack_args: list[int] = which.tolist()
+        self.has_stack_args = bool(which.any())
 
     def __len__(self) -> int:
         return len(self.insns)

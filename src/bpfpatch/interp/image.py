@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 from bpfpatch import isa
@@ -27,6 +28,7 @@ from .flow import read_function
 from .insncode import InsnCode
 from .memory import FRAME_SIZE, MAX_FRAMES, U64, code_address
 from .registry import Helper
+from .stackargs import PassedArgs
 from .translate import Translator
 
 if TYPE_CHECKING:
@@ -116,6 +118,7 @@ class Image:
             "NOVALUE": self.no_value,
             "NOHELPER": self.no_helper,
             "FAIL": self._fail,
+            "PASSED": partial(PassedArgs, self),
         }
         for size, letter in ((2, "H"), (4, "I"), (8, "Q")):
             form = struct.Struct(mark + letter)
@@ -277,6 +280,10 @@ class Image:
     def bad_insn(self, slot: int) -> NoReturn:
         """An instruction that cannot run."""
         raise TrapError(self.program.where(slot), self.code.why_unsound(slot) or "cannot run")
+
+    def bad_argument(self, slot: int, what: str) -> NoReturn:
+        """An argument passed by R11 that is not there."""
+        raise TrapError(self.program.where(slot), what)
 
     def no_value(self, slot: int) -> NoReturn:
         """An address that the machine does not know."""

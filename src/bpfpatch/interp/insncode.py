@@ -85,7 +85,9 @@ class InsnCode:
             yield "stk[:] = FRESH"
         else:
             yield "r10 = FRAMES[d][0]"
-        yield "r11 = 0"
+        yield "r11 = r12 = 0"
+        if self._code.has_stack_args:
+            yield "sa = PASSED()"
         if function.has_gotox:
             yield f"segments = SEGMENTS[{function.entry}]"
         if has_may_goto:
@@ -154,7 +156,14 @@ class InsnCode:
         _, dst, src, byte_off, imm = self._code.insns[slot]
         how, _, size_name = opcode.name.rpartition("_")
         size = SIZES[size_name]
-        if how.startswith("probe"):
+        which = self._code.stack_args[slot]
+        if which > 0:
+            ranges.of[dst] = (0, U64)
+            yield f"r{dst} = sa.load({which}, {slot})"
+        elif which < 0:
+            value = f"r{src}" if how == "stx" else f"{imm & U64:#x}"
+            yield f"sa.store({-which}, {value})"
+        elif how.startswith("probe"):
             yield from self._probe(how, size, slot, ranges)
         elif opcode.kind is Kind.LOAD:
             yield from self._memory.load(size, how == "ldsx", dst, src, byte_off, ranges)
@@ -206,8 +215,12 @@ class InsnCode:
             if not 0 <= target < len(self._code):
                 yield f"BADJUMP({slot}, {target})"
                 return
+            if self._code.has_stack_args:
+                yield "m.passed = sa.take()"
             yield f"r0, n = {self._resolver.function(target)}(n, d + 1, {_ALL})"
             return
+        if self._code.has_stack_args:
+            yield "passed = sa.take()"
         if opcode.name == "callx":
             yield f"r0, n = POINTED(r{dst})(n, d + 1, {_ALL})"
             return
@@ -223,7 +236,12 @@ class InsnCode:
             yield f"NOHELPER({slot})"
             return
         name, callee = found
-        given = "".join(f", r{register}" for register in range(1, callee.n_args + 1))
+        n_registers = min(callee.n_args, _IN_REGISTERS)
+        given = "".join(f", r{register}" for register in range(1, n_registers + 1))
+        if callee.n_args > _IN_REGISTERS:
+            source = "sa" if self._code.has_stack_args else "PASSED()"
+            taken = "passed" if self._code.has_stack_args else "{}"
+            given += f", *{source}.more({taken}, {callee.n_args}, {slot})"
         if callee.calls_back:
             yield "m.left = n; m.depth = d"
         yield f"r0 = {name}(m{given}) & {U64:#x}"
@@ -231,6 +249,7 @@ class InsnCode:
             yield "n = m.left"
 
 
+_IN_REGISTERS: Final = 5
 _TAIL_CALL: Final = HELPER_IDS["tail_call"]
 """The helper that does not return where it succeeds."""
 

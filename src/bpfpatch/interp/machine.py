@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _MAX_TAIL_CALLS: Final = 33
 """Source: linux v6.18, include/linux/bpf.h, MAX_TAIL_CALL_CNT."""
+_IN_REGISTERS: Final = 5
 _MAY_GOTO: Final = 8 * 1024 * 1024
 """Source: linux v6.18, include/linux/bpf_verifier.h, BPF_MAX_LOOPS."""
 
@@ -187,6 +188,7 @@ class Machine:
         self.context: Xdp | Skb | None = None
         self.left = options.budget
         self.depth = 0
+        self.passed: dict[int, int] = {}
         self.now = self.environment.time_ns
         self.random = random.Random(options.seed)
         self._run = _Run()
@@ -314,6 +316,7 @@ class Machine:
         """
         context = Plain(mem or b"") if context is None else context
         self._run = _Run()
+        self.passed = {}
         self.random = random.Random(self.seed)
         self.now = self.environment.time_ns
         first, second = context.enter(self)
@@ -474,7 +477,13 @@ def _given_helpers(given: Mapping[int | str, Callable[..., int]]) -> dict[int, H
 
 
 def _given_kfuncs(given: Mapping[int | str, Callable[..., int]]) -> dict[int | str, Helper]:
-    return {key: wrap(f"kfunc_{key}", run) for key, run in given.items()}
+    return {key: wrap(f"kfunc_{key}", run, _n_args(run)) for key, run in given.items()}
+
+
+def _n_args(run: Callable[..., int]) -> int:
+    """How many arguments a function takes beside the machine: five, or more by its definition."""
+    code = getattr(run, "__code__", None)
+    return max(_IN_REGISTERS, 0 if code is None else code.co_argcount - 1)
 
 
 assert _helpers

@@ -18,6 +18,7 @@ from bpfpatch.isa.semantics import compute, holds, signed
 from .errors import StrayAccess
 from .insncode import POISON
 from .memory import FRAME_SIZE, MAX_FRAMES, U64
+from .stackargs import PassedArgs
 
 if TYPE_CHECKING:
     from .image import Image
@@ -78,7 +79,8 @@ class _Step:
         self.depth = depth
         frame = self.memory.frames[depth]
         frame.data[:] = self.memory.fresh(FRAME_SIZE)
-        self.regs = [*registers, frame.top, 0]
+        self.regs = [*registers, frame.top, 0, 0]
+        self.passed = PassedArgs(image)
         self.may_goto = self.machine.may_goto
 
     def run(self, slot: int) -> int | None:
@@ -139,6 +141,9 @@ class _Step:
             address = self._probed(how, src, off)
             self.regs[dst] = self.image.probe(address, size, how.endswith("ldsx"))
             return
+        if (which := self.image.code.stack_args[slot]) > 0:
+            self.regs[dst] = self.passed.load(which, slot)
+            return
         value = self.memory.read_int(self._at(src, off), size)
         self.regs[dst] = signed(value, 8 * size) & U64 if how == "ldsx" else value
 
@@ -148,6 +153,9 @@ class _Step:
         value = self.regs[src] if how.endswith("stx") else imm
         if how.startswith("probe"):
             self.image.probe_store(self._probed(how, dst, off), _SIZES[size_name], value & U64)
+            return
+        if (which := self.image.code.stack_args[slot]) < 0:
+            self.passed.store(-which, value & U64)
             return
         self.memory.write_int(self._at(dst, off), _SIZES[size_name], value)
 
@@ -216,10 +224,12 @@ class _Step:
     def _call(self, opcode: Opcode, slot: int) -> int | None:
         _, dst, _, _, imm = self.image.code.insns[slot]
         regs = self.regs
+        taken = self.passed.take()
         if opcode.name == "call_subprog" and not self.image.is_given(slot):
             target = slot + 1 + imm
             if not 0 <= target < len(self.image.code):
                 self.image.bad_jump(slot, target)
+            self.machine.passed = taken
             self._enter(self.image.at(target), self.depth + 1)
         elif opcode.name == "callx":
             self._enter(self.machine.function_at(regs[dst]), self.depth + 1)
@@ -229,20 +239,22 @@ class _Step:
                 self._enter(entered, self.depth)
                 return None
         else:
-            self._helper(slot)
+            self._helper(slot, taken)
         self._poison()
         return slot + 1
 
     def _enter(self, function: Callable[..., tuple[int, int]], depth: int) -> None:
         self.regs[0], self.budget = function(self.budget, depth, *self.regs[:10])
 
-    def _helper(self, slot: int) -> None:
+    def _helper(self, slot: int, taken: dict[int, int]) -> None:
         found = self.image.helper(slot)
         if found is None:
             self.image.no_helper(slot)
         machine = self.machine
         machine.left, machine.depth = self.budget, self.depth
-        self.regs[0] = machine.traced(found)(machine, *self.regs[1 : 1 + found.n_args]) & U64
+        given = (*self.regs[1 : 1 + min(found.n_args, 5)],)
+        more = self.passed.more(taken, found.n_args, slot)
+        self.regs[0] = machine.traced(found)(machine, *given, *more) & U64
         self.budget = machine.left
 
     def _poison(self) -> None:

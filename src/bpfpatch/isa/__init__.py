@@ -98,6 +98,7 @@ from .predicates import (
 )
 from .pseudo import MAP_PSEUDOS, Pseudo, PseudoCall
 from .screen import suspects
+from .stackargs import PARAMS, STACK_ARG_STORES, has_stack_args, hidden_register, stack_args
 from .targets import TARGETS, Cpu
 from .text import Syntax, describe, fields_of, readable, render
 from .validate import reserved_violations, unknown
@@ -121,6 +122,7 @@ __all__ = [
     "MAP_PSEUDOS",
     "OPCODES",
     "OPPOSITE_JUMPS",
+    "PARAMS",
     "R0",
     "R1",
     "R2",
@@ -133,6 +135,7 @@ __all__ = [
     "R9",
     "R10",
     "SECOND",
+    "STACK_ARG_STORES",
     "TARGETS",
     "UNKNOWN",
     "ByteOrder",
@@ -162,7 +165,9 @@ __all__ = [
     "fields_of",
     "from_bytes",
     "gotol",
+    "has_stack_args",
     "helper_id",
+    "hidden_register",
     "is_alu",
     "is_atomic",
     "is_call",
@@ -203,6 +208,7 @@ __all__ = [
     "rows",
     "second_slots",
     "src",
+    "stack_args",
     "store",
     "suspects",
     "to_bytes",

@@ -31,8 +31,12 @@ class Reg(IntEnum):
     R8 = 8
     R9 = 9
     R10 = 10
+    R11 = 11
+    """The base of arguments from the sixth on, from Linux 7.2 on."""
+    R12 = 12
+    """The kernel's hidden register from Linux 7.2 on; not in a loadable program."""
     AX = 11
-    """The kernel's hidden register; not in a loadable program."""
+    """The same up to Linux 7.1, where it is R11."""
 
 
 R0: Final = Reg.R0
@@ -224,7 +228,7 @@ def _selected(fixed: int | None, given: int) -> int:
 
 
 def _reg(number: int) -> int:
-    if not 0 <= number <= Reg.AX:
+    if not 0 <= number <= Reg.R12:
         raise OptionError(f"there is no register r{number}; the last is r{Reg.R10}")
     return int(number)
 

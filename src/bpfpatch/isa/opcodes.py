@@ -71,7 +71,7 @@ EXIT: Final = 0x95
 """The opcode byte of exit."""
 
 AX: Final = 11
-"""The kernel's hidden register."""
+"""The kernel's hidden register, up to Linux 7.1; then it is the next one: `hidden_register`."""
 
 ARGS: Final = 0b11_1110
 """R1 to R5."""

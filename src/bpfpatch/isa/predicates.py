@@ -18,6 +18,7 @@ from .encoding import Insns, dst, src, words
 from .opcodes import AX, CPU_INTERNAL, OPCODES, Kind, Opcode
 from .pseudo import Pseudo
 from .screen import suspects
+from .stackargs import PARAMS, STACK_ARG_LOAD, STACK_ARG_STORES
 
 
 def _flag(test: Callable[[Opcode], bool], unknown: bool = False) -> OpcodeColumn:
@@ -170,7 +171,7 @@ def is_nop(insns: Insns) -> Mask:
 
 
 def reads(insns: Insns) -> npt.NDArray[np.uint16]:
-    """Registers that each reads, (n,) uint16; bit r is register r, bit 11 AX.
+    """Registers that each reads, (n,) uint16; bit r is register r.
 
     A call reads R1 to R5, since how many arguments it takes is not in it; an
     exit reads R0.
@@ -191,7 +192,8 @@ def min_cpu(insns: Insns, among: npt.NDArray[np.int64] | None = None) -> npt.NDA
 
     1 to 4; `CPU_NEWER` (5) for what no version names; `CPU_INTERNAL` (255) for
     what bpf(2) refuses: kernel-internal forms, registers above R10 and unknown
-    opcodes; 0 for second slots.
+    opcodes; 0 for second slots. Compilers pass arguments by R11 in every
+    version, so that it counts as none: see `stack_args`.
 
     Args:
         insns: (n,) `INSN`.
@@ -217,7 +219,11 @@ def _plain_cpus() -> npt.NDArray[np.uint8]:
     for opcode in OPCODES:
         if not opcode.off and not opcode.imm:
             table[slice(None) if opcode.src is None else opcode.src, :, opcode.code] = opcode.cpu
+    plain = table.copy()
     table[AX:] = table[:, AX:] = CPU_INTERNAL
+    table[PARAMS, :PARAMS, STACK_ARG_LOAD] = plain[PARAMS, :PARAMS, STACK_ARG_LOAD]
+    for code in STACK_ARG_STORES:
+        table[:PARAMS, PARAMS, code] = plain[:PARAMS, PARAMS, code]
     table.flags.writeable = False
     return table.reshape(-1)
 

@@ -30,17 +30,20 @@ def may_hold(opcode: Opcode, field: str) -> bool:
     return field in opcode.fields or getattr(opcode, field, None) is not None
 
 
-def suspects(insns: Insns, *, allow_internal: bool = False) -> npt.NDArray[np.int64]:
+def suspects(
+    insns: Insns, *, allow_internal: bool = False, hidden: int = AX
+) -> npt.NDArray[np.int64]:
     """Find the slots at which something might be wrong.
 
     All others hold an opcode that the table has, with registers that exist, a
     target that may be written, and zeros where they belong. What ``off`` or
     ``imm`` make a rarer form of its opcode takes a closer look, and so does the
-    second slot of an ld_imm64 of a map.
+    second slot of an ld_imm64 of a map, and whatever names R11 where it is not hidden.
 
     Args:
         insns: (n,) `INSN`.
-        allow_internal: take the kernel's hidden register AX (R11).
+        allow_internal: take the kernel's hidden register.
+        hidden: its number: 11, and from Linux 7.2 on 12.
 
     Returns:
         (k,) slots, ascending.
@@ -48,7 +51,7 @@ def suspects(insns: Insns, *, allow_internal: bool = False) -> npt.NDArray[np.in
     some = words(insns)
     # Code and registers are the first two bytes, and one number in this form.
     heads = some.view(np.uint16)[::4]
-    masks = _masks(AX if allow_internal else FP)
+    masks = _masks(hidden if allow_internal else FP)
     is_suspect = np.empty(len(some), np.bool_)
     for part in portions(len(some)):
         word = some[part]
@@ -77,11 +80,11 @@ def _look_at_pairs(some: npt.NDArray[np.uint64], is_suspect: npt.NDArray[np.bool
 
 
 @cache
-def _masks(highest: int) -> npt.NDArray[np.uint64]:
+def _masks(last: int) -> npt.NDArray[np.uint64]:
     """By code and registers, the bits that are zero in an instruction that is no suspect.
 
     Args:
-        highest: number of the last register.
+        last: a register beside R0 to R10.
     """
     masks = np.full((16, 16, 256), _ALL)  # by src, dst and code
     for opcode in OPCODES:
@@ -93,8 +96,8 @@ def _masks(highest: int) -> npt.NDArray[np.uint64]:
             mask |= _OFF
         if opcode.imm == 0 or not may_hold(opcode, "imm"):
             mask |= _IMM
-        src = _numbers(opcode, "src", highest)
-        dst = _numbers(opcode, "dst", highest)
+        src = _numbers(opcode, "src", last)
+        dst = _numbers(opcode, "dst", last)
         place = np.ix_(src, dst, [opcode.code])
         assert (masks[place] == _ALL).all(), opcode.name
         masks[place] = mask
@@ -102,7 +105,7 @@ def _masks(highest: int) -> npt.NDArray[np.uint64]:
     return masks.reshape(-1)
 
 
-def _numbers(opcode: Opcode, field: str, highest: int) -> list[int]:
+def _numbers(opcode: Opcode, field: str, last: int) -> list[int]:
     """What a register field may hold."""
     selector = getattr(opcode, field, None)
     if selector is not None:
@@ -110,4 +113,5 @@ def _numbers(opcode: Opcode, field: str, highest: int) -> list[int]:
     if field not in opcode.fields:
         return [0]
     is_written = field in opcode.writes
-    return [number for number in range(highest + 1) if not (is_written and number == FP)]
+    some = sorted({*range(FP + 1), last})
+    return [number for number in some if not (is_written and number == FP)]

@@ -11,6 +11,7 @@ from .decode import SECOND, UNKNOWN, OpcodeColumn, rows_at
 from .encoding import Insns, dst, src
 from .opcodes import AX, LD_IMM64, OPCODES
 from .screen import FP, may_hold, suspects
+from .stackargs import PARAMS, stack_args
 
 Slots = npt.NDArray[np.int64]
 
@@ -46,18 +47,20 @@ def unknown(insns: Insns, among: Slots | None = None) -> Slots:
 
 
 def reserved_violations(
-    insns: Insns, *, allow_internal: bool = False, among: Slots | None = None
+    insns: Insns, *, allow_internal: bool = False, hidden: int = AX, among: Slots | None = None
 ) -> list[tuple[int, str]]:
     """Find fields that break the instruction's encoding.
 
     Reserved fields that are not zero, registers that do not exist, writes to
-    R10, and ld_imm64 without a proper second slot. What an unknown opcode
-    holds is not judged: see `bpfpatch.isa.unknown`.
+    R10, other uses of R11 than stack arguments (`bpfpatch.isa.stack_args`), and
+    ld_imm64 without a proper second slot. What an unknown opcode holds is not
+    judged: see `bpfpatch.isa.unknown`.
 
     Args:
         insns: (n,) `INSN`.
-        allow_internal: take the kernel's hidden register AX (R11).
-        among: what `suspects` says with this ``allow_internal``, where that is known already.
+        allow_internal: take the kernel's hidden register.
+        hidden: its number: 11, and from Linux 7.2 on 12.
+        among: what `suspects` says with these two, where that is known already.
 
     Returns:
         (slot, what) in slot order, empty where all is well.
@@ -65,13 +68,15 @@ def reserved_violations(
     Source: RFC 9669 section 3 ("unused fields shall be cleared to zero") and
     5.4; linux v6.18, kernel/bpf/verifier.c, resolve_pseudo_ldimm64().
     """
-    slots = suspects(insns, allow_internal=allow_internal) if among is None else among
+    if among is None:
+        among = suspects(insns, allow_internal=allow_internal, hidden=hidden)
+    slots = among
     if not slots.size:
         return []
     found = rows_at(insns, slots)
     out = [
         *_reserved_fields(insns, slots, found),
-        *_registers(insns, slots, found, AX if allow_internal else FP),
+        *_registers(insns, slots, found, hidden if allow_internal else FP),
         *_second_slots(insns, slots, found),
     ]
     return sorted(out)
@@ -92,22 +97,30 @@ def _reserved_fields(
 
 
 def _registers(
-    insns: Insns, slots: Slots, found: npt.NDArray[np.int16], highest: int
+    insns: Insns, slots: Slots, found: npt.NDArray[np.int16], last: int
 ) -> list[tuple[int, str]]:
     some = insns[slots]
+    is_passed = stack_args(insns)[slots] != 0
     out = []
     cases = (
         ("dst", dst(some), _DST_IS_REG, _WRITES_DST),
         ("src", src(some), _SRC_IS_REG, _WRITES_SRC),
     )
     for field, reg, is_reg, is_written in cases:
-        for row in np.flatnonzero(is_reg[found] & (reg > highest)).tolist():
-            what = "is kernel-internal" if reg[row] == AX else "does not exist"
-            text = f"register r{reg[row]} in {field} {what}; the last is r{highest}"
-            out.append((int(slots[row]), text))
+        is_strange = (reg > FP) & (reg != last) & ~(is_passed & (reg == PARAMS))
+        for row in np.flatnonzero(is_reg[found] & is_strange).tolist():
+            out.append((int(slots[row]), _why_strange(int(reg[row]), field, last)))
         for row in np.flatnonzero(is_written[found] & (reg == FP)).tolist():
             out.append((int(slots[row]), "r10 is the frame pointer and read-only"))
     return out
+
+
+def _why_strange(register: int, field: str, last: int) -> str:
+    if register == PARAMS:
+        what = "is kernel-internal, and from Linux 7.2 on good for passing arguments only"
+        return f"register r11 in {field} {what}: *(u64 *)(r11 - 8) to -56, loads from +8 to +56"
+    what = "is kernel-internal" if register == AX + 1 else "does not exist"
+    return f"register r{register} in {field} {what}; the last is r{last}"
 
 
 def _second_slots(

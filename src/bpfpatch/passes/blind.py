@@ -29,7 +29,7 @@ class Blind(Pass):
     ors of two numbers that cannot be foreseen without the seed.
 
     For bpf(2) a register that is free at the place takes the constant, for the
-    kernel's own form the hidden R11.
+    kernel's own form its hidden one.
 
     Attributes:
         seed: of the random numbers; the same seed gives the same program. By default one is
@@ -73,4 +73,4 @@ class Blind(Pass):
                 raise UnsupportedError(left[0])
             setting.notices.extend(left)
         else:
-            blind_internal(patches, masks, extends=target.arch.needs_zext)
+            blind_internal(patches, masks, target.hidden, extends=target.arch.needs_zext)

@@ -18,9 +18,9 @@ from bpfpatch.elf.prune import prune
 from bpfpatch.errors import OptionError, SlotError, UnsupportedError, ValidationError
 from bpfpatch.facts import AUX_COLUMNS, STACK_DEPTH, ProgFlag, Subject
 from bpfpatch.linux.verifier.auxdata import aux_data
-from bpfpatch.linux.versions import check_modelled, parse_version
+from bpfpatch.linux.versions import check_modelled, parse_version, text
 from bpfpatch.patch import How, Linearized, PatchList
-from bpfpatch.program import LANDING_PAD, Program, Remap, validate, violations
+from bpfpatch.program import LANDING_PAD, Program, Remap, violations
 
 from .base import Pass, registered
 from .setting import ObjectEdit, Setting
@@ -187,6 +187,7 @@ class Pipeline:
         target = target or self.target
         setting = Setting(target, subject, edit)
         began = time.perf_counter()
+        _check_registers(program, target)
         program = self._prepared(program, setting)
         patches = PatchList(program, edit)
         reports = []
@@ -264,6 +265,21 @@ class Pipeline:
         raise OptionError(f"pass {one.name} needs the column {name!r}")
 
 
+def _check_registers(program: Program, target: Target) -> None:
+    """Refuse stack arguments where a kernel is to keep their base for itself.
+
+    Raises:
+        UnsupportedError: the program has some.
+    """
+    if target.is_loadable or target.hidden != isa.PARAMS or not isa.has_stack_args(program.insns):
+        return
+    slot = int(np.flatnonzero(isa.stack_args(program.insns))[0])
+    raise UnsupportedError(
+        f"{program.where(slot)} passes an argument by R11, which is Linux {text(target.kernel)}'s "
+        "own register; give a target from 7.2 on"
+    )
+
+
 def _relax_for(target: Target, relax: How | None) -> How | None:
     if not target.is_loadable:
         return None
@@ -333,14 +349,15 @@ def _check_result(before: Program, done: Linearized, target: Target) -> None:
             _check_cpu(done, needed, target.cpu)
         if target.is_loadable:
             _check_loadable(done, needed)
-    try:
-        validate(done.program, allow_internal=not target.is_loadable)
-    except ValidationError as error:
-        allow_internal = not target.is_loadable
-        new = _new_violations(before, error, allow_internal=allow_internal)
-        new = new or _in_the_way(before, done, error.violations, allow_internal=allow_internal)
+    found = _violations(done.program, target)
+    if found:
+        new = _new_violations(before, found, target) or _in_the_way(before, done, found, target)
         if new:
-            raise ValidationError(new) from None
+            raise ValidationError(new)
+
+
+def _violations(program: Program, target: Target) -> list[SlotError]:
+    return violations(program, allow_internal=not target.is_loadable, hidden=target.hidden)
 
 
 def _check_cpu(done: Linearized, needed: NDArray[np.uint8], most: int) -> None:
@@ -369,17 +386,15 @@ def _check_loadable(done: Linearized, needed: NDArray[np.uint8]) -> None:
         )
 
 
-def _new_violations(
-    before: Program, error: ValidationError, *, allow_internal: bool
-) -> list[SlotError]:
+def _new_violations(before: Program, found: list[SlotError], target: Target) -> list[SlotError]:
     """What is wrong now, of kinds of which less was wrong in the input."""
-    old = Counter(violation.what for violation in violations(before, allow_internal=allow_internal))
-    new = Counter(violation.what for violation in error.violations)
-    return [one for one in error.violations if new[one.what] > old[one.what]]
+    old = Counter(violation.what for violation in _violations(before, target))
+    new = Counter(violation.what for violation in found)
+    return [one for one in found if new[one.what] > old[one.what]]
 
 
 def _in_the_way(
-    before: Program, done: Linearized, wrong: Iterable[SlotError], *, allow_internal: bool
+    before: Program, done: Linearized, wrong: Iterable[SlotError], target: Target
 ) -> list[SlotError]:
     """What of all that is wrong stands where code was edited, or may hide a reference.
 
@@ -392,7 +407,9 @@ def _in_the_way(
     is_modified = np.zeros(len(before), bool)
     is_modified[remap.modified] = True
     insns = done.program.insns
-    broken = isa.reserved_violations(insns, allow_internal=allow_internal)
+    broken = isa.reserved_violations(
+        insns, allow_internal=not target.is_loadable, hidden=target.hidden
+    )
     hiding = {slot for slot, _ in broken if int(insns["code"][slot]) & 7 in _JUMP_CLASSES}
 
     def is_edited(slot: int) -> bool:

@@ -7,7 +7,8 @@ from typing import Final, Self
 
 from bpfpatch.btf import Btf
 from bpfpatch.errors import OptionError
-from bpfpatch.linux.versions import NEWEST, check_known, parse_version
+from bpfpatch.isa import Reg
+from bpfpatch.linux.versions import NEWEST, Topic, check_known, parse_version, value
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,11 @@ class Target:
         check_known(self.kernel)
         if self.cpu not in (None, 1, 2, 3, 4):
             raise OptionError(f"cpu is v1, v2, v3 or v4, not {self.cpu!r}")
+
+    @property
+    def hidden(self) -> Reg:
+        """The register that is the kernel's own."""
+        return Reg(value(Topic.HIDDEN_REGISTER, self.kernel))
 
     @classmethod
     def loadable(cls, cpu: str | int | None = None) -> Self:

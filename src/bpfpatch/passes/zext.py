@@ -96,7 +96,7 @@ class Zext(Pass):
         if self.random:
             others = code.find(_NARROW)
             others = others[~is_read[others] & _may_be_spoilt(patches, view, others)]
-            _spoil(patches, view, others, np.random.default_rng(self.seed))
+            _spoil(patches, view, others, np.random.default_rng(self.seed), target.hidden)
 
 
 def _cmpxchg(view: CodeView, code: CodeIndex) -> Slots:
@@ -171,13 +171,15 @@ def _by_register(view: CodeView, slots: Slots) -> Iterator[tuple[int, Slots]]:
         yield int(bit).bit_length() - 1, some
 
 
-def _spoil(patches: PatchList, view: CodeView, slots: Slots, rng: np.random.Generator) -> None:
+def _spoil(
+    patches: PatchList, view: CodeView, slots: Slots, rng: np.random.Generator, hidden: isa.Reg
+) -> None:
     """Put random upper halves behind instructions."""
     masks = rng.integers(-(1 << 31), 1 << 31, len(view), np.int64)
     for number, some in _by_register(view, slots):
         body = Body.of(
-            isa.mov(isa.AX, 0),
-            isa.alu("lsh", isa.AX, 32),
-            isa.alu("or", number, isa.Reg.AX),
+            isa.mov(hidden, 0),
+            isa.alu("lsh", hidden, 32),
+            isa.alu("or", number, hidden),
         )
         patches.insert_after(view.node[some], body, {0: masks[some]})

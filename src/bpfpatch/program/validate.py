@@ -15,7 +15,9 @@ from .refs import References
 from .types import Mask
 
 
-def violations(program: Program, *, allow_internal: bool = False) -> list[SlotError]:
+def violations(
+    program: Program, *, allow_internal: bool = False, hidden: int = isa.AX
+) -> list[SlotError]:
     """Everything that is structurally wrong with a program, in slot order.
 
     It is wrong when an opcode is unknown, a reserved field is in use, an
@@ -26,13 +28,15 @@ def violations(program: Program, *, allow_internal: bool = False) -> list[SlotEr
 
     Args:
         program: to look at.
-        allow_internal: whether the kernel's own form is fine: R11, marks of zero extension.
+        allow_internal: whether the kernel's own form is fine: its hidden register, marks of zero
+            extension.
+        hidden: number of that register: 11, and from Linux 7.2 on 12.
 
     Source: RFC 9669 sections 3 to 5; linux v6.1, kernel/bpf/verifier.c,
     check_subprogs(), check_btf_func(), check_btf_line().
     """
     found = [
-        *_bad_insns(program, allow_internal=allow_internal),
+        *_bad_insns(program, allow_internal=allow_internal, hidden=hidden),
         *bad_references(program),
         *_bad_ends(program, allow_internal=allow_internal),
         *_bad_rows(program),
@@ -41,13 +45,13 @@ def violations(program: Program, *, allow_internal: bool = False) -> list[SlotEr
     return sorted(found, key=lambda error: error.slot)
 
 
-def validate(program: Program, *, allow_internal: bool = False) -> None:
+def validate(program: Program, *, allow_internal: bool = False, hidden: int = isa.AX) -> None:
     """Raise if a program is structurally wrong; see `violations`.
 
     Raises:
         ValidationError: with all violations.
     """
-    found = violations(program, allow_internal=allow_internal)
+    found = violations(program, allow_internal=allow_internal, hidden=hidden)
     if found:
         raise ValidationError(found)
 
@@ -77,11 +81,13 @@ def _unknown_opcodes(
         )
 
 
-def _bad_insns(program: Program, *, allow_internal: bool) -> Iterator[SlotError]:
+def _bad_insns(program: Program, *, allow_internal: bool, hidden: int) -> Iterator[SlotError]:
     insns = program.insns
-    suspects = isa.suspects(insns, allow_internal=allow_internal)
+    suspects = isa.suspects(insns, allow_internal=allow_internal, hidden=hidden)
     yield from _unknown_opcodes(program, suspects)
-    for slot, what in isa.reserved_violations(insns, allow_internal=allow_internal, among=suspects):
+    for slot, what in isa.reserved_violations(
+        insns, allow_internal=allow_internal, hidden=hidden, among=suspects
+    ):
         yield SlotError(program.where(slot), what)
 
 

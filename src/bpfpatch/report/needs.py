@@ -14,8 +14,17 @@ from bpfpatch.elf.mapdefs import map_definitions
 from bpfpatch.errors import UnsupportedError
 from bpfpatch.facts import ProgType
 from bpfpatch.facts.helpers import HELPER_PROTOS
-from bpfpatch.facts.since import FIRST, MAP_TYPE_SINCE, PROG_TYPE_SINCE, Version, insn_since
+from bpfpatch.facts.since import (
+    FIRST,
+    MAP_TYPE_SINCE,
+    PROG_TYPE_SINCE,
+    STACK_ARGS_SINCE,
+    Version,
+    insn_since,
+)
 from bpfpatch.program import Program
+
+STACK_ARGUMENT = "stack_argument"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +52,8 @@ def needs(obj: ElfObject) -> list[Need]:
     Raises:
         FormatError: the object is broken.
     """
-    found = [*_insns(obj.code), *_helpers(obj.code), *_maps(obj), *_programs(obj)]
+    code = obj.code
+    found = [*_insns(code), *_stack_args(code), *_helpers(code), *_maps(obj), *_programs(obj)]
     return sorted(found, key=lambda need: (-need.since[0], -need.since[1], need.kind, need.name))
 
 
@@ -56,6 +66,12 @@ def _insns(code: Program) -> Iterator[Need]:
         since = insn_since(opcode.name)
         if opcode.cpu > 1 or since > FIRST:
             yield Need("insn", opcode.name, since, int(counts[row]), opcode.cpu)
+
+
+def _stack_args(code: Program) -> Iterator[Need]:
+    count = np.count_nonzero(isa.stack_args(code.insns))
+    if count:
+        yield Need("insn", STACK_ARGUMENT, STACK_ARGS_SINCE, int(count))
 
 
 def _helpers(code: Program) -> Iterator[Need]:

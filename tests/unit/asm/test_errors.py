@@ -8,7 +8,7 @@ from bpfpatch.asm import assemble, parse
 from bpfpatch.errors import AsmError
 
 BAD = [
-    ("r1 = r12", 1, 6, "no register r12; the last is r10"),
+    ("r1 = r13", 1, 6, "no register r13; the last is r10"),
     ("r1 = 1\n  w99 += 1", 2, 3, "no register w99; the last is w10"),
     ("frobnicate r1", 1, 1, "no instruction starts with 'frobnicate'"),
     ("r1 == 5", 1, 4, "unexpected '=='; expected"),

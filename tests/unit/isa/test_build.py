@@ -56,7 +56,7 @@ def test_built(insns: isa.Insns, encoded: str) -> None:
 
 REFUSED: list[tuple[Callable[[], isa.Insns], str]] = [
     (lambda: isa.mov(R1, 1 << 32), "does not fit the 32 bits"),
-    (lambda: isa.mov(12, 1), "no register r12"),
+    (lambda: isa.mov(13, 1), "no register r13"),
     (lambda: isa.ja(1 << 15), "16 bits of ja"),
     (lambda: isa.gotol(1 << 31), "32 bits of gotol"),
     (lambda: isa.load("u128", R1, R2, 0), "no access size"),

@@ -22,7 +22,7 @@ BAD = [
     (isa.make(0x61, 1, 2, 0, 1), "ldx_w does not use imm"),
     (isa.make(0x62, 1, 2, 0, 1), "st_w does not use src"),
     (isa.make(0xDC, 1, 2, 0, 16), "be16 does not use src"),
-    (isa.make(0x0F, 12, 2), "register r12 in dst does not exist"),
+    (isa.make(0x0F, 13, 2), "register r13 in dst does not exist"),
     (isa.make(0x0F, 1, 15), "register r15 in src does not exist"),
     (isa.make(0x0F, 11, 2), "register r11 in dst is kernel-internal"),
     (isa.mov(R10, 1), "r10 is the frame pointer"),

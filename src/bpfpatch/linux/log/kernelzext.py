@@ -19,6 +19,7 @@ from bpfpatch.bpf.loaded import LoadedProgram
 from bpfpatch.bpf.origins import Origins, origins
 from bpfpatch.facts.columns import MEM_TYPE, ZEXT_DST, MemType, column
 from bpfpatch.facts.kinds import ProgFlag
+from bpfpatch.linux.versions import Topic, running, value
 from bpfpatch.program import DELETED, Program
 from bpfpatch.program.types import Mask
 
@@ -59,10 +60,11 @@ def _is_noisy(found: Origins, n_old: int) -> Mask:
     if len(insns) < _LEN:
         return out
     first, second, third = insns[:-2], insns[1:-1], insns[2:]
-    is_noise = (first["code"] == _MOV64_IMM) & (isa.dst(first) == isa.AX)
-    is_noise &= (second["code"] == _LSH64_IMM) & (isa.dst(second) == isa.AX)
+    hidden = value(Topic.HIDDEN_REGISTER, running())
+    is_noise = (first["code"] == _MOV64_IMM) & (isa.dst(first) == hidden)
+    is_noise &= (second["code"] == _LSH64_IMM) & (isa.dst(second) == hidden)
     is_noise &= second["imm"] == _SHIFT
-    is_noise &= (third["code"] == _OR64_REG) & (isa.src(third) == isa.AX)
+    is_noise &= (third["code"] == _OR64_REG) & (isa.src(third) == hidden)
     at = np.flatnonzero(is_noise)
     # All three belong to one instruction, and nothing of it comes after them.
     behind = np.append(found.site, -1)[at + _LEN]

@@ -40,7 +40,7 @@ _EVENT: Final = re.compile(
 _FRAME: Final = re.compile(r" frame(\d+):")
 _PLACE: Final = re.compile(r"\b(R\d+|fp-\d+)(?:_\w+)?=(\S+)")
 _STARTS: Final = frozenset("0123456789fV")
-_N_REGS: Final = 12
+_N_REGS: Final = 13
 _TAIL_CALL_ID: Final = isa.HELPER_IDS["tail_call"]
 _MOST_TRIED: Final = 32
 _FAR: Final = 256

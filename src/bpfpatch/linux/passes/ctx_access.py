@@ -24,7 +24,7 @@ from bpfpatch.program.types import Mask, Slots, gather
 
 from .ctx import ContextTable, Converter, context_of
 from .ctx import context as context_named
-from .ctx.access import LDX, MEM, MEMSX, MODE, ST, STX, Access, with_registers
+from .ctx.access import LDX, MEM, MEMSX, MODE, ST, STX, Access, with_hidden, with_registers
 from .ctx.form import Scene, make
 from .ctx.sock import SOCK, TCP_SOCK
 from .ctx.xdp import XDP_SOCK
@@ -83,9 +83,10 @@ class CtxAccess(Pass):
         equal = sites.groups()
         converters = [Converter(table, layouts, constants) for table in tables.values()]
         converters = [_aware(one, row, sites, equal, layouts) for row, one in enumerate(converters)]
-        work = [_group(patches, converters, sites, rows) for rows in equal]
+        hidden = setting.target.hidden
+        work = [_group(patches, converters, sites, rows, hidden) for rows in equal]
         if own and own.prologue and _writes_packets(code, setting.target.btf):
-            patches.prepend(int(code.view.node[0]), _prologue(own, layouts))
+            patches.prepend(int(code.view.node[0]), _prologue(own, layouts, hidden))
         for edit in (part for parts in work for part in parts):
             patches.replace(edit.nodes, edit.body, edit.imms)
 
@@ -241,7 +242,11 @@ def _aware(
 
 
 def _group(
-    patches: PatchList, converters: list[Converter], sites: _Sites, rows: NDArray[np.int32]
+    patches: PatchList,
+    converters: list[Converter],
+    sites: _Sites,
+    rows: NDArray[np.int32],
+    hidden: int,
 ) -> list[_Edit]:
     """What becomes of equal accesses."""
     first = int(rows[0])
@@ -253,7 +258,7 @@ def _group(
     except UnsupportedError as error:
         raise UnsupportedError(f"{_where(patches, int(sites.node[first]))}: {error}") from error
     regs = int(sites.insn["regs"][first])
-    body = Body(with_registers(insns, regs & 0xF, regs >> 4))
+    body = Body(with_registers(insns, regs & 0xF, regs >> 4, hidden))
     nodes = sites.node if rows.size == sites.node.size else sites.node[rows]
     if not access.is_imm:
         return [_Edit(nodes, body)]
@@ -316,8 +321,8 @@ def _writes_packets(code: _Code, btf: Btf | None) -> bool:
     return bool(np.isin(code.view.insns["imm"][calls], wanted).any())
 
 
-def _prologue(own: ContextTable, layouts: Layouts) -> Body:
-    return Body(make(own.prologue, Scene(layouts)).insns())
+def _prologue(own: ContextTable, layouts: Layouts, hidden: int) -> Body:
+    return Body(with_hidden(make(own.prologue, Scene(layouts)).insns(), hidden))
 
 
 def _layouts(target: Target) -> Layouts:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Final
 from bpfpatch.btf.types import Struct, Union, Var
 from bpfpatch.facts.columns import MemType
 from bpfpatch.facts.kinds import ProgFlag
+from bpfpatch.isa import PARAMS
 
 from . import scalars
 from .kptrs import kernel_pointers
 from .scalars import LOADED, LOADED_SIGNED, UNKNOWN, Pointer, Value
 from .state import FRAME_POINTER, VerifierState, frame_pointer, read_stack, write_stack
-from .values import LEGACY, TRUSTED, is_pointer, pointer
+from .values import LEGACY, TRUSTED, is_pointer, lost, pointer
 
 if TYPE_CHECKING:
     from .absint import Interpreter
@@ -58,6 +59,8 @@ class Accesses:
         state.regs[owner.code.dst[slot]] = value
 
     def _read(self, slot: int, state: VerifierState, base: int, byte_off: int, size: int) -> Value:  # noqa: PLR0911 - one way out for each kind
+        if base == PARAMS:
+            return LOADED[size]  # what callers store there is not followed
         at = state.regs[base] if base != FRAME_POINTER else frame_pointer(state)
         if not is_pointer(at):
             self._owner.may_reach(state, at)
@@ -143,6 +146,9 @@ class Accesses:
     def _write(
         self, slot: int, state: VerifierState, base: int, size: int, value: Value, *, is_imm: bool
     ) -> None:
+        if base == PARAMS:
+            state.lost |= lost(value)
+            return
         at = state.regs[base] if base != FRAME_POINTER else frame_pointer(state)
         if not is_pointer(at):
             if self._owner.may_reach(state, at):

@@ -16,21 +16,19 @@ from bpfpatch.program.types import Mask, Slots, gather
 from .forms import Form, Forms, by_register, forms_of, halves, is_narrow, slots_where, with_register
 from .masks import Masks
 
-_AX: Final = isa.Reg.AX
-_PAIR64: Final = Body.of(isa.mov(_AX, 0), isa.alu("xor", _AX, 0))
-_PAIR32: Final = Body.of(isa.mov32(_AX, 0), isa.alu("xor", _AX, 0, width=32))
-_ZEXT: Final = isa.make(0xBC, isa.AX, isa.AX, imm=1)
 _XOR64_REG: Final = 0xAF
+_MOV32_REG: Final = 0xBC
 _LOW: Final = 4
 """Where in the body of an ld_imm64 its lower half is."""
 
 
-def blind_internal(patches: PatchList, masks: Masks, *, extends: bool) -> None:
-    """Blind all constants with R11.
+def blind_internal(patches: PatchList, masks: Masks, hidden: isa.Reg, *, extends: bool) -> None:
+    """Blind all constants with the hidden register.
 
     Args:
         patches: the list.
         masks: where random numbers come from.
+        hidden: the kernel's own register.
         extends: whether 32-bit results need explicit zero extensions.
 
     Source: linux v6.18, kernel/bpf/core.c, bpf_jit_blind_insn() and bpf_jit_blind_constants().
@@ -47,11 +45,14 @@ def blind_internal(patches: PatchList, masks: Masks, *, extends: bool) -> None:
     forms[is_zero] = Form.NONE
     others = (forms != Form.NONE) & (forms != Form.LD_IMM64)
     found = []
-    for is_some, pair in ((narrow, _PAIR32), (~narrow, _PAIR64)):
+    for is_some, width in ((narrow, 32), (~narrow, 64)):
+        pair = Body.of(
+            isa.alu("mov", hidden, 0, width=width), isa.alu("xor", hidden, 0, width=width)
+        )
         slots = slots_where(others & is_some)
         found.append((slots, _through_register(patches, view, slots, forms, pair, masks)))
     _zeros(patches, view, is_zero)
-    found.append((wide, _wide(patches, view, wide, masks, extends=extends)))
+    found.append((wide, _wide(patches, view, wide, masks, hidden, extends=extends)))
     if kinds is not None:
         _move_addresses(patches, view, kinds, found)
 
@@ -72,7 +73,7 @@ def _move_addresses(
     kinds: NDArray[np.uint8],
     found: list[tuple[Slots, Slots]],
 ) -> None:
-    """Say of the constants in R11, and of nothing else, whose address they are.
+    """Say of the constants in the hidden register, and of nothing else, whose address they are.
 
     Args:
         patches: the list.
@@ -96,7 +97,7 @@ def _move_addresses(
 def _through_register(
     patches: PatchList, view: CodeView, slots: Slots, forms: Forms, pair: Body, masks: Masks
 ) -> Slots:
-    """In front the constant in R11, then the same instruction on that register.
+    """In front the constant in the register of the pair, then the same instruction on it.
 
     Returns:
         (k,) nodes of the constants.
@@ -108,7 +109,7 @@ def _through_register(
     left, right = masks.pair(words.view(np.int32)[1::2])
     first = patches.insert_before(nodes, pair, {0: left, 1: right})
     code = with_register(words.astype(np.uint8), gather(forms, slots))
-    patches.modify(nodes, code=code, src=isa.AX, imm=0)
+    patches.modify(nodes, code=code, src=isa.dst(pair.insns)[0], imm=0)
     return np.asarray(first, np.int32)
 
 
@@ -119,7 +120,13 @@ def _zeros(patches: PatchList, view: CodeView, is_zero: Mask) -> None:
 
 
 def _wide(
-    patches: PatchList, view: CodeView, slots: Slots, masks: Masks, *, extends: bool
+    patches: PatchList,
+    view: CodeView,
+    slots: Slots,
+    masks: Masks,
+    hidden: isa.Reg,
+    *,
+    extends: bool,
 ) -> Slots:
     """The upper half first, shifted into place, then the lower one.
 
@@ -132,14 +139,14 @@ def _wide(
     low_left, low_right = masks.pair(low)
     for register, rows in by_register(view.insns[slots]):
         body = Body.of(
-            isa.mov(_AX, 0),
-            isa.alu("xor", _AX, 0),
-            isa.alu("lsh", _AX, 32),
-            isa.mov(register, _AX),
-            isa.mov32(_AX, 0),
-            isa.alu("xor", _AX, 0, width=32),
-            *((_ZEXT,) if extends else ()),
-            isa.alu("or", register, _AX),
+            isa.mov(hidden, 0),
+            isa.alu("xor", hidden, 0),
+            isa.alu("lsh", hidden, 32),
+            isa.mov(register, hidden),
+            isa.mov32(hidden, 0),
+            isa.alu("xor", hidden, 0, width=32),
+            *((isa.make(_MOV32_REG, hidden, hidden, imm=1),) if extends else ()),
+            isa.alu("or", register, hidden),
         )
         places = ((0, high_left), (1, high_right), (_LOW, low_left), (5, low_right))
         imms = {at: values[rows] for at, values in places}

@@ -41,16 +41,20 @@ def percpu(pointer: int, value: int, home: int, byte_off: int) -> isa.Insns:
     )
 
 
-_KEPT: Final = (isa.R6, isa.R7, isa.R8, isa.R9)
+def lookup(home: int, live: list[int], free: list[int], entry: int) -> isa.Insns:
+    """Look up an entry, and keep the registers that the call destroys.
 
+    Where there are more of them than free ones, one waits where the pointer will be.
 
-def lookup(home: int, arguments: list[int], entry: int) -> isa.Insns:
-    """Look up an entry; R6 to R9 are free where a function starts.
-
-    A fifth argument waits where the pointer will be.
+    Args:
+        home: bytes below R10 of the pointer, and of the key above it.
+        live: those of R0 to R5 that are read later, at most one more than are free.
+        free: those of R6 to R9 that are not.
+        entry: the key.
     """
-    pairs = list(zip(_KEPT, arguments, strict=False))
-    rest = arguments[len(_KEPT) :]
+    pairs = list(zip(free, live, strict=False))
+    rest = live[len(free) :]
+    assert len(rest) <= 1
     return np.concatenate(
         [
             *[isa.mov(kept, isa.Reg(argument)) for kept, argument in pairs],

@@ -24,6 +24,7 @@ from ..sites import copyable_slots, opaque_slots
 from .counters import WORD
 from .flow import flows
 from .insert import Inserter, add_storage
+from .lookups import LookupPlace, LookupPlaces
 from .mapping import COUNTING, PERCPU_MOST, SECTION, CoverMap, FunctionMap, LineRow
 from .plan import CoveredCode, CoverPlanner
 
@@ -78,13 +79,19 @@ class Cover(Pass):
             arguments_taken(view, patches.program, edit.obj.btf),
         )
         code = CoveredCode(patches, view, blocks, scratch)
-        refused = _no_lookup(edit.obj, code) if is_percpu else {}
+        lookups = _lookups(code) if is_percpu else {}
+        refused = _no_lookup(edit.obj, code, lookups) if is_percpu else {}
         planner = CoverPlanner(
             code,
             of_edges=self.edges,
             has_tree=self.tree,
             n_in_entry=PERCPU_MOST if is_percpu else 0,
             refused=refused,
+            begins={
+                int(view.starts[subprog]): place.slot
+                for subprog, place in lookups.items()
+                if isinstance(place, LookupPlace)
+            },
         )
         plans = [planner.plan(flow) for flow in functions]
         if self.strict:
@@ -105,9 +112,9 @@ class Cover(Pass):
         if is_percpu:
             inserter.put_lookups(
                 {
-                    flow.subprog: (flow, works[0].counter)
+                    flow.subprog: (place, works[0].counter)
                     for flow, (_, works) in zip(functions, plans, strict=True)
-                    if works
+                    if works and isinstance(place := lookups[flow.subprog], LookupPlace)
                 }
             )
         inserter.put([work for _, works in plans for work in works])
@@ -141,7 +148,15 @@ def _refuse(functions: list[FunctionMap]) -> None:
         )
 
 
-def _no_lookup(obj: ElfObject, code: CoveredCode) -> dict[int, str]:
+def _lookups(code: CoveredCode) -> dict[int, LookupPlace | str]:
+    """Where each subprog of the view looks its counters up, or why it cannot."""
+    places = LookupPlaces(code)
+    return {subprog: places.of(subprog) for subprog in range(len(code.view.starts))}
+
+
+def _no_lookup(
+    obj: ElfObject, code: CoveredCode, lookups: dict[int, LookupPlace | str]
+) -> dict[int, str]:
     """Subprogs of the view that cannot find their processor's counters, and why."""
     out = {}
     has_lock = _may_be_locked(obj, code)
@@ -149,6 +164,8 @@ def _no_lookup(obj: ElfObject, code: CoveredCode) -> dict[int, str]:
     for subprog in range(len(code.view.starts)):
         if has_lock[subprog]:
             out[subprog] = "it may be called with a lock held, where no map can be looked up"
+        elif isinstance(why := lookups[subprog], str):
+            out[subprog] = why
         elif code.scratch.home(subprog, 0) is not None:
             continue
         elif not stack.is_known[subprog]:

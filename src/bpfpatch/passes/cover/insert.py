@@ -19,7 +19,7 @@ from ..scratch import ScratchPlace
 from ..setting import ObjectEdit
 from ..sites import copy_references
 from .counters import WORD, direct, lookup, percpu
-from .flow import Flow
+from .lookups import LookupPlace
 from .mapping import DATA_SECTION, CoverMap
 from .plan import CounterWork, CoveredCode
 
@@ -102,19 +102,18 @@ class Inserter:
             self._relocate(first, insns, slot, _n_remade(place))
             copy_references(self._patches, self._code.view, place, first + len(insns))
 
-    def put_lookups(self, flows: dict[int, tuple[Flow, int]]) -> None:
-        """At each function's start, find this processor's counters.
+    def put_lookups(self, places: dict[int, tuple[LookupPlace, int]]) -> None:
+        """In each function, find this processor's counters.
 
         Args:
-            flows: by function of the view its flow, and one of its counters.
+            places: by function of the view where, and one of its counters.
         """
-        for subprog, (flow, counter) in flows.items():
-            slot = int(self._code.blocks.start[flow.blocks.start])
-            arguments = self._code.scratch.arguments(slot)
+        for subprog, (place, counter) in places.items():
             entry = counter // self._cover.n_in_entry
-            insns = lookup(self._home(subprog), arguments, entry)
-            node = self._patches.prepend(int(self._code.view.node[slot]), Body(insns))
-            self._relocate(node, insns, slot)
+            insns = lookup(self._home(subprog), place.live, place.free, entry)
+            edit = self._patches.prepend if place.is_start else self._patches.insert_before
+            node = int(edit(int(self._code.view.node[place.slot]), Body(insns)))
+            self._relocate(node, insns, place.slot)
 
     def _split(self, works: list[CounterWork]) -> None:
         """Send jumps over pieces of code that nothing falls into."""

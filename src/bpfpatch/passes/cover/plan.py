@@ -110,6 +110,7 @@ class CoverPlanner:
         has_tree: whether to leave out counters that follow from others.
         n_in_entry: counters in one entry of a map, all those of a function in one; 0 for any.
         refused: subprogs in which nothing can be counted, and why.
+        begins: by first slot of a block the slot before which it has no counters to count with.
 
     Attributes:
         n_counters: how many there are so far.
@@ -123,10 +124,12 @@ class CoverPlanner:
         has_tree: bool,
         n_in_entry: int = 0,
         refused: Mapping[int, str] | None = None,
+        begins: Mapping[int, int] | None = None,
     ) -> None:
         self._code = code
         self._n_in_entry = n_in_entry
         self._refused = refused or {}
+        self._begins = begins or {}
         self._of_edges = of_edges
         self._has_tree = has_tree
         self._gaps = code.blocks.last[~code.blocks.falls]
@@ -222,6 +225,7 @@ class CoverPlanner:
     def _in_block(self, block: int) -> How | str:
         blocks = self._code.blocks
         first, last = int(blocks.start[block]), int(blocks.last[block])
+        first = self._begins.get(first, first)
         found = self._code.scratch.within(first, last, _REGISTERS)
         return found if isinstance(found, str) else How("insert", found, 1.0 + found.n_extra / 2)
 

@@ -12,6 +12,7 @@ from bpfpatch.dataflow.backward import Masks
 from bpfpatch.dataflow.blocks import Blocks
 from bpfpatch.dataflow.initialized import initialized
 from bpfpatch.dataflow.liveness import Liveness
+from bpfpatch.dataflow.stackargs import passing
 from bpfpatch.patch import CodeView, PatchList
 from bpfpatch.program.types import LOST, Mask, Slots
 
@@ -67,6 +68,7 @@ class TraceState:
         self._set = _initialized(view, blocks, liveness, mains)
         self._maybe = MaybeSet(view, blocks, liveness.writes, mains)
         self._held = held(view, blocks, kfuncs)
+        self._passing = passing(view, blocks)
         self._frames = Frames(patches, view, blocks, btf)
 
     def live(self, slot: int) -> int:
@@ -83,6 +85,8 @@ class TraceState:
             return "it is inside of a sequence that the kernel knows and that must stay together"
         if self._held[slot]:
             return "a lock may be held, and the kernel allows no calls of helpers then"
+        if self._passing[slot]:
+            return "arguments are on their way through R11, and a call would lose them"
         return ""
 
     def block(self, slot: int) -> int:

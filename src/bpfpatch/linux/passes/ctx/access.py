@@ -195,15 +195,24 @@ class Converter:
         )
 
 
-def with_registers(insns: isa.Insns, dst: int, src: int) -> isa.Insns:
-    """Instructions with an access's registers put in, and one that it may borrow.
+def with_registers(insns: isa.Insns, dst: int, src: int, hidden: int) -> isa.Insns:
+    """Instructions with an access's registers put in, the hidden one, and one that it may borrow.
 
     Source: linux v6.18, net/core/filter.c, sock_addr_convert_ctx_access():
     the highest of R9, R8, R7 that is neither.
     """
     tmp = next(register for register in (9, 8, 7) if register not in (dst, src))
+    return _renumbered(insns, {DST: dst, SRC: src, TMP: tmp, isa.AX: hidden})
+
+
+def with_hidden(insns: isa.Insns, hidden: int) -> isa.Insns:
+    """Instructions with the hidden register that a kernel has."""
+    return _renumbered(insns, {isa.AX: hidden})
+
+
+def _renumbered(insns: isa.Insns, numbers: Mapping[int, int]) -> isa.Insns:
     table = np.arange(16, dtype=np.uint8)
-    table[[DST, SRC, TMP]] = dst, src, tmp
+    table[list(numbers)] = list(numbers.values())
     out = insns.copy()
     out["regs"] = table[insns["regs"] & 0xF] | table[insns["regs"] >> 4] << 4
     return out

@@ -4,8 +4,8 @@ A division by zero gives 0, a remainder leaves the dividend, and the smallest
 number divided by minus one is itself, with remainder 0; processors trap on
 them. A divisor that is a constant is known not to be 0: only minus one is left.
 
-The kernel's form of a signed guard uses AX. The loadable one has two tests in
-place of the one on AX, and no more registers than the division itself.
+The kernel's form of a signed guard uses its hidden register. The loadable one has two
+tests in place of the one on that, and no more registers than the division itself.
 
 Source: RFC 9669 section 4.1; linux v6.18, kernel/bpf/verifier.c,
 do_misc_fixups(), compared with what such a kernel makes of all of them.
@@ -45,9 +45,10 @@ _BY_CONSTANT: Final = _divisions("imm")
 
 def guard_divisions(job: Job) -> None:
     """Guard all divisions by registers, and replace those by minus one."""
-    is_loadable = job.setting.target.is_loadable
+    target = job.setting.target
+    is_loadable = target.is_loadable
     for insn, sites in job.groups(job.code.find(_BY_REGISTER)):
-        job.replace(sites, _guard(insn, is_loadable=is_loadable))
+        job.replace(sites, _guard(insn, None if is_loadable else target.hidden))
     by_constant = job.code.find(_BY_CONSTANT)
     if not by_constant.size:
         return
@@ -90,16 +91,16 @@ def _kind(insn: Insns) -> tuple[bool, bool]:
     return code & _OP_MASK == _DIV, code & _CLASS_MASK == _CLASS_64
 
 
-def _guard(insn: Insns, *, is_loadable: bool) -> Body:
-    """The body for one division by a register."""
+def _guard(insn: Insns, hidden: Reg | None) -> Body:
+    """The body for one division by a register, with the hidden one if it may be used."""
     dst, src = Reg(int(isa.dst(insn)[0])), Reg(int(isa.src(insn)[0]))
     is_div, is_64 = _kind(insn)
     width = 64 if is_64 else 32
     if int(insn["off"][0]) != 1:
         return _unsigned_div(dst, src, width) if is_div else _unsigned_mod(dst, src, width)
-    if is_loadable:
+    if hidden is None:
         return _loadable_sdiv(dst, src, width) if is_div else _loadable_smod(dst, src, width)
-    return _signed_div(dst, src, width) if is_div else _signed_mod(dst, src, width)
+    return (_signed_div if is_div else _signed_mod)(dst, src, width, hidden)
 
 
 def _unsigned_div(dst: Reg, src: Reg, width: int) -> Body:
@@ -118,13 +119,13 @@ def _unsigned_mod(dst: Reg, src: Reg, width: int) -> Body:
     return body(isa.jump("==", src, 0, 2, width=32), ORIG, isa.ja(1), isa.mov32(dst, dst))
 
 
-def _signed_div(dst: Reg, src: Reg, width: int) -> Body:
-    """AX is the divisor plus one: 0 or 1, unsigned, for the two that matter."""
+def _signed_div(dst: Reg, src: Reg, width: int, hidden: Reg) -> Body:
+    """The hidden register is the divisor plus one: 0 or 1, unsigned, for the two that matter."""
     return body(
-        isa.mov(Reg.AX, src),
-        isa.alu("+=", Reg.AX, 1, width=width),
-        isa.jump(">", Reg.AX, 1, 4, width=width),
-        isa.jump("==", Reg.AX, 0, 1, width=width),
+        isa.mov(hidden, src),
+        isa.alu("+=", hidden, 1, width=width),
+        isa.jump(">", hidden, 1, 4, width=width),
+        isa.jump("==", hidden, 0, 1, width=width),
         isa.alu("mov", dst, 0, width=width),
         isa.neg(dst, width=width),
         isa.ja(1),
@@ -132,15 +133,15 @@ def _signed_div(dst: Reg, src: Reg, width: int) -> Body:
     )
 
 
-def _signed_mod(dst: Reg, src: Reg, width: int) -> Body:
+def _signed_mod(dst: Reg, src: Reg, width: int, hidden: Reg) -> Body:
     is_32 = width == 32
     # The remainder of 32 bits by zero is the dividend of 32 bits.
     extend = (isa.ja(1), isa.mov32(dst, dst)) if is_32 else ()
     return body(
-        isa.mov(Reg.AX, src),
-        isa.alu("+=", Reg.AX, 1, width=width),
-        isa.jump(">", Reg.AX, 1, 3, width=width),
-        isa.jump("==", Reg.AX, 1, 3 + is_32, width=width),
+        isa.mov(hidden, src),
+        isa.alu("+=", hidden, 1, width=width),
+        isa.jump(">", hidden, 1, 3, width=width),
+        isa.jump("==", hidden, 1, 3 + is_32, width=width),
         isa.mov32(dst, 0),
         isa.ja(1),
         ORIG,

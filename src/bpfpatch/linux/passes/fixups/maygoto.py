@@ -2,8 +2,8 @@
 
 Two slots below the subprog's own frame are added where processors ask the
 clock: the count and the time at which it began. Each time that the count runs
-out, the kernel's function says, in AX, for how many rounds to go on. Elsewhere
-the count is all there is, and its slot.
+out, the kernel's function says, in its hidden register, for how many rounds to
+go on. Elsewhere the count is all there is, and its slot.
 
 Source: linux v6.18, kernel/bpf/verifier.c, do_misc_fixups(), compared with
 what such a kernel makes of them on x86-64.
@@ -30,7 +30,6 @@ MAX_LOOPS: Final = 8 * 1024 * 1024
 MAX_TIMED_LOOPS: Final = 0xFFFF
 
 _MAY_GOTO: Final = Opcodes(lambda opcode: opcode.name == "may_goto")
-_AX: Final = Reg.AX
 _SLOT: Final = 8
 
 
@@ -43,12 +42,12 @@ def count_may_gotos(job: Job) -> None:
     sites = job.code.find(_MAY_GOTO)
     if not sites.size:
         return
-    is_timed = _is_timed(job.setting.target)
+    is_timed, hidden = _is_timed(job.setting.target), job.setting.target.hidden
     depths = stack_depths(job.patches)
     row_of_site = job.view.subprog[job.view.subprog_of(sites)]
     depths[np.unique(row_of_site)] += 2 * _SLOT if is_timed else _SLOT
     for depth in np.unique(depths[row_of_site]).tolist():
-        new = _timed(-depth) if is_timed else _counted(-depth)
+        new = (_timed if is_timed else _counted)(-depth, hidden)
         job.replace(sites[depths[row_of_site] == depth], new)
     set_stack_depths(job.patches, depths)
     for row in np.unique(row_of_site).tolist():
@@ -59,29 +58,30 @@ def _is_timed(target: Target) -> bool:
     return bool(value(Topic.TIMED_MAY_GOTO, target.kernel, target.arch.name))
 
 
-def _timed(count_off: int) -> Body:
-    # The function gets the count's place in AX, and answers in AX; it leaves all others alone.
+def _timed(count_off: int, hidden: Reg) -> Body:
+    # The function gets the count's place in the hidden register, answers there, and leaves all
+    # others alone.
     insns = isa.concat(
         [
-            isa.load("u64", _AX, R10, count_off),
-            isa.jump("==", _AX, 0, 0),
-            isa.alu("-=", _AX, 1),
-            isa.jump("!=", _AX, 0, 2),
-            isa.mov(_AX, count_off),
+            isa.load("u64", hidden, R10, count_off),
+            isa.jump("==", hidden, 0, 0),
+            isa.alu("-=", hidden, 1),
+            isa.jump("!=", hidden, 0, 2),
+            isa.mov(hidden, count_off),
             isa.call_helper(function("arch_bpf_timed_may_goto")),
-            isa.store("u64", R10, count_off, _AX),
+            isa.store("u64", R10, count_off, hidden),
         ]
     )
     return Body(insns, labels={1: To.TARGET})
 
 
-def _counted(count_off: int) -> Body:
+def _counted(count_off: int, hidden: Reg) -> Body:
     insns = isa.concat(
         [
-            isa.load("u64", _AX, R10, count_off),
-            isa.jump("==", _AX, 0, 0),
-            isa.alu("-=", _AX, 1),
-            isa.store("u64", R10, count_off, _AX),
+            isa.load("u64", hidden, R10, count_off),
+            isa.jump("==", hidden, 0, 0),
+            isa.alu("-=", hidden, 1),
+            isa.store("u64", R10, count_off, hidden),
         ]
     )
     return Body(insns, labels={1: To.TARGET})
