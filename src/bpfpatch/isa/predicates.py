@@ -18,7 +18,7 @@ from .encoding import Insns, dst, src, words
 from .opcodes import AX, CPU_INTERNAL, OPCODES, Kind, Opcode
 from .pseudo import Pseudo
 from .screen import suspects
-from .stackargs import PARAMS, STACK_ARG_LOAD, STACK_ARG_STORES
+from .stackargs import stack_args
 
 
 def _flag(test: Callable[[Opcode], bool], unknown: bool = False) -> OpcodeColumn:
@@ -209,6 +209,8 @@ def min_cpu(insns: Insns, among: npt.NDArray[np.int64] | None = None) -> npt.NDA
     some = insns[among]
     found[((dst(some) >= AX) | (src(some) >= AX)) & (found != 0)] = CPU_INTERNAL
     out[among] = found
+    if (out == CPU_INTERNAL).any():
+        out[stack_args(insns) != 0] = 1
     return out
 
 
@@ -219,11 +221,7 @@ def _plain_cpus() -> npt.NDArray[np.uint8]:
     for opcode in OPCODES:
         if not opcode.off and not opcode.imm:
             table[slice(None) if opcode.src is None else opcode.src, :, opcode.code] = opcode.cpu
-    plain = table.copy()
     table[AX:] = table[:, AX:] = CPU_INTERNAL
-    table[PARAMS, :PARAMS, STACK_ARG_LOAD] = plain[PARAMS, :PARAMS, STACK_ARG_LOAD]
-    for code in STACK_ARG_STORES:
-        table[:PARAMS, PARAMS, code] = plain[:PARAMS, PARAMS, code]
     table.flags.writeable = False
     return table.reshape(-1)
 
