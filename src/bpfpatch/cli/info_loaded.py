@@ -75,7 +75,7 @@ def show_loaded(facts: dict[str, Any], *, whole_values: bool) -> None:
         | {"flags": ", ".join(one["flags"]), "entries": one["max_entries"]}
         for one in facts["maps"]
     ]
-    show_table("maps", maps, *columns, cut=("value", "key", "flags"))
+    show_table("maps", maps, *columns, cut=("flags", "value", "key"))
     calls = [{**one, "callers": ", ".join(one["callers"])} for one in facts["calls"]]
     show_table("calls", calls, "name", "kind", "count#", "callers", cut=("callers",))
     columns = ("name", "map", "type", "bytes#", "value")

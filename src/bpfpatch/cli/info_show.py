@@ -41,7 +41,7 @@ def show(facts: Row, *, whole_values: bool, sections: bool, needs: bool) -> None
     show_table("subprograms", [_stack(one) for one in facts["subprograms"]], *columns)
     columns = ("name", "type", "key", "value", "entries#", "flags")
     show_table(
-        "maps", [_map(one) for one in facts["maps"]], *columns, cut=("value", "key", "flags")
+        "maps", [_map(one) for one in facts["maps"]], *columns, cut=("flags", "value", "key")
     )
     calls = [_plain(one) | {"callers": ", ".join(one["callers"])} for one in facts["calls"]]
     show_table("calls", calls, "name", "kind", "count#", "since", "callers", cut=("callers",))
