@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from dpkt import pcapng
 
 from bpfpatch import runs
 from bpfpatch.elf import ElfObject
@@ -423,3 +425,21 @@ def test_a_hostile_packet_program(run: Run, source: Source) -> None:
     code = "r6 = r1; l: r1 = r6; r2 = 1000000; call 65; if r0 == 0 goto l; r0 = 7; exit"
     result = run("exec", source(code), "--type", "xdp", "--hex", "00" * 64)
     assert "r0: 7 " in result.stdout
+
+
+def test_captures_of_both_formats_and_packed(run: Run, source: Source, tmp_path: Path) -> None:
+    """A pcapng file and a packed one run like a pcap file of the same packets."""
+    path = source("r1 = *(u32 *)(r1 + 0); r0 = *(u8 *)(r1 + 13); exit")
+    frames = [bytes(13) + b"\1", bytes(13) + b"\2"]
+    blocks = [pcapng.SectionHeaderBlockLE(bom=pcapng.BYTE_ORDER_MAGIC)]
+    blocks += [pcapng.InterfaceDescriptionBlockLE()]
+    blocks += [pcapng.EnhancedPacketBlockLE(pkt_data=frame) for frame in frames]
+    captures = {
+        "a.pcap": runs.write_pcap(frames),
+        "a.pcapng": b"".join(map(bytes, blocks)),
+        "a.pcap.gz": gzip.compress(runs.write_pcap(frames)),
+    }
+    for name, data in captures.items():
+        (tmp_path / name).write_bytes(data)
+        done = run("exec", path, "--type", "xdp", "--pcap", tmp_path / name, "--json")
+        assert [one["r0"] for one in json.loads(done.stdout)["runs"]] == [1, 2]

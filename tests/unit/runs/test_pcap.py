@@ -70,12 +70,6 @@ def test_something_else_is_refused(data: bytes) -> None:
         read_pcap(data)
 
 
-def test_pcapng_is_named() -> None:
-    """The newer format is told apart, with the way to convert it."""
-    with pytest.raises(UnsupportedError, match="editcap"):
-        read_pcap(bytes.fromhex("0a0d0d0a") + bytes(24))
-
-
 def test_another_version_is_refused() -> None:
     """A version that does not exist is no reason to guess."""
     with pytest.raises(UnsupportedError, match=r"3\.4"):
