@@ -1,7 +1,8 @@
 """Where the fields of contexts are.
 
 Source: linux v6.18, include/uapi/linux/bpf.h, and include/linux/netfilter.h for bpf_nf_ctx; the
-names and places are those of a running kernel's BTF, and compared with it.
+names and places are those of a running kernel's BTF, and compared with it. bpf_perf_event_data
+begins with the processor's registers, so its places are looked up there.
 """
 
 from __future__ import annotations
@@ -206,6 +207,36 @@ rx_queue_mapping 76 4
 """)
 """Of struct bpf_sock."""
 
+TCP_SOCK_AT: Final = _read("""
+snd_cwnd 0 4
+srtt_us 4 4
+rtt_min 8 4
+snd_ssthresh 12 4
+rcv_nxt 16 4
+snd_nxt 20 4
+snd_una 24 4
+mss_cache 28 4
+ecn_flags 32 4
+rate_delivered 36 4
+rate_interval_us 40 4
+packets_out 44 4
+retrans_out 48 4
+total_retrans 52 4
+segs_in 56 4
+data_segs_in 60 4
+segs_out 64 4
+data_segs_out 68 4
+lost_out 72 4
+sacked_out 76 4
+bytes_received 80 8
+bytes_acked 88 8
+dsack_dups 96 4
+delivered 100 4
+delivered_ce 104 4
+icsk_retransmits 108 4
+""")
+"""Of struct bpf_tcp_sock, which programs reach through a pointer."""
+
 NF_CTX_AT: Final = _read("""
 state 0 8
 skb 8 8
@@ -224,6 +255,7 @@ CONTEXTS: Final[Mapping[str, tuple[Places, int]]] = MappingProxyType(
         "bpf_sysctl": (SYSCTL_AT, 8),
         "bpf_sockopt": (SOCKOPT_AT, 40),
         "bpf_sock": (SOCK_AT, 80),
+        "bpf_tcp_sock": (TCP_SOCK_AT, 112),
         "bpf_nf_ctx": (NF_CTX_AT, 16),
     }
 )

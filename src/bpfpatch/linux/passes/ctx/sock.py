@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from bpfpatch.facts import ProgType
-from bpfpatch.facts.contexts import SOCK_AT
+from bpfpatch.facts.contexts import SOCK_AT, TCP_SOCK_AT
 
 from .registry import register_context
 from .table import ContextField, ContextTable
@@ -65,39 +65,19 @@ SOCK: Final = register_context(
     [ProgType.CGROUP_SOCK],
 )
 
-_TCP: Final = (
-    ("snd_cwnd", 0, 4, "tcp_sock.snd_cwnd"),
-    ("srtt_us", 4, 4, "tcp_sock.srtt_us"),
-    ("rtt_min", 8, 4, "tcp_sock.rtt_min.s[0].v"),
-    ("snd_ssthresh", 12, 4, "tcp_sock.snd_ssthresh"),
-    ("rcv_nxt", 16, 4, "tcp_sock.rcv_nxt"),
-    ("snd_nxt", 20, 4, "tcp_sock.snd_nxt"),
-    ("snd_una", 24, 4, "tcp_sock.snd_una"),
-    ("mss_cache", 28, 4, "tcp_sock.mss_cache"),
-    ("ecn_flags", 32, 4, "tcp_sock.ecn_flags"),
-    ("rate_delivered", 36, 4, "tcp_sock.rate_delivered"),
-    ("rate_interval_us", 40, 4, "tcp_sock.rate_interval_us"),
-    ("packets_out", 44, 4, "tcp_sock.packets_out"),
-    ("retrans_out", 48, 4, "tcp_sock.retrans_out"),
-    ("total_retrans", 52, 4, "tcp_sock.total_retrans"),
-    ("segs_in", 56, 4, "tcp_sock.segs_in"),
-    ("data_segs_in", 60, 4, "tcp_sock.data_segs_in"),
-    ("segs_out", 64, 4, "tcp_sock.segs_out"),
-    ("data_segs_out", 68, 4, "tcp_sock.data_segs_out"),
-    ("lost_out", 72, 4, "tcp_sock.lost_out"),
-    ("sacked_out", 76, 4, "tcp_sock.sacked_out"),
-    ("bytes_received", 80, 8, "tcp_sock.bytes_received"),
-    ("bytes_acked", 88, 8, "tcp_sock.bytes_acked"),
-    ("dsack_dups", 96, 4, "tcp_sock.dsack_dups"),
-    ("delivered", 100, 4, "tcp_sock.delivered"),
-    ("delivered_ce", 104, 4, "tcp_sock.delivered_ce"),
-    ("icsk_retransmits", 108, 4, "inet_connection_sock.icsk_retransmits"),
-)
+_NOT_BY_NAME: Final = {
+    "rtt_min": "tcp_sock.rtt_min.s[0].v",
+    "icsk_retransmits": "inet_connection_sock.icsk_retransmits",
+}
+"""Fields that tcp_sock has under another name, or elsewhere."""
 
 TCP_SOCK: Final = register_context(
     ContextTable(
         "bpf_tcp_sock",
-        tuple(ContextField(name, byte_off, size, member) for name, byte_off, size, member in _TCP),
+        tuple(
+            ContextField(name, *place, _NOT_BY_NAME.get(name, f"tcp_sock.{name}"))
+            for name, place in TCP_SOCK_AT.items()
+        ),
         uapi="struct bpf_tcp_sock",
         is_internal=True,
     )
