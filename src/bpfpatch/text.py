@@ -23,7 +23,7 @@ def visible(text: str) -> str:
 
 def _escaped(found: re.Match[str]) -> str:
     code = ord(found[0])
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8
         code &= 0xFF
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 

@@ -48,9 +48,9 @@ def test_entries_come_and_go() -> None:
 def test_sizes_are_checked() -> None:
     """A key or value of another size never reaches the kernel, which would read beyond it."""
     with kernel.Map.create("array", 4, 8, 2) as cells:
-        with pytest.raises(OptionError, match="keys of 4 bytes, 2 are given"):
+        with pytest.raises(OptionError, match="keys of 4 bytes, but 2 were given"):
             cells.get(b"ab")
-        with pytest.raises(OptionError, match="values of 8 bytes, 1 are given"):
+        with pytest.raises(OptionError, match="values of 8 bytes, but 1 were given"):
             cells.update(u32(0), b"a")
 
 

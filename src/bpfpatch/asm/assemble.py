@@ -20,7 +20,7 @@ def assemble(text: str) -> Program:
         text: in the syntax of `bpfpatch.asm.parse`.
 
     Raises:
-        AsmError: text that is no program, a name that nothing defines, or a
+        AsmError: text that is not a program, a name that nothing defines, or a
             distance that its field does not hold.
     """
     fragment = parse(text)

@@ -141,7 +141,7 @@ def _append(tokens: list[Token], group: str, text: str, line: int, column: int) 
         tokens.append(Token(TokenKind.PUNCT, "".join(text.split()), 0, line, column))
     elif group == "glued":
         hint = "; a 64-bit load has a space before its ll" if text.endswith("ll") else ""
-        raise AsmError(f"{text[:20]!r} is no number{hint}", line, column)
+        raise AsmError(f"{text[:20]!r} is not a number{hint}", line, column)
     elif group == "open":
         raise AsmError("this comment has no end; close it with */", line, column)
     else:

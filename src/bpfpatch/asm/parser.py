@@ -165,7 +165,7 @@ class _Parser:
 
     def _orig(self, tokens: list[Token]) -> None:
         if len(tokens) > 1:
-            raise error(tokens[1], "@orig stands on its own")
+            raise error(tokens[1], "@orig takes a line of its own")
         if self._keeps is not None:
             raise error(tokens[0], "the original instruction can be kept only once")
         self._keeps = len(self._slots)
@@ -183,7 +183,7 @@ class _Parser:
         elif name in _DECLARES:
             self._declared.update(token.text for token in tokens[1:2])
         elif name not in _IGNORED and not name.startswith(".cfi_"):
-            raise error(tokens[0], f"the directive {name[:40]} has no meaning in a program")
+            raise error(tokens[0], f"the directive {name[:40]} is not known in a program")
 
     def _raw(self, tokens: list[Token]) -> None:
         """``.8byte 0x95, 0x95``."""

@@ -165,7 +165,7 @@ class Interception:
             self._receive()
         except Exception as error:
             self._error = self._error or error
-            # Nobody would answer any more: what waits must not wait for ever.
+            # Nothing would answer any more: what waits must not wait for ever.
             self._listener.close()
 
     def _receive(self) -> None:

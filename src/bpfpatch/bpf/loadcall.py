@@ -139,7 +139,7 @@ class LoadCall:
 
     def _attributes(self, size: int) -> tuple[NDArray[Any], int]:
         if not 0 < size <= _PAGE:
-            raise NotOursError("its attributes have no size that the kernel takes")
+            raise NotOursError("its attributes have a size that the kernel does not take")
         data = self._memory(self._at, size)
         if data[_ATTR.itemsize :].any():
             raise NotOursError("its attributes have fields that are not known here")
@@ -151,7 +151,7 @@ class LoadCall:
         if int(row["signature"]):
             raise NotOursError("it is signed")
         if not 0 < int(row["insn_cnt"]) <= _MOST_SLOTS:
-            raise NotOursError("it has no number of instructions that the kernel takes")
+            raise NotOursError("its number of instructions is not one that the kernel takes")
         is_by_token = bool(int(row["prog_flags"]) & _TOKEN_FLAG)
         if not is_by_token and _may(self.remote.capabilities()) != _WANTED:
             raise NotOursError("its process has fewer privileges than a load from here would have")
@@ -173,7 +173,7 @@ class LoadCall:
         if not count:
             return np.zeros(0, dtype)
         if size < dtype.itemsize or size > 252 or count > _MOST_ROWS:
-            raise NotOursError("its records have no size that the kernel takes")
+            raise NotOursError("its records have a size that the kernel does not take")
         data = self._memory(address, count * size).reshape(count, size)
         if data[:, dtype.itemsize :].any():
             raise NotOursError("its records have fields that are not known here")

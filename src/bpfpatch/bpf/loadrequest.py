@@ -186,7 +186,7 @@ class LoadRequest:
         """The maps that it refers to, in the order of their first use.
 
         Raises:
-            KernelError: one of them is no map.
+            KernelError: one of them is not a map.
         """
         return tuple(self._stack.enter_context(Map.from_fd(fd)) for fd in self.map_fds)
 

@@ -340,7 +340,7 @@ class Map(Handle):
         size = self.key_size if what == "key" else self.n_value_bytes
         if len(data) != size:
             raise OptionError(
-                f"map {self.name!r} has {what}s of {size} bytes, {len(data)} are given"
+                f"map {self.name!r} has {what}s of {size} bytes, but {len(data)} were given"
             )
         return data
 

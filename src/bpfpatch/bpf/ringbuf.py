@@ -35,7 +35,7 @@ class RingReader:
         ring: a map of type ringbuf; it has to stay open as long as this.
 
     Raises:
-        OptionError: it is no ring buffer.
+        OptionError: it is not a ring buffer.
         KernelError: it cannot be mapped.
     """
 

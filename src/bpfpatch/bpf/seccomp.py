@@ -220,7 +220,7 @@ class Notification:
 class Listener(Handle):
     """What notifications come from and answers go to.
 
-    An answer to a call that is gone, since its thread was killed, is no error:
+    An answer to a call that is gone, since its thread was killed, is not an error:
     each of the verbs says whether it arrived.
     """
 

@@ -96,7 +96,7 @@ def test_run(
         raise KernelError(
             0,
             f"a {prog_type.text} program runs on a packet of at least {_MIN_DATA} bytes, "
-            f"{len(data)} are given",
+            f"{len(data)} were given",
         )
     if wants != "data" and data:
         raise KernelError(0, f"a {prog_type.text} program takes no packet, only a context")

@@ -66,7 +66,7 @@ class XlatedProgram:
             where it was loaded with some. In its ``external`` are the call and the address of
             the callback of a bpf_loop of no rounds that the kernel wrote out and then, since
             nothing reached it, removed, if it was the program's only subprog: their distance
-            leads behind the code. Where other subprogs are left, the kernel has let them refer
+            leads past the code. Where other subprogs are left, the kernel has let them refer
             to the next one, and so has this.
         raw: (n,) `isa.INSN`, as the kernel handed it out.
         call_names: by slot of each helper, kfunc or tail call: all functions of the kernel that
@@ -138,7 +138,7 @@ def _subprog_starts(raw: isa.Insns, info: ProgInfo) -> NDArray[np.int32]:
 
 
 def _hidden(raw: isa.Insns, starts: Slots, names: Mapping[int, frozenset[str]]) -> Slots:
-    """(k,) where the kernel has put a function behind the program, of which nothing tells."""
+    """(k,) where the kernel has put a function after the program, of which nothing tells."""
     tail = len(raw) - _THROWN.size
     throws = any("bpf_throw" in group for group in names.values())
     return np.array([tail] if throws and _is_made(raw, tail, starts) else [], np.int32)

@@ -324,7 +324,7 @@ class Btf:
     # What types mean.
 
     def resolve(self, type_id: int) -> int:
-        """The id behind typedef, const, volatile, restrict and type tags."""
+        """The id that is left without typedef, const, volatile, restrict and type tags."""
         return sizes.resolve(self, type_id)
 
     def size_of(self, type_id: int) -> int:

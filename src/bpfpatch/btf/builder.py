@@ -71,7 +71,7 @@ class BtfBuilder:
         str_off = self._source.str_end + len(self._new_strings)
         if str_off > MAX_STR_OFF:
             raise OptionError(
-                f"a string at {str_off:#x} is past what the kernel reads, {MAX_STR_OFF:#x}"
+                f"a string at {str_off:#x} exceeds the kernel's limit of {MAX_STR_OFF:#x}"
             )
         try:
             self._new_strings += text.encode("utf-8", "surrogateescape") + b"\0"
@@ -97,7 +97,7 @@ class BtfBuilder:
             )
         type_id = self.next_id
         if type_id > MAX_TYPE_ID:
-            raise OptionError(f"type id {type_id} is past what the kernel reads, {MAX_TYPE_ID}")
+            raise OptionError(f"type id {type_id} exceeds the kernel's limit of {MAX_TYPE_ID}")
         self._added.append(encode(new, self.string))
         return type_id
 

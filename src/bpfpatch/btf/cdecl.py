@@ -114,7 +114,7 @@ class _Writer:
         return found.type_id, found.count
 
     def _has_suffix(self, type_id: int) -> bool:
-        """Whether the type puts something behind the name, which binds closer than ``*``."""
+        """Whether the type puts something after the name, which binds closer than ``*``."""
         at = type_id
         for _ in range(MAX_DEPTH + 1):
             head = self._btf.head(at)

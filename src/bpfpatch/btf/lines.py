@@ -33,7 +33,7 @@ def line_col_join(line: int, column: int = 0) -> int:
     """
     if not 0 <= line <= _MAX_LINE or column < 0:
         raise OptionError(
-            f"line {line}, column {column} is no place that a line record can hold: "
+            f"line {line}, column {column} is not a place that a line record can hold: "
             f"its lines go to {_MAX_LINE}"
         )
     return line << 10 | min(column, _MAX_COLUMN)

@@ -104,14 +104,14 @@ class _Reader:
         self._skip()
         found = _STRING.match(self._text, self._at) or _WORD.match(self._text, self._at)
         if found is None:
-            raise self._wrong(f"{what} has to stand here")
+            raise self._wrong(f"{what} is expected here")
         self._at = found.end()
         if not found[0].startswith('"'):
             return found[0]
         try:
             return str(json.loads(found[0]))
         except ValueError as error:
-            raise self._wrong(f"{found[0]} is no string") from error
+            raise self._wrong(f"{found[0]} is not a string") from error
 
     def _skip(self) -> None:
         space = _SPACE.match(self._text, self._at)

@@ -28,7 +28,7 @@ class BtfPlace:
     Attributes:
         type_id: its type, as the member names it.
         bit_off: bits from the start of the root.
-        bitfield_size: bits, or 0 where it is no bitfield.
+        bitfield_size: bits, or 0 where it is not a bitfield.
         path: how C would write the way from the root; names of anonymous members are left out.
     """
 
@@ -69,7 +69,7 @@ def member_path(btf: Btf, root: int | str, path: str) -> BtfPlace:
     while pos < len(path):
         step = _STEP.match(path, pos)
         if step is None:
-            raise OptionError(f"member path {path!r} makes no sense from character {pos}")
+            raise OptionError(f"member path {path!r} cannot be read from character {pos}")
         pos = step.end()
         at = _enter(btf, at, step[1]) if step[1] else _element(btf, at, int(step[2]))
     return at
@@ -94,7 +94,7 @@ def _aggregate(btf: Btf, type_id: int) -> Struct | Union | None:
 def _enter(btf: Btf, at: BtfPlace, name: str) -> BtfPlace:
     """The member ``name``, of this struct or of an anonymous one within it."""
     if _aggregate(btf, at.type_id) is None:
-        raise OptionError(f"{at.path or 'the root'!r} is no struct or union, it has no {name!r}")
+        raise OptionError(f"{at.path or 'the root'!r} is not a struct or union, it has no {name!r}")
     # Breadth first; a struct that does not have the name need not be searched
     # twice, which also ends a search in a ring of types.
     seen = {btf.resolve(at.type_id)}
@@ -130,7 +130,7 @@ def _down(place: BtfPlace, member: Member) -> BtfPlace:
 def _element(btf: Btf, at: BtfPlace, index: int) -> BtfPlace:
     array = btf.type(btf.resolve(at.type_id))
     if not isinstance(array, Array):
-        raise OptionError(f"{at.path or 'the root'!r} is no array, it has no element {index}")
+        raise OptionError(f"{at.path or 'the root'!r} is not an array, it has no element {index}")
     # A flexible array has count 0 and any number of elements.
     if array.count and index >= array.count:
         raise OptionError(f"{at.path!r} has {array.count} elements, no {index}")

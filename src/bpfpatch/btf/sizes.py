@@ -1,4 +1,4 @@
-"""What is behind a type, and how many bytes it has."""
+"""What a type comes down to, and how many bytes it has."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def too_deep(btf: Btf, type_id: int) -> FormatError:
 
 
 def resolve(btf: Btf, type_id: int) -> int:
-    """The id behind typedef, const, volatile, restrict and type tags.
+    """The id that is left without typedef, const, volatile, restrict and type tags.
 
     Source of the limit: linux v6.1, kernel/bpf/btf.c, MAX_RESOLVE_DEPTH.
     """

@@ -94,7 +94,7 @@ class Member:
         name: "" for an anonymous struct or union.
         type_id: its type.
         bit_off: bits from the start of the struct.
-        bitfield_size: bits, or 0 where it is no bitfield.
+        bitfield_size: bits, or 0 where it is not a bitfield.
     """
 
     name: str

@@ -119,7 +119,7 @@ def value_bytes(
         value = hex_bytes(value, name)
     if isinstance(value, (bytes, bytearray)):
         if len(value) != size:
-            raise OptionError(f"{name} has {size} bytes, and {len(value)} are given")
+            raise OptionError(f"{name} has {size} bytes, but {len(value)} were given")
         return bytes(value)
     if btf is None or not type_id:
         return _untyped(size, value, order, name)
@@ -175,7 +175,7 @@ def _write_array(
             f"{name} is an array of {kind.count}: give a list, or set an element, such as {name}[0]"
         )
     if len(items) > kind.count:
-        raise OptionError(f"{name} has {kind.count} elements, and {len(items)} are given")
+        raise OptionError(f"{name} has {kind.count} elements, but {len(items)} were given")
     data[start : start + kind.count * size] = bytes(kind.count * size)
     for index, item in enumerate(items):
         inner = _within(btf, place, f"[{index}]")
@@ -212,7 +212,9 @@ def _number(kind: Int | Enum | Enum64, value: Any, bits: int, name: str) -> int:
         elif not isinstance(kind, Int):
             names = ", ".join(one.name for one in kind.values[:12])
             hint = f"{names}{', ...' if len(kind.values) > 12 else ''}, or a number"
-        raise OptionError(f"{name} is {kind.name or 'an enum'}: {value!r} is none; give {hint}")
+        raise OptionError(
+            f"{name} is {kind.name or 'an enum'}: {value!r} is not one of its values; give {hint}"
+        )
     if not least <= number <= most:
         raise OptionError(f"{name} holds {least} to {most}, not {number}")
     return number

@@ -33,7 +33,7 @@ class Backward:
 
     Attributes:
         before: (n,) what is wanted in front of each instruction.
-        after: (n,) what is wanted behind it.
+        after: (n,) what is wanted after it.
     """
 
     before: Masks
@@ -138,7 +138,7 @@ def _fixpoint(
     follows_returns: bool,
     roots: Collection[int] | None,
 ) -> tuple[list[int], list[int]]:
-    """What is wanted behind and in front of each segment's last instruction."""
+    """What is wanted after and before each segment's last instruction."""
     flow = _Flow(segments, gen, kill, uses, defines, follows_returns, roots)
     flow.run()
     return flow.after, flow.before
@@ -242,7 +242,7 @@ class _Flow:
             into[at] = (want & ~kill) | gen
 
     def _leave(self, at: int, out: int, need: int) -> tuple[int, int]:
-        """What is wanted behind, and by, a last instruction that leaves its subprog, or a gotox."""
+        """What is wanted after, and by, a last instruction that leaves its subprog, or a gotox."""
         owner, callee = self.owner[at], self.callee[at]
         if self.is_gotox[at]:
             return out | self.hub[owner], need

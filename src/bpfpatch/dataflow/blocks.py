@@ -66,8 +66,8 @@ class Blocks:
         if leaves is not None:
             leaders[leaves + 1] = True
         start = np.flatnonzero(leaders[:n_slots]).astype(np.int32)
-        behind = np.append(start[1:], n_slots)[: start.size].astype(np.int32)
-        last = behind - 1
+        end = np.append(start[1:], n_slots)[: start.size].astype(np.int32)
+        last = end - 1
         is_second = view.node[last] < 0
         last[is_second] -= 1
         block_of = np.cumsum(leaders[:n_slots], dtype=np.int32) - 1

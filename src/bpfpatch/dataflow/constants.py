@@ -251,7 +251,7 @@ def _moved(left: Value, right: Value, code: int, slot_off: int) -> Address | Non
 
 
 def _makes_constants(view: CodeView, blocks: Blocks) -> Mask:
-    """(b,) blocks behind which something may be known though nothing was before.
+    """(b,) blocks after which something may be known though nothing was before.
 
     Anything but a load or move of a constant needs a register that is known already.
     """

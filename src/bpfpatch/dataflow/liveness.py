@@ -88,7 +88,7 @@ class Liveness:
     def free(self) -> Masks:
         """(n,) registers, R0 to R9, that are unused at an instruction.
 
-        One may be written in front of the instruction, and has no use behind
+        One may be written in front of the instruction, and has no use after
         it: it is not read there, nor by the instruction, nor does that define it.
         """
         taken = self.after | self.reads | self.writes

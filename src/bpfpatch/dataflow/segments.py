@@ -1,4 +1,4 @@
-"""Blocks cut behind every call of a subprog, for analyses that go through calls."""
+"""Blocks cut after every call of a subprog, for analyses that go through calls."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ class FrameLiveness:
         return live | self._held
 
     def _solve(self, after: list[list[int]]) -> list[int]:
-        """What is live behind each block."""
+        """What is live after each block."""
         sums = [_sum(steps) for steps in self._steps]
         before = [0] * len(sums)
         out = [0] * len(sums)

@@ -82,7 +82,7 @@ def joined(one: Address | None, other: Address | None) -> Address | None:
 
 
 def merged(one: State, other: State) -> State:
-    """What holds behind two ways that meet."""
+    """What holds where two paths meet."""
     out: State = {}
     for key, value in one.items():
         found = other.get(key)

@@ -272,7 +272,7 @@ def _owners(parts: ObjectParts, relocs: CodeRelocs, section: int, n_entries: int
     sym = relocs.rows["sym"][in_tables].astype(np.int64)
     user = parts.space.of_slot(relocs.slot[in_tables])
     is_one = user.size > 0 and bool((user == user[0]).all())
-    # Entries that no symbol covers, as behind a section symbol, belong to the only user.
+    # Entries that no symbol covers, as after a section symbol, belong to the only user.
     if is_one:
         owner[:] = user[0]
         return owner

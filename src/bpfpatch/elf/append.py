@@ -78,7 +78,7 @@ def append(
     symbols: Sequence[NewSymbol] = (),
     changed: dict[int, Buffer] | None = None,
 ) -> RawElf:
-    """The object with more sections and symbols behind those that it has.
+    """The object with more sections and symbols after those that it has.
 
     Sections and symbols that were there keep their numbers, and contents that
     are not named here their bytes.
@@ -93,7 +93,7 @@ def append(
         UnsupportedError: too many sections, or no symbol table to append to.
     """
     if len(raw.shdrs) + len(sections) >= SHN_LORESERVE:
-        raise UnsupportedError(f"an object has room for {SHN_LORESERVE - 1} sections, not more")
+        raise UnsupportedError(f"an object has room for at most {SHN_LORESERVE - 1} sections")
     contents = dict(changed or {})
     strings = _Strings(raw, contents)
     names = [strings.add(int(raw.header["shstrndx"][0]), one.name) for one in sections]
@@ -138,9 +138,9 @@ class _Strings:
         self.contents: dict[int, Buffer] = {}
 
     def add(self, section: int, text: str) -> int:
-        """Where the text is in the table, behind all that was there."""
+        """Where the text is in the table, after all that was there."""
         if int(self._raw.shdrs["type"][section]) != SHT_STRTAB:
-            raise UnsupportedError(f"section {section} holds names but is no string table")
+            raise UnsupportedError(f"section {section} holds names but is not a string table")
         old = self._changed.get(section, self._raw.contents[section])
         data = bytes(self.contents.get(section, old)) or b"\0"
         self.contents[section] = data + text.encode("utf-8", "surrogateescape") + b"\0"
@@ -148,7 +148,7 @@ class _Strings:
 
 
 def _with_sections(raw: RawElf, new: Sequence[NewSection], names: list[int]) -> RawElf:
-    """New contents go where the file's headers were if those came last, else behind all."""
+    """New contents go where the file's headers were if those came last, else after all."""
     if not new:
         return raw
     shoff = int(raw.header["shoff"][0])

@@ -63,7 +63,7 @@ class DataPart:
     """A section of data.
 
     Attributes:
-        name: ``.rodata``, ``.data`` or ``.bss``, or one of them with a name behind a dot.
+        name: ``.rodata``, ``.data`` or ``.bss``, or one of them with a name after a dot.
         data: what it starts with; of ``.bss`` zeros.
         variables: those in it that have a symbol.
     """

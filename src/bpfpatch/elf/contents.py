@@ -98,7 +98,7 @@ class ProgramInfo:
         name: the function.
         section: name of its section, which says what kind of program it is.
         start: its first slot in the object's code.
-        end: the slot behind its last.
+        end: the slot after its last.
         type: kind of program as bpftool names it, as far as the section tells, or "".
     """
 

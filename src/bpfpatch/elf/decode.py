@@ -216,7 +216,7 @@ def _are_helpers(labels: _SymbolSites, starts: Slots64) -> NDArray[np.bool_]:
 
 
 def is_text_name(section: str) -> bool:
-    """Whether a section of this name holds functions that are no programs by themselves.
+    """Whether a section of this name holds functions that are not programs by themselves.
 
     Compilers make ``.text.NAME`` with -ffunction-sections.
     """
@@ -254,7 +254,7 @@ def read_btf(raw: RawElf) -> tuple[Btf | None, BtfExt | None]:
 def _make_sense(parts: ObjectParts, insns: NDArray[Any], sites: Slots64) -> bool:
     """Whether the calls of an object without symbols can be meant as they stand.
 
-    They can if each one's target is the start of its section or stands behind
+    They can if each one's target is the start of its section or stands after
     an instruction that does not go on to it.
     """
     target = sites + 1 + insns["imm"][sites]
@@ -282,7 +282,7 @@ class _SymbolSites:
         symbols: all symbols.
         sym: (k,) their indices.
         slot: (k,) where they stand.
-        end: (k,) the slot behind what they cover.
+        end: (k,) the slot after what they cover.
     """
 
     symbols: SymbolTable
@@ -382,7 +382,7 @@ def _starts(
 
 
 def _unowned(parts: ObjectParts, insns: NDArray[Any], labels: _SymbolSites) -> Slots64:
-    """Where code starts that no function symbol covers, behind a function's end.
+    """Where code starts that no function symbol covers, after a function's end.
 
     Linking leaves such code: of a weak function that another one overrides the symbol is gone,
     and the code stays. A loader takes a function to end where its symbol does.

@@ -90,7 +90,7 @@ def _slots(
         row = int(np.argmax(np.diff(byte_off) < 0)) + 1
         raise FormatError(
             f"{kind} of .BTF.ext: record {row} of section {block.name} is about byte "
-            f"{int(byte_off[row]):#x}, behind byte {int(byte_off[row - 1]):#x}"
+            f"{int(byte_off[row]):#x}, which does not come after byte {int(byte_off[row - 1]):#x}"
         )
     return slots
 
@@ -108,7 +108,7 @@ def payload_of(records: NDArray[Any]) -> NDArray[Any]:
 def write_tables(
     raw: RawElf, ext: BtfExt, space: CodeSpace, tables: Mapping[str, AnchoredTable]
 ) -> BtfExt:
-    """The inverse of `read_tables`: blocks in the order they had, new ones behind.
+    """The inverse of `read_tables`: blocks in the order they had, new ones last.
 
     Args:
         raw: for section names.

@@ -144,7 +144,7 @@ def canonicalize(parts: ObjectParts, relocs: CodeRelocs, insns: NDArray[Any]) ->
 
     Raises:
         FormatError: a relocation against code is on no call and no ld_imm64, or
-            its target is no instruction of its section.
+            its target is not an instruction of its section.
     """
     _check_sites(parts, relocs)
     inside = np.flatnonzero(relocs.is_internal)
@@ -220,7 +220,7 @@ def _targets(parts: ObjectParts, fields: _Fields) -> tuple[NDArray[np.uint8], Sl
     """Where the fields lead.
 
     Nothing in the object names their form. A field that is just the value of
-    its symbol is absolute: read as relative it would lead somewhere far behind
+    its symbol is absolute: read as relative it would lead somewhere far beyond
     the symbol that it names.
 
     Returns:

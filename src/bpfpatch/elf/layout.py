@@ -18,7 +18,7 @@ def relayout(
     Every piece keeps its order and, up to its alignment, its distance from
     the piece in front: it moves as far as those in front of it grew, rounded
     so that its place stays congruent modulo its alignment. Where nothing
-    changed nothing moves, and growing and shrinking again is no change.
+    changed nothing moves, and growing and shrinking again is not a change.
 
     Section numbers *inside* of contents and headers (links, symbols, groups)
     are the caller's to renumber; see `bpfpatch.elf.renumber`.
@@ -61,7 +61,7 @@ def _check_growth(ordered: list[FilePiece], sizes: Mapping[int, int]) -> None:
     stray = [owner for owner, size in sizes.items() if size and owner not in placed]
     if stray:
         raise UnsupportedError(
-            f"section {stray[0]} was empty and stands inside of another, so it has no place to grow"
+            f"section {stray[0]} was empty and lies inside another one, so it has no room to grow"
         )
 
 

@@ -33,7 +33,7 @@ from .symtab import SHN_COMMON, is_defined
 _CALL: Final = 0x85
 
 LINK_RELOC: Final = np.dtype([("target", "<u4"), ("addend", "<i8")])
-"""A row of a linked program's ``reloc`` table: index into its ``targets``, and bytes behind it."""
+"""A row of a linked program's ``reloc`` table: index into its ``targets``, and bytes from it."""
 
 
 class TargetKind(Enum):
@@ -70,7 +70,7 @@ class LinkReloc:
     Attributes:
         slot: the call or ld_imm64 to fill in.
         target: what to fill in.
-        addend: bytes behind the start of the target (DATA, JUMP_TABLE).
+        addend: bytes from the start of the target (DATA, JUMP_TABLE).
     """
 
     slot: int
@@ -164,7 +164,7 @@ def _old_slots(remap: Remap) -> Slots:
 
 
 def link(raw: RawElf, code: ObjectCode, name: str) -> LinkedProgram:
-    """Put a program's function and all that it reaches one behind the other.
+    """Put a program's function and all that it reaches one after the other.
 
     Any other function can be asked for, too: loaders of user-space VMs run those of .text.
 
@@ -237,7 +237,7 @@ def _exception_callback(code: ObjectCode, main: ProgramInfo) -> int | None:
         if name is None:
             continue
         if name not in code.program.subprogs.names:
-            raise LinkError(f"{main.name} names {name!r} as exception callback, which is absent")
+            raise LinkError(f"{main.name} names an exception callback {name!r} that does not exist")
         return code.program.subprogs.names.index(name)
     return None
 
@@ -326,8 +326,8 @@ def _target(
     name = symbols.name(sym)
     if int(row["shndx"]) == SHN_COMMON:
         raise LinkError(
-            f"{name} is a common symbol: a variable without a place, of which a loader makes "
-            "none; give it a value, or compile with -fno-common"
+            f"{name} is a common symbol: a variable without a place, which loaders do not "
+            "support; give it a value, or compile with -fno-common"
         )
     if not bool(is_defined(row)):
         kind = TargetKind.KCONFIG if name in kconfig else TargetKind.KSYM

@@ -43,7 +43,7 @@ _KNOWN: Final = frozenset(
 
 
 def map_definitions(obj: ElfObject) -> Iterator[MapDefinition]:
-    """All maps that an object defines, legacy ones first; those of data sections are no such.
+    """All maps that an object defines, legacy ones first; those of data sections are not such.
 
     Raises:
         FormatError: a definition is broken, a map has no name or that of another one.
@@ -105,7 +105,7 @@ def _defined(obj: ElfObject) -> Iterator[MapDefinition]:
     if btf is None:
         raise UnsupportedError(
             f"section {BTF_MAPS} defines {', '.join(sorted(names))}, and the object has no .BTF "
-            "to say what they are; compile with -g"
+            "that describes them; compile with -g"
         )
     values = pointers_in(obj, BTF_MAPS)
     index = obj.raw.find(BTF_MAPS)
@@ -117,7 +117,7 @@ def _defined(obj: ElfObject) -> Iterator[MapDefinition]:
         for row in section.variables:
             var = btf.type(row.type_id)
             if not isinstance(var, Var):
-                raise FormatError(f"type {row.type_id} in {BTF_MAPS} is no variable")
+                raise FormatError(f"type {row.type_id} in {BTF_MAPS} is not a variable")
             spec, at = read_definition(btf, var.name, var.type_id)
             missing.discard(var.name)
             start = places.get(var.name, row.byte_off)
@@ -153,7 +153,7 @@ def read_definition(
     """
     record = btf.type(btf.resolve(type_id))
     if not isinstance(record, Struct):
-        raise FormatError(f"map {name!r} is defined by something that is no struct")
+        raise FormatError(f"map {name!r} is defined by something that is not a struct")
     found: dict[str, int] = {}
     inner: MapDefinition | None = None
     values_at: int | None = None
@@ -161,14 +161,16 @@ def read_definition(
         if member.name in ("key", "value"):
             target = btf.type(btf.resolve(member.type_id))
             if not isinstance(target, Ptr):
-                raise FormatError(f"map {name!r} has a {member.name} that is no pointer to a type")
+                raise FormatError(
+                    f"map {name!r} has a {member.name} that is not a pointer to a type"
+                )
             found[f"{member.name}_type_id"] = target.type_id
             found[f"{member.name}_size"] = btf.size_of(target.type_id)
         elif member.name == "values":
             values_at = member.bit_off // 8
             found["value_size"] = _WORD
             if is_inner:
-                raise UnsupportedError(f"map {name!r} is in another one and would hold maps itself")
+                raise UnsupportedError(f"map {name!r} is an inner map and cannot hold maps itself")
             inner = _inner(btf, name, member.type_id)
         elif member.name != "pinning":
             field = _FIELDS.get(member.name, member.name)
@@ -202,7 +204,7 @@ def _inner(btf: Btf, name: str, type_id: int) -> MapDefinition | None:
     array = btf.type(btf.resolve(type_id))
     pointer = btf.type(btf.resolve(array.type_id)) if isinstance(array, Array) else None
     if not isinstance(pointer, Ptr):
-        raise FormatError(f"map {name!r} has values that are no array of pointers")
+        raise FormatError(f"map {name!r} has values that are not an array of pointers")
     target = btf.resolve(pointer.type_id)
     if isinstance(btf.type(target), FuncProto):
         return None

@@ -107,8 +107,8 @@ def add_global(
     is_zero = section.startswith(".bss")
     if not any(section == base or section.startswith(f"{base}.") for base in DATA_SECTIONS):
         raise OptionError(
-            f"{section!r} is no section for data: take .bss, .data, .rodata, or one of them with "
-            "a name behind a dot"
+            f"{section!r} is not a section for data: take .bss, .data or .rodata, alone or "
+            "with a dot and a name after it"
         )
     if not data or (is_zero and any(data)):
         raise OptionError(f"variable {name!r} in {section} needs bytes, in .bss zeros")
@@ -151,8 +151,8 @@ def add_map(
     _check_name(raw, new.name)
     if new.values or new.content is not None or new.is_frozen:
         raise OptionError(
-            f"map {new.name!r} starts with entries, which a definition that is added cannot say; "
-            "add a variable for what a map of data starts with"
+            f"map {new.name!r} starts with entries, which an added definition cannot hold; add a "
+            f"variable for what a map of data starts with"
         )
     if raw.find(LEGACY_MAPS) is not None and raw.find(BTF_MAPS) is None:
         return _add_legacy(raw, new)

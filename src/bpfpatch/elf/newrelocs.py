@@ -144,8 +144,8 @@ def _check_relocated(program: Program, table: AnchoredTable) -> None:
         program.where(int(table.insn[row])),
         RELOC_TABLE,
         row,
-        "has a relocation against code, but is no call of a subprog and no function address; "
-        "detach the row, or keep the instruction",
+        "has a relocation against code, but is neither a call nor a function's "
+        "address; detach the row, or keep the instruction",
     )
 
 

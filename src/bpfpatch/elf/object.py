@@ -60,7 +60,7 @@ class ElfObject:
         """Read an object from memory. What is in its sections is read when asked for.
 
         Raises:
-            FormatError: this is no ELF64 relocatable BPF object, or it is broken.
+            FormatError: this is not an ELF64 relocatable BPF object, or it is broken.
         """
         raw = parse_raw(bytes(data))
         return cls(raw, () if int(raw.header["machine"][0]) == EM_BPF else (_NO_MACHINE,))
@@ -225,7 +225,7 @@ class ElfObject:
         Args:
             name: of the variable.
             data: what it starts with; in ``.bss`` zeros, of which the length counts.
-            section: ``.bss``, ``.data``, ``.rodata``, or one of them with a name behind a dot:
+            section: ``.bss``, ``.data``, ``.rodata``, or one of them with a name after a dot:
                 a loader makes a map of each. It is made where the object has none.
             make: adds the variable's type, see `u64_array`; bytes otherwise.
 

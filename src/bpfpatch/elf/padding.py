@@ -1,4 +1,4 @@
-"""Words of a code section that are no instructions: what aligns one function behind another.
+"""Words of a code section that are not instructions: what aligns one function after another.
 
 A function ends at its symbol's value plus size. What stands between functions to align
 them belongs to none, and no loader looks at it. A `Program` leaves it out.
@@ -51,7 +51,7 @@ class Padding:
         return np.flatnonzero(~self.is_padding)
 
     def moved(self, bound: NDArray[Any], starts: Slots64) -> Padding:
-        """The padding of rewritten code: it stays behind the function that it is behind.
+        """The padding of rewritten code: it stays after the function that it follows.
 
         Args:
             bound: (n + 1,) where what ended at each old slot ends now.
@@ -91,7 +91,7 @@ def find_padding(
     )
     if not out.any():
         return out
-    # What something stands for is no padding, and neither is the rest of such a run.
+    # What something stands for is not padding, and neither is the rest of such a run.
     run = np.cumsum(np.diff(out, prepend=False))
     out &= ~np.isin(run, run[out & is_named])
     refs = read_references(words, np.zeros(0, np.int32))

@@ -205,7 +205,7 @@ def parse_raw(data: bytes) -> RawElf:
     """Read the container.
 
     Raises:
-        FormatError: it is no ELF64 relocatable BPF object, is cut off, or has
+        FormatError: it is not an ELF64 relocatable BPF object, is cut off, or has
             sections that overlap or lie outside of the file.
     """
     byteorder = _check_ident(data)
@@ -226,7 +226,7 @@ def _check_ident(data: bytes) -> ByteOrder:
     if len(data) < EHDR_SIZE:
         raise FormatError(f"{len(data)} bytes are too few for an ELF header of {EHDR_SIZE}", 0)
     if data[:4] != b"\x7fELF":
-        raise FormatError("this is no ELF file: it does not start with \\x7fELF", 0)
+        raise FormatError("this is not an ELF file: it does not start with \\x7fELF", 0)
     if data[4] != 2:
         raise FormatError(f"ELF class {data[4]} is not 2: a BPF object is a 64-bit ELF file", 4)
     if data[5] not in (1, 2):
@@ -262,7 +262,7 @@ def _check_header(header: NDArray[Any], n_bytes: int) -> None:
             40,
         )
     if head["shstrndx"] >= head["shnum"]:
-        raise FormatError(f"e_shstrndx {head['shstrndx']} is no section", 62)
+        raise FormatError(f"e_shstrndx {head['shstrndx']} is not a section", 62)
 
 
 def _has_bytes(shdrs: NDArray[Any]) -> NDArray[np.bool_]:
@@ -287,7 +287,7 @@ def _check_sections(shdrs: NDArray[Any], shoff: int, n_bytes: int) -> None:
     if is_odd.any():
         index = int(np.argmax(is_odd))
         raise FormatError(
-            f"section {index} is aligned to {int(align[index]):#x}, which is no power of two up to "
+            f"section {index} is aligned to {int(align[index]):#x}, not to a power of two up to "
             f"{MAX_ALIGN:#x}",
             shoff + index * SHDR_SIZE + 48,
         )

@@ -140,8 +140,8 @@ def _has_moved(remap: Remap) -> bool:
 def _check_movable(raw: RawElf, code: ObjectCode) -> None:
     if code.loose.size:
         raise UnsupportedError(
-            f"entry {int(code.loose[0]) // INSN_SIZE} of .jumptables cannot be told to belong to "
-            "one code section, so no code can be moved; give each table a symbol of its size"
+            f"entry {int(code.loose[0]) // INSN_SIZE} of .jumptables may belong to more than one "
+            "code section, so no code can be moved; give each table a symbol of its size"
         )
     if code.btf is None and raw.find(".BTF.ext") is not None:
         raise UnsupportedError(
@@ -150,13 +150,14 @@ def _check_movable(raw: RawElf, code: ObjectCode) -> None:
         )
     if code.opaque:
         raise UnsupportedError(
-            f"section {code.opaque[0]} says something of the code that is not understood, so no "
-            f"code can be moved; remove it (llvm-objcopy --remove-section={code.opaque[0]})"
+            f"section {code.opaque[0]} describes the code in a way that is not understood, so "
+            "code cannot be "
+            f"moved; remove it (llvm-objcopy --remove-section={code.opaque[0]})"
         )
     if code.is_stripped:
         raise UnsupportedError(
-            "the object was stripped of symbols and relocations, and where its calls go was in "
-            "them; strip with -g (--strip-debug) instead of --strip-all"
+            "the object was stripped of symbols and relocations, which said where its calls go; "
+            "strip with -g (--strip-debug) instead of --strip-all"
         )
 
 
@@ -170,9 +171,7 @@ def _check_addresses(code: ObjectCode, program: Program, remap: Remap) -> None:
             continue
         lost = np.flatnonzero(remap.places(old.anchor)[old.insn] < 0)
         if not lost.size:
-            raise OptionError(
-                f"rows of {name} were detached, but the data that they stand for has no other place"
-            )
+            raise OptionError(f"rows of {name} were detached, but their data has no other place")
         row = int(lost[0])
         error = SlotError(
             code.program.where(int(old.insn[row])),
@@ -344,7 +343,7 @@ def _debug(
 def _stale_sections(raw: RawElf) -> list[int]:
     """DWARF, and the relocations of it."""
     types, infos = raw.shdrs["type"].tolist(), raw.shdrs["info"].tolist()
-    # Whatever its name, a table that the object needs to be read is no DWARF.
+    # Whatever its name, a table that the object needs to be read is not DWARF.
     is_content = (raw.shdrs["type"] == SHT_PROGBITS) & (raw.shdrs["flags"] & SHF_EXECINSTR == 0)
     named = {index for index, name in enumerate(raw.names) if is_debug_name(name)}
     debug = named & set(np.flatnonzero(is_content).tolist())

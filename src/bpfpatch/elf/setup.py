@@ -6,7 +6,7 @@
     with runs.open_runner(obj.link("balance"), obj=obj, setup=setup) as runner:
         ...
 
-A `Setup` is what somebody asks for, of no object yet. `prepare` makes it one object's: names are
+A `Setup` is what is asked for, before it is known of which object. `prepare` makes it one object's: names are
 looked up, and values become bytes by their BTF types.
 """
 
@@ -193,7 +193,7 @@ def parse_entry(text: str) -> SetupEntry:
         raise OptionError(f"an entry is NAME[KEY]=VALUE, not {text!r}")
     rest = text[end + 1 :].lstrip()
     if not rest.startswith("="):
-        after = f"; {rest.split('=')[0]!r} stands behind the key" if rest else ""
+        after = f"; {rest.split('=')[0]!r} follows the key" if rest else ""
         raise OptionError(f"an entry is NAME[KEY]=VALUE, not {text!r}{after}")
     return SetupEntry(found[1], text[found.end() : end].strip(), rest[1:].strip())
 
@@ -322,7 +322,7 @@ def _shown(key: Any) -> str:
 
 
 def _check_kind(spec: MapDefinition) -> None:
-    """Refuse kinds of maps whose entries are no bytes that anything could write.
+    """Refuse kinds of maps whose entries are not bytes that anything could write.
 
     Raises:
         OptionError: this is one.
@@ -340,7 +340,7 @@ def _check_kind(spec: MapDefinition) -> None:
             "map's definition"
         )
     kinds = ", ".join(one.text for one in (*_ARRAYS, *_BOUNDED, *_EVICTING))
-    raise OptionError(f"{what}, whose entries cannot be set; those of these can: {kinds}")
+    raise OptionError(f"{what}, whose entries cannot be set; set those of {kinds}")
 
 
 def _check_key(spec: MapDefinition, key: bytes, order: Any, name: str) -> None:

@@ -21,7 +21,7 @@ Slots64 = NDArray[np.int64]
 
 # What the reference field of a relocated instruction holds in the file.
 FORM_EXTERNAL: Final = 0
-"""Whatever it likes: the relocation is against something that is no code of this object."""
+"""Whatever it likes: the relocation is against something that is not code of this object."""
 FORM_RELATIVE: Final = 1
 """The distance from the symbol, less 1, in slots (call), or from the symbol in bytes (address).
 A call's target is ``symbol / 8 + imm + 1``, an address's ``(symbol + imm) / 8``.
@@ -64,7 +64,7 @@ class CodeSpace:
         code_index: (n_sections,) of each ELF section its place among the code
             sections, or -1.
         names: code section by name; of several with one name the first.
-        padding: words between functions that are no slots, where there are any.
+        padding: words between functions that are not slots, where there are any.
     """
 
     sections: Slots64
@@ -125,7 +125,7 @@ def read_space(raw: RawElf) -> CodeSpace:
     """Find the code sections.
 
     Raises:
-        FormatError: one is no whole number of instructions.
+        FormatError: one is not a whole number of instructions.
     """
     is_code = (raw.shdrs["type"] == SHT_PROGBITS) & (raw.shdrs["flags"] & SHF_EXECINSTR != 0)
     sections = np.flatnonzero(is_code).astype(np.int64)

@@ -152,7 +152,7 @@ def read_symbols(raw: RawElf) -> SymbolTable:
     strtab = int(header["link"])
     if strtab >= len(raw.shdrs) or int(raw.shdrs["type"][strtab]) != SHT_STRTAB:
         raise FormatError(
-            f"the symbol table's sh_link {strtab} is no string table",
+            f"the symbol table's sh_link {strtab} is not a string table",
             _header_off(raw, section) + 40,
         )
     strings = StringTable(raw.contents[strtab], raw.byte_off(strtab))
@@ -205,7 +205,7 @@ def _read_rel(raw: RawElf, symbols: SymbolTable, section: int) -> RelSection:
     rows = decode(raw.contents[section], REL, raw.byteorder)
     if len(rows) and link != symbols.section:
         raise FormatError(
-            f"{raw.names[section]} uses section {link} as its symbol table, which is none",
+            f"{raw.names[section]} uses section {link} as its symbol table, and it is not one",
             _header_off(raw, section) + 40,
         )
     is_bad = rows["sym"] >= max(len(symbols), 1)

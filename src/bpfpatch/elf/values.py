@@ -55,7 +55,7 @@ class Variable:
 
 
 def is_kind(section: str, base: str) -> bool:
-    """Whether a section is ``.rodata``, or the like, or one of them with a name behind a dot."""
+    """Whether a section is ``.rodata``, or the like, or one of them with a name after a dot."""
     return section == base or section.startswith(f"{base}.")
 
 
@@ -207,8 +207,9 @@ def _check_home(raw: RawElf, spot: Spot, name: str, *, writable: bool) -> None:
     one = spot.variable
     if not one.is_read_only and not writable:
         raise OptionError(
-            f"{name} is in {one.section}: programs may write it, so that this would only be what "
-            "it starts with; allow that with --set-writable (writable=True)"
+            f"{name} is in {one.section}: programs may write it, so this would set only its "
+            "initial value; allow "
+            f"that with --set-writable (writable=True)"
         )
     for rel in read_relocations(raw, read_symbols(raw)):
         at = rel.rows["byte_off"].astype("int64")

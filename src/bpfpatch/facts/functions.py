@@ -1,4 +1,4 @@
-"""Functions of the kernel that are no helpers, but that the kernel itself puts calls of in.
+"""Functions of the kernel that are not helpers, but that the kernel itself puts calls of in.
 
 In the kernel's own form a helper call has an address for its number. Addresses
 are another on each machine: here a helper keeps its number, and each other

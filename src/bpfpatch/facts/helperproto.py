@@ -82,7 +82,7 @@ class HelperResult:
         is_maybe_null: whether it has to be checked.
         struct: of an object of the kernel's, the name of the struct, if it is always that.
         is_trusted: of the same, whether it can be relied on.
-        most_reg: the register whose value a result that is no error does not exceed, or 0.
+        most_reg: the register whose value a result that is not an error does not exceed, or 0.
     """
 
     kind: ResultKind

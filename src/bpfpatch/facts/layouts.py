@@ -83,8 +83,8 @@ class Layouts:
         found = self.find(path)
         if found is None:
             raise UnsupportedError(
-                f"the kernel's types have no {path}: its place is not known; "
-                "give the types of a kernel that has it"
+                f"the kernel's types have no {path}, so its place is unknown; give the types of "
+                "a kernel that has it"
             )
         return found
 
@@ -111,7 +111,7 @@ class Layouts:
         btf = self._types(path)
         name = _ROOT.match(path)
         if name is None:
-            raise OptionError(f"{path!r} is no member: write it as struct.member")
+            raise OptionError(f"{path!r} is not a member: write it as struct.member")
         root = self._root(btf, name[0])
         if root is None:
             return None

@@ -134,7 +134,7 @@ class SectionKind:
         attach_type: where it attaches.
         flags: `ProgFlag` bits.
         needs_attach_btf: whether it attaches to something in the kernel's types, whose name
-            stands behind the first ``/``.
+            follows the first ``/``.
     """
 
     section: str

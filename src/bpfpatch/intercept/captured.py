@@ -130,7 +130,7 @@ class _Capture:
             target = attach_target(request.attach_type, attach_btf_id)
         section = section_of(request.type, request.attach_type, request.flags, target)
         if not section:
-            raise UnsupportedError(f"no section's name asks for a {request.type.text} program")
+            raise UnsupportedError(f"no section name means a {request.type.text} program")
         if request.type is ProgType.STRUCT_OPS:
             section = f"{section}/{request.name}"
             self._notices.append("it is of struct_ops, whose table of functions is another map")
@@ -159,7 +159,7 @@ class _Capture:
         both = as_data & set(insns["imm"][plain].tolist())
         if both:
             name = by_fd[both.pop()].name
-            raise UnsupportedError(f"map {name!r} is used as a map and as data, too")
+            raise UnsupportedError(f"map {name!r} is used both as a map and as data")
         names = {
             fd: self._add_data(made) if fd in as_data else self._add_map(made)
             for fd, made in by_fd.items()
@@ -211,7 +211,7 @@ class _Capture:
             if inner is not None:
                 return inner
         raise UnsupportedError(
-            f"map {made.name!r} holds maps, and none yet from which to see of which kind"
+            f"map {made.name!r} holds maps of an unknown kind: no entry shows it yet"
         )
 
     def _full_name(self, short: str) -> str:

@@ -38,7 +38,7 @@ XDP_HEADROOM: Final = 256
 MAX_META: Final = 252
 """Bytes of metadata that an XDP packet has at most."""
 XDP_FRAME_SIZE: Final = 4096
-# What the kernel keeps behind an XDP packet for struct skb_shared_info.
+# What the kernel keeps after an XDP packet for struct skb_shared_info.
 XDP_TAIL_RESERVED: Final = 320
 _SKB_ROOM: Final = 2048
 ETH_HEADER: Final = 14

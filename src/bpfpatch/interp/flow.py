@@ -4,7 +4,7 @@ A function is what can be reached from its first instruction without a call.
 Its blocks are kept in the order of their slots, which is the order that
 compilers lay out: loops are runs of blocks, and most control falls through.
 
-A *segment* is a block that something jumps to, and the blocks behind it that
+A *segment* is a block that something jumps to, and the blocks after it that
 are reached by falling through only. A *loop* is a range of segments with a
 jump from its last to its first; loops are nested or apart, never crossed.
 """
@@ -33,9 +33,9 @@ class Block:
 
     Attributes:
         start: first slot.
-        end: slot behind the last.
+        end: slot after the last.
         slots: of its instructions; second slots are left out.
-        falls_to: segment or block behind it, as a slot, or None.
+        falls_to: segment or block after it, as a slot, or None.
         jumps_to: target of the jump at its end, as a slot, or None.
         live: registers that may be read after it, a bitmask.
     """
@@ -235,7 +235,7 @@ def _find_live(code: InterpCode, blocks: list[Block]) -> None:
 
 
 def live_after(code: InterpCode, block: Block) -> dict[int, int]:
-    """Registers that may be read behind each call and packet load of a block, by slot."""
+    """Registers that may be read after each call and packet load of a block, by slot."""
     out: dict[int, int] = {}
     live = block.live
     for slot in reversed(block.slots):

@@ -180,7 +180,8 @@ class Image:
         """
         if not 0 <= slot < len(self.code):
             raise TrapError(
-                Where(slot), f"the program has {len(self.code)} slots, none to call here"
+                Where(slot),
+                f"the program has {len(self.code)} slots, and this call leads to none of them",
             )
         found = self.names[self.function(slot)]
         assert callable(found)
@@ -224,7 +225,7 @@ class Image:
         target = (address - code_address(self.number, 0)) // 8
         if address % 8 or target not in self.code.jump_table_targets:
             raise TrapError(
-                self.program.where(slot), f"{address:#x} is no address from a jump table"
+                self.program.where(slot), f"{address:#x} is not an address from a jump table"
             )
         return target
 
@@ -289,7 +290,7 @@ class Image:
         """An address that the machine does not know."""
         raise TrapError(
             self.program.where(slot),
-            "the machine has nothing that this address stands for; give it maps=, or make it "
+            "the machine does not know what this address stands for; give it maps=, or make it "
             "with Machine.of_object()",
         )
 

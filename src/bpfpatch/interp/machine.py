@@ -259,7 +259,7 @@ class Machine:
     ) -> Image:
         """Put one more program on the machine, for tail calls."""
         if len(self._images) >= MAX_IMAGES:
-            raise OptionError(f"a machine holds {MAX_IMAGES} programs at most")
+            raise OptionError(f"a machine holds at most {MAX_IMAGES} programs")
         image = Image(self, program, len(self._images), values or {}, calls or {})
         self._images.append(image)
         return image
@@ -397,7 +397,7 @@ class Machine:
         """
         found = self._maps_by_address.get(address)
         if found is None:
-            raise BadHelperUse(f"{address:#x} is no map's address")
+            raise BadHelperUse(f"{address:#x} is not a map's address")
         return found
 
     def pseudo_value(self, kind: str, low: int, high: int) -> int | None:
@@ -418,7 +418,7 @@ class Machine:
         number = (address >> WINDOW_BITS) - CODE_WINDOW
         slot, rest = divmod(address & INSIDE, 8)
         if not 0 <= number < len(self._images) or rest:
-            raise BadHelperUse(f"{address:#x} is no function's address")
+            raise BadHelperUse(f"{address:#x} is not a function's address")
         return self._images[number].at(slot)
 
     def call_back(self, address: int, *arguments: int) -> int:
@@ -443,7 +443,7 @@ class Machine:
         """The program that a tail call enters, or None where it falls through."""
         found = self.map_at(map_address)
         if not isinstance(found, ProgMap):
-            raise BadHelperUse(f"{found!r} is no program array")
+            raise BadHelperUse(f"{found!r} is not a program array")
         target = found.programs.get(index & 0xFFFF_FFFF)
         if target is None or self._run.tail_calls >= _MAX_TAIL_CALLS:
             return None

@@ -1,4 +1,4 @@
-"""Maps: what is behind the map helpers.
+"""Maps: what the map helpers work on.
 
 A value is a region of its own, made when it is first needed, so that an access
 past a value's end traps even where the kernel has another value there.
@@ -469,7 +469,7 @@ class OuterMap(SimulatedMap):
         self.inner[self._key(key)] = inner
 
     def get(self, key: bytes | int) -> bytes | None:
-        """Inner maps are no bytes; look into ``inner``."""
+        """Inner maps are not bytes; look into ``inner``."""
         return None
 
     def delete(self, key: bytes) -> int:

@@ -1,7 +1,7 @@
 """One function of a program as the source of one Python function.
 
 The segments of the function (see `bpfpatch.interp.flow`) are written one
-behind the other, in the order of their slots, so that control falls through as
+after the other, in the order of their slots, so that control falls through as
 it does in the program. A loop is a ``while True`` around its segments, whose
 ``continue`` is the jump back. A jump forward sets ``k`` to the number of the
 segment that it goes to; the segments in between are guarded by ``if k <=
@@ -28,7 +28,7 @@ _ARGUMENT_REGISTERS: Final = 0b11_1110
 """A hook sees what a call leaves in R1 to R5, whether the program reads it or not."""
 
 _GROUP: Final = 4
-"""Guards side by side; more are put behind a guard of their own."""
+"""Guards side by side; more are put under a guard of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class _Route:
 
     Attributes:
         statements: Python statements.
-        falls: whether the target is reached by going on behind the segment.
+        falls: whether the target is reached by going on after the segment.
     """
 
     statements: tuple[str, ...]

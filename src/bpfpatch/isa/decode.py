@@ -184,7 +184,7 @@ def alone(look: Callable[[Insns], npt.NDArray[Any]], firsts: Insns) -> npt.NDArr
 
     In a program, what follows an ld_imm64 is its second slot and no instruction;
     taken out of it, the neighbour is another instruction. So each gets a zero
-    slot behind it, where there is any such.
+    slot after it, where there is any such.
     """
     if not (firsts["code"] == LD_IMM64).any():
         return look(firsts)

@@ -45,12 +45,12 @@ def from_bytes(data: bytes | bytearray | memoryview, byteorder: ByteOrder = "lit
         (n,) `INSN`, read-only; of immutable little-endian bytes it is a view.
 
     Raises:
-        FormatError: the length is no multiple of 8.
+        FormatError: the length is not a multiple of 8.
     """
     if len(data) % INSN_SIZE:
         whole = len(data) - len(data) % INSN_SIZE
         raise FormatError(
-            f"{len(data)} bytes of code are no multiple of {INSN_SIZE}: "
+            f"{len(data)} bytes of code are not a multiple of {INSN_SIZE}: "
             f"the last instruction is cut off after {len(data) - whole} bytes",
             whole,
         )

@@ -1,7 +1,7 @@
 """What instructions are, read, write and refer to: (n,) in, (n,) out.
 
 Every function takes (n,) `INSN` and looks it up in the opcode table; none
-loops over instructions. The second slot of an ld_imm64 is no instruction: it
+loops over instructions. The second slot of an ld_imm64 is not an instruction: it
 is False in every predicate, reads and writes nothing and refers to nothing.
 """
 
@@ -216,7 +216,7 @@ def min_cpu(insns: Insns, among: npt.NDArray[np.int64] | None = None) -> npt.NDA
 
 @cache
 def _plain_cpus() -> npt.NDArray[np.uint8]:
-    """The same by code and registers, the first two bytes, of what is no suspect."""
+    """The same by code and registers, the first two bytes, of what is not a suspect."""
     table = np.zeros((16, 16, 256), np.uint8)  # by src, dst and code
     for opcode in OPCODES:
         if not opcode.off and not opcode.imm:

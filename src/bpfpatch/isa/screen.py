@@ -81,7 +81,7 @@ def _look_at_pairs(some: npt.NDArray[np.uint64], is_suspect: npt.NDArray[np.bool
 
 @cache
 def _masks(last: int) -> npt.NDArray[np.uint64]:
-    """By code and registers, the bits that are zero in an instruction that is no suspect.
+    """By code and registers, the bits that are zero in an instruction that is not a suspect.
 
     Args:
         last: a register beside R0 to R10.

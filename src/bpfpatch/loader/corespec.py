@@ -56,8 +56,8 @@ class Types:
         self.btf = btf
         self._known: dict[int, BtfType] = {}
 
-    def behind(self, type_id: int) -> tuple[int, BtfType]:
-        """(id, record) behind modifiers and typedefs."""
+    def stripped(self, type_id: int) -> tuple[int, BtfType]:
+        """(id, record) without modifiers and typedefs."""
         found = self.btf.resolve(type_id)
         if found not in self._known:
             self._known[found] = self.btf.type(found)
@@ -103,7 +103,7 @@ def parse_spec(types: Types, type_id: int, access: str, kind: CoreKind) -> Spec:
     if not _ACCESS.fullmatch(access):
         raise FormatError(f"CO-RE access string {access[:80]!r} is not 1 to 64 numbers with colons")
     first, *rest = (int(number) for number in access.split(":"))
-    root, record = types.behind(type_id)
+    root, record = types.stripped(type_id)
     if not kind.is_field and not kind.is_enum:
         return Spec(type_id)
     if kind.is_enum:
@@ -121,7 +121,7 @@ def parse_spec(types: Types, type_id: int, access: str, kind: CoreKind) -> Spec:
 
 def _step(types: Types, type_id: int, index: int, steps: list[Accessor]) -> tuple[int, int]:
     """(type, bits further) of a member or element; adds it to ``steps`` unless it is anonymous."""
-    at, record = types.behind(type_id)
+    at, record = types.stripped(type_id)
     if isinstance(record, (Struct, Union)):
         if index >= len(record.members):
             raise FormatError(
@@ -132,10 +132,12 @@ def _step(types: Types, type_id: int, index: int, steps: list[Accessor]) -> tupl
             steps.append(Accessor(at, index, member.name))
         return member.type_id, member.bit_off
     if not isinstance(record, Array):
-        raise FormatError(f"CO-RE access goes into type {at}, which is no struct, union or array")
+        raise FormatError(
+            f"CO-RE access goes into type {at}, which is not a struct, union or array"
+        )
     if index >= record.count and not _is_flexible(types, steps[-1], record):
         raise FormatError(f"CO-RE access wants element {index} of {record.count}")
-    element, _ = types.behind(record.type_id)
+    element, _ = types.stripped(record.type_id)
     steps.append(Accessor(element, index))
     return element, 8 * index * types.btf.size_of(element)
 
@@ -144,7 +146,7 @@ def _is_flexible(types: Types, owner: Accessor, array: Array) -> bool:
     """Whether an array without elements is the last member of its struct."""
     if not owner.name or array.count:
         return False
-    _, struct = types.behind(owner.type_id)
+    _, struct = types.stripped(owner.type_id)
     return isinstance(struct, (Struct, Union)) and owner.index == len(struct.members) - 1
 
 
@@ -168,7 +170,7 @@ def match_spec(
 
 
 def _match_constant(spec: Spec, kernel: Types, candidate: int) -> Spec | None:
-    at, record = kernel.behind(candidate)
+    at, record = kernel.stripped(candidate)
     if not isinstance(record, (Enum, Enum64)):
         return None
     wanted = essential_name(spec.steps[0].name)
@@ -193,13 +195,13 @@ def _match_fields(local: Types, spec: Spec, kernel: Types, candidate: int) -> Sp
             steps.append(Accessor(owner, index, step.name))
             at, bit_off = member.type_id, bit_off + bits
             continue
-        at, record = kernel.behind(at)
+        at, record = kernel.stripped(at)
         if number:
             if not isinstance(record, Array):
                 return None
             if step.index >= record.count and not _is_flexible(kernel, steps[-1], record):
                 return None
-            at, _ = kernel.behind(record.type_id)
+            at, _ = kernel.stripped(record.type_id)
         if step.index:
             bit_off += 8 * step.index * kernel.btf.size_of(at)
         steps.append(Accessor(at, step.index))
@@ -207,7 +209,7 @@ def _match_fields(local: Types, spec: Spec, kernel: Types, candidate: int) -> Sp
 
 
 def _member(types: Types, step: Accessor) -> Member:
-    _, record = types.behind(step.type_id)
+    _, record = types.stripped(step.type_id)
     assert isinstance(record, (Struct, Union))
     return record.members[step.index]
 
@@ -216,7 +218,7 @@ def _find_member(
     kernel: Types, type_id: int, name: str, depth: int
 ) -> tuple[int, int, Member, int] | None:
     """(struct, index, member, bits from the start) of a name, through anonymous members."""
-    at, record = kernel.behind(type_id)
+    at, record = kernel.stripped(type_id)
     if not isinstance(record, (Struct, Union)) or not depth:
         return None
     for index, member in enumerate(record.members):

@@ -83,8 +83,8 @@ def relocate(
 
 def _may_resize(local: Types, before: FieldValue, kernel: Types, after: FieldValue) -> bool:
     """Whether loading another size gives the same number: of pointers and unsigned integers."""
-    _, mine = local.behind(before.type_id)
-    _, theirs = kernel.behind(after.type_id)
+    _, mine = local.stripped(before.type_id)
+    _, theirs = kernel.stripped(after.type_id)
     if isinstance(mine, Ptr) and isinstance(theirs, Ptr):
         return True
     both = (mine, theirs)
@@ -114,7 +114,7 @@ def _whole(kind: CoreKind, types: Types, spec: Spec) -> FieldValue:
 
 def _constant(types: Types, spec: Spec) -> int:
     step = spec.steps[0]
-    _, record = types.behind(step.type_id)
+    _, record = types.stripped(step.type_id)
     assert isinstance(record, (Enum, Enum64))
     return record.values[step.index].value
 
@@ -123,10 +123,10 @@ def _field(kind: CoreKind, types: Types, spec: Spec) -> FieldValue:
     step = spec.steps[-1]
     if not step.name:
         return _element(kind, types, spec)
-    _, struct = types.behind(step.type_id)
+    _, struct = types.stripped(step.type_id)
     assert isinstance(struct, (Struct, Union))
     member = struct.members[step.index]
-    field_id, record = types.behind(member.type_id)
+    field_id, record = types.stripped(member.type_id)
     size, byte_off = types.btf.size_of(field_id), spec.bit_off // 8
     # Of a bitfield the compiler may choose another load than we do.
     bits, is_exact = member.bitfield_size or 8 * size, not member.bitfield_size

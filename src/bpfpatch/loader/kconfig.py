@@ -36,7 +36,7 @@ class KconfigVar:
     Attributes:
         name: such as ``CONFIG_HZ``.
         var_id: the variable in the program's types.
-        type_id: its type, behind modifiers.
+        type_id: its type, without modifiers.
         byte_off: in the map.
         size: bytes.
     """
@@ -52,7 +52,7 @@ def kconfig_layout(btf: Btf) -> tuple[KconfigVar, ...]:
     """Where a loader puts the values: by falling alignment, size and name.
 
     Raises:
-        FormatError: the section has something that is no variable, or one without a size.
+        FormatError: the section has something that is not a variable, or one without a size.
     """
     found = []
     for section_id in btf.find(SECTION, Kind.DATASEC):
@@ -61,7 +61,7 @@ def kconfig_layout(btf: Btf) -> tuple[KconfigVar, ...]:
         for row in section.variables:
             var = btf.type(row.type_id)
             if not isinstance(var, Var):
-                raise FormatError(f"type {row.type_id} in {SECTION} is no variable")
+                raise FormatError(f"type {row.type_id} in {SECTION} is not a variable")
             type_id = btf.resolve(var.type_id)
             align, size = _align(btf, type_id), btf.size_of(type_id)
             found.append((-align, size, var.name, row.type_id, type_id))
@@ -154,7 +154,7 @@ def _encode(btf: Btf, row: KconfigVar, value: str | int) -> bytes:
     record = btf.type(row.type_id)
     if isinstance(value, str) and value.startswith('"'):
         if not isinstance(record, Array):
-            raise _unsuited(row, value, "text goes into an array of char")
+            raise _unsuited(row, value, "only an array of char can hold text")
         text = value[1:].removesuffix('"').encode()[: row.size - 1]
         return text.ljust(row.size, b"\0")
     if isinstance(value, str) and value in _TRISTATE:
@@ -162,9 +162,9 @@ def _encode(btf: Btf, row: KconfigVar, value: str | int) -> bytes:
     try:
         number = int(value, 0) if isinstance(value, str) else value
     except ValueError:
-        raise _unsuited(row, value, "that is no number") from None
+        raise _unsuited(row, value, "that is not a number") from None
     if isinstance(record, Array):
-        raise _unsuited(row, value, "a number goes into no array")
+        raise _unsuited(row, value, "an array cannot hold a number")
     is_signed = isinstance(record, Int) and bool(record.encoding & IntEncoding.SIGNED)
     try:
         return number.to_bytes(row.size, _ORDER, signed=is_signed)
@@ -180,11 +180,11 @@ def _tristate(record: object, row: KconfigVar, value: str) -> int:
         return _TRISTATE[value]
     if isinstance(record, Int) and record.encoding & IntEncoding.BOOL:
         if value == "m":
-            raise _unsuited(row, value, "a module's m goes into no bool")
+            raise _unsuited(row, value, "a bool cannot hold a module's m")
         return int(value == "y")
     if isinstance(record, Int) and record.size == 1:
         return ord(value)
-    raise _unsuited(row, value, "y, n and m go into a bool, char or enum libbpf_tristate")
+    raise _unsuited(row, value, "only a bool, char or enum libbpf_tristate can hold y, n or m")
 
 
 def _unsuited(row: KconfigVar, value: str | int, why: str) -> KernelError:

@@ -267,7 +267,7 @@ class KernelObject:
         if spec.type in OF_MAPS:
             for index, name in spec.values:
                 if name not in self._maps:
-                    raise UnsupportedError(f"map {spec.name!r} wants {name!r}, which is no map")
+                    raise UnsupportedError(f"map {spec.name!r} wants {name!r}, which is not a map")
                 made.put(index, self._maps[name])
 
     def _fill_slots(self, name: str, loaded: LoadedProgram) -> None:

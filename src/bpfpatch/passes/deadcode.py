@@ -58,7 +58,7 @@ def _redirect(patches: PatchList, view: CodeView, is_seen: Mask, opaque: Mask, g
 
     That is the address of a callback whose uses are all dead, and a call that another pass put
     in: of the callback of a loop of no rounds. Neither comes to anything. Where no function
-    follows, the address becomes 0, and the call ``r0 = 0``. The kernel has a distance behind the
+    follows, the address becomes 0, and the call ``r0 = 0``. The kernel has a distance after the
     code there if no function but the first is left, and refuses the program (EFAULT) if one is;
     also, mostly, if what goes right in front of the function goes with it.
 

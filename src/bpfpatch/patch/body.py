@@ -162,7 +162,7 @@ class Body:
 
     @classmethod
     def of(cls, *insns: Insns) -> Self:
-        """A body of instructions from the builders of `bpfpatch.isa`, one behind the other."""
+        """A body of instructions from the builders of `bpfpatch.isa`, one after the other."""
         return cls(np.concatenate(insns) if insns else np.zeros(0, isa.INSN))
 
     @classmethod

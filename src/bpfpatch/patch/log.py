@@ -240,7 +240,7 @@ def previous_touch(edits: Edits, bodies: list[Body], n_pool: int) -> Slots:
     """(e,) the latest earlier edit whose site this one touches, or -1.
 
     An edit touches its site, and the nodes that its body refers to. A reference
-    that came before an edit of its target is no clash: that edit moves it along.
+    that came before an edit of its target is not a clash: that edit moves it along.
     """
     n_edits = len(edits)
     refs = _node_refs(edits, bodies)
@@ -263,7 +263,7 @@ def previous_touch(edits: Edits, bodies: list[Body], n_pool: int) -> Slots:
     latest_site = np.maximum.accumulate(np.where(is_site, np.arange(node.size), -1))
     row = np.append(-1, latest_site[:-1])
     valid = row >= group
-    # An edit's own body may refer to its site: that is no clash with itself.
+    # An edit's own body may refer to its site: that is not a clash with itself.
     valid &= edit[np.maximum(row, 0)] != edit
     np.maximum.at(out, edit[valid], edit[row[valid]])
     return out

@@ -271,15 +271,15 @@ def _spread_range(order: Slots, edits: Edits, body: Body, begin: int) -> Slots:
     """One body at all positions of a range: columns of a table, and nothing to look up."""
     n_sites, n_pre, keeps = len(edits), int(edits.n_pre[0]), bool(edits.keeps[0])
     width = body.nodes.size + keeps
-    behind = begin + n_sites
+    after = begin + n_sites
     out = np.empty(order.size + n_sites * (width - 1), np.int32)
     out[:begin] = order[:begin]
-    out[begin + n_sites * width :] = order[behind:]
+    out[begin + n_sites * width :] = order[after:]
     block = out[begin : begin + n_sites * width].reshape(n_sites, width)
     for index, slot in enumerate(body.nodes.tolist()):
         np.add(edits.first, np.int32(slot), out=block[:, index + (keeps and index >= n_pre)])
     if keeps:
-        block[:, n_pre] = order[begin:behind]
+        block[:, n_pre] = order[begin:after]
     return out
 
 

@@ -213,13 +213,14 @@ class PatchList:
         (site,) = self._sites(node).tolist()
         if known_rows.anchor is not Anchor.OWN or known_rows.unique or known_rows.end is not None:
             raise OptionError(
-                f"rows of {table!r} follow more than the instruction itself, or are one an "
-                "instruction; only such that follow it alone can be attached"
+                f"rows of {table!r} follow jumps or calls, have an end, or are one for "
+                f"each instruction: only rows that follow their instruction alone can be "
+                f"attached"
             )
         try:
             np.array([row], known_rows.rows.dtype)
         except (TypeError, ValueError) as error:
-            raise OptionError(f"{row!r} is no row of {table!r}: {error}") from error
+            raise OptionError(f"{row!r} is not a row of {table!r}: {error}") from error
         self._rows.add(table, site, row, len(self._modified))
 
     def set_rows(self, table: str, rows: NDArray[Any]) -> None:

@@ -57,7 +57,7 @@ class Pool:
         return self.words[nodes].view(isa.INSN)
 
     def span(self, first: int) -> Insns:
-        """All instructions from a slot on, as they stand one behind the other."""
+        """All instructions from a slot on, one after the other."""
         return self.words[first : self.size].view(isa.INSN)
 
     def put_many(self, body: Body, n_times: int, imms: Mapping[int, NDArray[Any]]) -> None:
@@ -93,7 +93,7 @@ class Pool:
             alive[nodes[part]] = 0
 
     def first_dead(self, nodes: Slots) -> int | None:
-        """The first of these nodes, which must be below ``size``, that is no live instruction."""
+        """The first of these nodes, all below ``size``, that is not a live instruction."""
         alive = np.frombuffer(self.alive, np.bool_)
         for part in isa.portions(nodes.size):
             are_alive = alive[nodes[part]]

@@ -151,7 +151,7 @@ class _Replay:
             self._add_refs(body, first, site, end, named)
 
     def _link(self, node: int, nodes: list[int]) -> None:
-        """Put nodes behind ``node``."""
+        """Put nodes after ``node``."""
         follower = self.after[node]
         for new in nodes:
             self.after[node] = new

@@ -48,7 +48,7 @@ class References:
 def read_references(insns: Insns, external: Slots) -> References:
     """Decode all references; those at ``external`` slots belong to a relocation and are none.
 
-    Distances are relative to the slot behind the instruction's first one.
+    Distances are relative to the slot after the instruction's first one.
 
     Source: RFC 9669 sections 4.3 and 5.4; linux v6.1, kernel/bpf/core.c,
     bpf_adj_branches(), and kernel/bpf/verifier.c, add_subprog_and_kfunc().

@@ -171,7 +171,7 @@ def _bad_ends(program: Program, *, allow_internal: bool) -> Iterator[SlotError]:
     for slot in last[falls & ~is_good].tolist():
         yield SlotError(
             program.where(slot),
-            "the last instruction of its subprog is no exit and no unconditional jump",
+            "the last instruction of its subprog is neither an exit nor an unconditional jump",
         )
 
 

@@ -27,7 +27,7 @@ class Counting:
     def insert_after(
         self, patches: PatchList, node: int, text: str, code: SiteCode, slot: int
     ) -> int:
-        """Put an exit that counts behind an instruction; returns its first node."""
+        """Put an exit that counts after an instruction; returns its first node."""
         body = Body.asm(f"r1 = 0 ll; r2 = 1; lock *(u64 *)(r1 + 0) += r2; {text}")
         first = int(patches.insert_after(node, body))
         program = patches.program

@@ -78,11 +78,11 @@ class Exits:
         return node
 
     def _put(self, code: SiteCode, last: int, text: str, slot: int) -> int:
-        """Put an exit behind the last instruction of a function."""
-        behind = int(code.view.node[last])
+        """Put an exit after the last instruction of a function."""
+        last_node = int(code.view.node[last])
         if self._counting is None:
-            return int(self._patches.insert_after(behind, Body.asm(text)))
-        return self._counting.insert_after(self._patches, behind, text, code, slot)
+            return int(self._patches.insert_after(last_node, Body.asm(text)))
+        return self._counting.insert_after(self._patches, last_node, text, code, slot)
 
 
 def _release(site: RepairSite) -> str | None:

@@ -71,7 +71,7 @@ class SiteCode:
         return self.patches.program.subprogs.names[int(self.view.subprog[subprog])]
 
     def span(self, subprog: int) -> tuple[int, int]:
-        """A subprog's first slot, and the one behind its last."""
+        """A subprog's first slot, and the one after its last."""
         starts = self.view.starts
         end = int(starts[subprog + 1]) if subprog + 1 < len(starts) else len(self.view)
         return int(starts[subprog]), end

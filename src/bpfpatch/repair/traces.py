@@ -107,7 +107,7 @@ def _append(site: RepairSite, copy: _Copy, slot: int, following: int) -> bool:
     width = 2 if fields.code == _LD_IMM64 else 1
     insn = view.insns[slot : slot + width]
     target = _target(site, slot)
-    behind = slot + width
+    after = slot + width
     if fields.code in (_JA, _GOTOL):
         return target is not None
     if fields.code in (_MAY_GOTO, _EXIT):
@@ -115,13 +115,13 @@ def _append(site: RepairSite, copy: _Copy, slot: int, following: int) -> bool:
     if bool(isa.is_cond_jump(insn)[0]):
         if target is None:
             return False
-        if following == target and following != behind:
+        if following == target and following != after:
             copy.add(insn, local=copy.size + 2)
-            copy.add(isa.ja(0), label=int(view.node[behind]))
+            copy.add(isa.ja(0), label=int(view.node[after]))
         else:
             copy.add(insn, label=int(view.node[target]))
         return True
-    if following != behind:
+    if following != after:
         return False
     node = int(view.node[slot])
     copy.rows.append((copy.size, node))

@@ -120,7 +120,7 @@ class InterpRunner(Runner):
         if (len(key), len(value)) != (found.key_size, found.value_size):
             raise OptionError(
                 f"map {name!r} has keys of {found.key_size} and values of {found.value_size} "
-                f"bytes, {len(key)} and {len(value)} are given"
+                f"bytes, but {len(key)} and {len(value)} were given"
             )
         found.set(key, value)
 

@@ -125,7 +125,7 @@ def _forms(pcap: Any, data: bytes) -> tuple[Any, Any, int]:
     record = pcap.MAGIC_TO_PKT_HDR.get(magic) if len(data) >= 4 else None
     if record is None:
         raise FormatError(
-            "this is no packet capture: a pcap file starts with a1b2c3d4 or d4c3b2a1, a pcapng "
+            "this is not a packet capture: a pcap file starts with a1b2c3d4 or d4c3b2a1, a pcapng "
             "file with 0a0d0d0a",
             0,
         )

@@ -152,7 +152,7 @@ def verify_objects(
                 f"the original has no program {name!r}; it has: {', '.join(known) or 'none'}"
             )
     if not known:
-        raise OptionError("the original has no programs, nor functions of any name")
+        raise OptionError("the original has neither programs nor named functions")
     for name in names or known:
         if name not in there:
             yield Verdict(name, None, is_lost=True)
@@ -169,7 +169,9 @@ def _check_options(
     before: Code, after: Code, obj: ElfObject | None, modes: Sequence[str], ignore: Collection[str]
 ) -> None:
     if isinstance(before, LinkedProgram) != isinstance(after, LinkedProgram):
-        raise OptionError("one program is linked and the other flat: give two of a kind")
+        raise OptionError(
+            "one program is linked and the other flat: give two linked or two flat programs"
+        )
     if isinstance(before, LinkedProgram) and obj is None:
         raise OptionError("a linked program runs with its object's maps: give obj=")
     for mode in modes:
@@ -180,7 +182,7 @@ def _check_options(
     for what in ignore:
         if what not in WHAT and not what.startswith("maps:"):
             known = ", ".join((*WHAT, "maps:NAME"))
-            raise OptionError(f"{what!r} is nothing that is compared; that is: {known}")
+            raise OptionError(f"{what!r} is not compared; choose from {known}")
 
 
 def _subject(

@@ -152,7 +152,7 @@ class Case:
                 seed=int(found["seed"]),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise OptionError(f"is no input as verify --json prints it: {error!r}") from error
+            raise OptionError(f"is not an input as verify --json prints it: {error!r}") from error
 
 
 def _unhex(text: str | None) -> bytes | None:

@@ -34,7 +34,7 @@ class BranchSite(NamedTuple):
         bits: how many bits it compares.
         dst: register on its left.
         src: register on its right, or -1.
-        imm: number on its right, where that is no register.
+        imm: number on its right, where that is not a register.
         target: slot where it goes.
         table: slots where it may go, if through a table.
     """

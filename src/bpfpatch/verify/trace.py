@@ -1,8 +1,8 @@
 """Both programs' steps side by side, up to where they part and a little beyond.
 
 Steps of instructions that only one of the programs has are left out of the
-comparison: what was inserted may do what it likes with registers that nobody
-reads. The programs part where the next instruction that both have is not the
+comparison: what was inserted may do what it likes with registers that are not
+live. The programs part where the next instruction that both have is not the
 same one, or where one that both have writes something else to its register or
 to memory.
 """

@@ -253,12 +253,12 @@ def test_what_does_not_fit(found):
 def test_strings_past_the_kernel_s_limit(make_btf):
     """A string whose offset the kernel would refuse is refused here."""
     edit = make_btf([], b"\0" + b"x" * 0xFFFFFE + b"\0").edit()
-    with pytest.raises(OptionError, match="past what the kernel reads"):
+    with pytest.raises(OptionError, match="exceeds the kernel's limit"):
         edit.string("new")
 
 
 def test_types_past_the_kernel_s_limit(make_btf):
     """A type whose id the kernel would refuse is refused here."""
     edit = make_btf([[0, 2 << 24, 0]] * 0xFFFFF).edit()
-    with pytest.raises(OptionError, match="past what the kernel reads"):
+    with pytest.raises(OptionError, match="exceeds the kernel's limit"):
         edit.add(Ptr(0))

@@ -62,11 +62,11 @@ def test_flexible_array(btf):
         ("union s", "a", "there is no type"),
         ("class s", "a", "names no type"),
         ("struct s", "nope", "has no member 'nope'"),
-        ("struct s", "a.b", "no struct or union"),
-        ("struct s", "a[0]", "no array"),
+        ("struct s", "a.b", "not a struct or union"),
+        ("struct s", "a[0]", "not an array"),
         ("struct s", "t[2]", "has 2 elements"),
-        ("struct s", "a b", "makes no sense from character 1"),
-        ("struct s", "t[-1]", "makes no sense"),
+        ("struct s", "a b", "cannot be read from character 1"),
+        ("struct s", "t[-1]", "cannot be read"),
     ],
 )
 def test_bad_path(btf, root, path, message):

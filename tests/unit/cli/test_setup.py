@@ -120,7 +120,7 @@ def test_wrong_files_are_refused(run: Any, source: Path, tmp_path: Path) -> None
     for text, message in (
         ("[]", "holds no JSON object"),
         ('{"programs": []}', "holds no inputs"),
-        ('{"packet": "zz"}', "is no input"),
+        ('{"packet": "zz"}', "is not an input"),
     ):
         path.write_text(text)
         assert message in run("verify", "--input", path, source, source, status=2).output

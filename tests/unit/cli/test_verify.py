@@ -134,7 +134,7 @@ def test_broken_pcap(run: Any, demo: Path, tmp_path: Path) -> None:
     """What is no capture is refused, with its name."""
     (tmp_path / "in.pcap").write_bytes(b"nothing of the kind")
     result = run("verify", demo, demo, "--pcap", tmp_path / "in.pcap", status=2)
-    assert "in.pcap: at byte 0x0: this is no packet capture" in result.stderr
+    assert "in.pcap: at byte 0x0: this is not a packet capture" in result.stderr
 
 
 def test_unknown_program(run: Any, demo: Path) -> None:
@@ -147,7 +147,7 @@ def test_ignore(run: Any, demo: Path, broken: Path) -> None:
     """What is to be ignored makes no difference; a word that is not known is refused."""
     run("verify", demo, demo, *FAST, "--ignore", "r0", "--ignore", "maps:flows")
     result = run("verify", demo, broken, "--ignore", "stack", status=2)
-    assert "'stack' is nothing that is compared" in result.stderr
+    assert "'stack' is not compared" in result.stderr
 
 
 def test_assembly(run: Any, tmp_path: Path) -> None:

@@ -142,8 +142,8 @@ def test_inserted_code_refers_to_what_was_added() -> None:
     ("make", "what"),
     [
         (lambda obj: obj.with_global("xdp_count", bytes(8)), "symbol 'xdp_count' already"),
-        (lambda obj: obj.with_global("x", bytes(8), ".text"), "no section for data"),
-        (lambda obj: obj.with_global("x", bytes(8), ".bssx"), "no section for data"),
+        (lambda obj: obj.with_global("x", bytes(8), ".text"), "not a section for data"),
+        (lambda obj: obj.with_global("x", bytes(8), ".bssx"), "not a section for data"),
         (lambda obj: obj.with_global("x", b"", ".data"), "needs bytes"),
         (lambda obj: obj.with_global("x", b"\1", ".bss"), "zeros"),
         (lambda obj: obj.with_section("license", b"x"), "'license' already"),

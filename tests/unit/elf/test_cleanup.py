@@ -108,7 +108,7 @@ def test_ranges_that_are_not_understood_keep_code_in_its_place(build, what):
         ]
     obj = ElfObject.parse(build.to_bytes())
     assert obj.with_code(PatchList(obj.code).linearize()).to_bytes() == obj.to_bytes()
-    with pytest.raises(UnsupportedError, match=r"section \.bpf_cleanup says something"):
+    with pytest.raises(UnsupportedError, match=r"section \.bpf_cleanup describes the code"):
         Pipeline.parse("sprinkle").run_object(obj)
 
 
@@ -122,7 +122,7 @@ def test_sections_that_are_not_known_keep_code_in_its_place(build, name):
         build.rels[name] = [(0, R_ABS64, "main")]
     obj = ElfObject.parse(build.to_bytes())
     assert obj.with_code(PatchList(obj.code).linearize()).to_bytes() == obj.to_bytes()
-    with pytest.raises(UnsupportedError, match=f"section {name} says something"):
+    with pytest.raises(UnsupportedError, match=f"section {name} describes the code"):
         Pipeline.parse("sprinkle").run_object(obj)
     patches = PatchList(obj.code)
     patches.replace(0, Body.asm("r0 = 7"))

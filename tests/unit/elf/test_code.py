@@ -253,7 +253,7 @@ def test_two_relocations_against_code_on_one_instruction_are_refused(build):
 
 
 def test_a_call_into_the_middle_of_a_function_is_refused(build):
-    """A target inside of a function symbol's range is no function."""
+    """A target inside of a function symbol's range is not a function."""
     build.code(".text", (MOV,), (MOV,), (MOV,), EXIT)
     build.code("xdp", (CALL, 0, 1, 0, 1), EXIT)
     sym(build, "text", ".text", type=SECTION)

@@ -102,6 +102,6 @@ def test_an_empty_section_inside_of_another_cannot_grow(build):
     shdrs["byte_off"][2] = shdrs["byte_off"][1] + 4
     contents = (*raw.contents[:2], b"", *raw.contents[3:])
     odd = parse_raw(dataclasses.replace(raw, shdrs=shdrs, contents=contents).to_bytes())
-    with pytest.raises(UnsupportedError, match="no place to grow"):
+    with pytest.raises(UnsupportedError, match="no room to grow"):
         relayout(odd, {2: b"x"})
     assert ElfObject.parse(relayout(odd, {}).to_bytes()).to_bytes() == odd.to_bytes()

@@ -80,7 +80,7 @@ def test_a_map_of_maps_that_holds_itself() -> None:
     types.add(Struct("map", 16, (Member("type", entries, 0), Member("values", values, 64))))
     pointer = types.add(Ptr(definition))
     types.add(Array(pointer, 1, 0))
-    with pytest.raises(UnsupportedError, match=r"map 'm\.inner' is in another one"):
+    with pytest.raises(UnsupportedError, match=r"map 'm\.inner' is an inner map"):
         read_definition(types.build(), "m", definition)
 
 

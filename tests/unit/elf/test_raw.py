@@ -62,7 +62,7 @@ def test_sections_say_what_the_headers_say(build):
 @pytest.mark.parametrize(
     ("byte_off", "new", "where", "what"),
     [
-        (0, b"MZ", 0, "no ELF file"),
+        (0, b"MZ", 0, "not an ELF file"),
         (4, b"\1", 4, "64-bit"),
         (5, b"\3", 5, "encoding"),
         (16, b"\2\0", 16, "relocatable"),

@@ -131,7 +131,7 @@ def test_huge_records_are_not_made(make: Make) -> None:
 
 def test_wild_map_address(make: Make) -> None:
     """A number that is no map is an error of the helper."""
-    with pytest.raises(HelperError, match="0x5 is no map's address"):
+    with pytest.raises(HelperError, match="0x5 is not a map's address"):
         make("r1 = 5; r2 = r10; call bpf_map_lookup_elem; exit").run()
 
 

@@ -92,7 +92,7 @@ def test_absent_values_are_zeros_where_weak(btf):
         ("CONFIG_INT", "y", "bool, char"),
         ("CONFIG_INT", '"text"', "array of char"),
         ("CONFIG_INT", "5000000000", "does not fit 4 bytes"),
-        ("CONFIG_LONG", "abc", "no number"),
+        ("CONFIG_LONG", "abc", "not a number"),
     ],
 )
 def test_values_of_another_type_are_refused(btf, name, value, why):

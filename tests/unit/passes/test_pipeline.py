@@ -165,14 +165,14 @@ def test_progress_is_told_before_each_pass() -> None:
 
 def test_pass_that_breaks_the_program_is_refused() -> None:
     """A program whose last instruction falls off the end is no result."""
-    with pytest.raises(ValidationError, match="no exit and no unconditional jump"):
+    with pytest.raises(ValidationError, match="neither an exit nor an unconditional jump"):
         Pipeline((Free(lambda patches: patches.delete(1)),)).run(assemble("r0 = 0; exit"))
 
 
 def test_input_that_is_wrong_where_it_is_edited_is_refused() -> None:
     """What code does that is wrong is not known, and so not what an edit would make of it."""
     broken = Program(assemble("r0 = 0; r0 = 1").insns)
-    with pytest.raises(ValidationError, match="no exit and no unconditional jump"):
+    with pytest.raises(ValidationError, match="neither an exit nor an unconditional jump"):
         Pipeline.parse("sprinkle").run(broken)
     assert len(Pipeline.parse("nops").run(broken).program) == 2
 

@@ -250,7 +250,9 @@ def test_attach_wants_rows_of_the_instruction_itself():
         range=AnchoredTable(at, rows, Anchor.OWN, end=np.array([1], np.int32)),
     )
     for name in ("land", "entry", "one", "range"):
-        with pytest.raises(OptionError, match="only such that follow it alone can be attached"):
+        with pytest.raises(
+            OptionError, match="only rows that follow their instruction alone can be attached"
+        ):
             PatchList(given).attach(name, 0, 8)
 
 
@@ -258,7 +260,7 @@ def test_attach_wants_a_row_of_the_tables_kind():
     """A row that the table cannot hold is refused at once."""
     table = AnchoredTable(np.array([0], np.int32), np.array([7]), Anchor.OWN)
     patches = PatchList(Program(exit_()).with_tables(mine=table))
-    with pytest.raises(OptionError, match="'x' is no row of 'mine'"):
+    with pytest.raises(OptionError, match="'x' is not a row of 'mine'"):
         patches.attach("mine", 0, "x")
     assert patches.attached().size == 0
 

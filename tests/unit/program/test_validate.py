@@ -56,9 +56,13 @@ CASES = {
     "jump before the start": ([mov(0, 0), ja(-3)], 1, "outside of the program's 2"),
     "call past the end": ([call_subprog(1), exit_()], 0, "outside of the program's 2"),
     "jump into ld_imm64": ([ja(1), ld_imm64(1, 2), exit_()], 0, "refers to slot 2, the second one"),
-    "falls off the end": ([mov(0, 0)], 0, "no exit and no unconditional jump"),
-    "condition at the end": ([mov(0, 0), jump("==", 1, 0, -2)], 1, "no exit and no unconditional"),
-    "ld_imm64 at the end": ([ld_imm64(1, 2)], 0, "no exit and no unconditional jump"),
+    "falls off the end": ([mov(0, 0)], 0, "neither an exit nor an unconditional jump"),
+    "condition at the end": (
+        [mov(0, 0), jump("==", 1, 0, -2)],
+        1,
+        "neither an exit nor an unconditional",
+    ),
+    "ld_imm64 at the end": ([ld_imm64(1, 2)], 0, "neither an exit nor an unconditional jump"),
 }
 
 
@@ -144,7 +148,7 @@ def test_call_ends_a_subprog_in_the_kernels_own_form():
     """What follows a call of a function that always throws is gone there, and only there."""
     given = Program.from_bytes(concat([call_subprog(1), exit_(), call_subprog(-1)]).tobytes())
     validate(given, allow_internal=True)
-    with pytest.raises(ValidationError, match="no exit and no unconditional jump"):
+    with pytest.raises(ValidationError, match="neither an exit nor an unconditional jump"):
         validate(given)
 
 

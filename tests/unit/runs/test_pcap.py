@@ -66,7 +66,7 @@ def test_a_cut_capture_is_refused(n_bytes: int) -> None:
 @pytest.mark.parametrize("data", [b"", b"abc", b"\x7fELF" + bytes(60), bytes(24)])
 def test_something_else_is_refused(data: bytes) -> None:
     """What is no capture is named so."""
-    with pytest.raises(FormatError, match="no packet capture"):
+    with pytest.raises(FormatError, match="not a packet capture"):
         read_pcap(data)
 
 

@@ -99,11 +99,11 @@ def test_json_can_be_dumped() -> None:
     [
         ({"modes": ["jit2"]}, "no mode 'jit2'"),
         ({"modes": []}, "no mode to run in"),
-        ({"ignore": ["stack"]}, "'stack' is nothing that is compared"),
+        ({"ignore": ["stack"]}, "'stack' is not compared"),
     ],
 )
 def test_bad_options(options: dict[str, list[str]], message: str) -> None:
-    """What makes no sense is refused, with what would."""
+    """What cannot be read is refused, with what would."""
     with pytest.raises(OptionError, match=message):
         verify(SAME, SAME, **options)  # type: ignore[arg-type]
 
@@ -113,7 +113,7 @@ def test_linked_program_needs_its_object() -> None:
     linked = ElfObject.read(fixture_path("asm_only_exit.clang-19.v4.el.o")).link("only_exit")
     with pytest.raises(OptionError, match="give obj="):
         verify(linked, linked)
-    with pytest.raises(OptionError, match="two of a kind"):
+    with pytest.raises(OptionError, match="two linked or two flat programs"):
         verify(linked, SAME)
 
 

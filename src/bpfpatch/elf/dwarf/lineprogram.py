@@ -31,7 +31,7 @@ def encode_sequence(
 
     Args:
         sequence: with rows.
-        head: the header that they stand behind.
+        head: the header that they follow.
         addend: what the relocation adds to for the first row's address.
         order: of the file.
 

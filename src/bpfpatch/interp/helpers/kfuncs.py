@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @kfunc("bpf_rcu_read_lock", "bpf_rcu_read_unlock", n_args=0)
 @kfunc("bpf_preempt_disable", "bpf_preempt_enable", n_args=0)
 def nothing(machine: Machine) -> int:
-    """Nobody else runs."""
+    """Nothing else runs."""
     return 0
 
 
@@ -41,14 +41,14 @@ def iter_num_new(machine: Machine, iterator: int, start: int, end: int) -> int:
 
     Source: linux v6.18, kernel/bpf/bpf_iter.c, bpf_iter_num_new(), and so for the next two.
     """
-    first, behind = _signed(start), _signed(end)
+    first, after = _signed(start), _signed(end)
     machine.memory.write(iterator, bytes(8))
-    if first > behind:
+    if first > after:
         return -EINVAL
-    if behind - first > _MAX_LOOPS:
+    if after - first > _MAX_LOOPS:
         return -E2BIG
     machine.memory.write_int(iterator, 4, first - 1)
-    machine.memory.write_int(iterator + 4, 4, behind)
+    machine.memory.write_int(iterator + 4, 4, after)
     return 0
 
 

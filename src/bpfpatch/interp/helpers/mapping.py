@@ -58,7 +58,7 @@ def map_delete_elem(machine: Machine, map_address: int, key: int) -> int:
 def _queue(machine: Machine, map_address: int) -> QueueMap:
     found = machine.map_at(map_address)
     if not isinstance(found, QueueMap):
-        raise BadHelperUse(f"{found!r} is no queue or stack")
+        raise BadHelperUse(f"{found!r} is not a queue or stack")
     return found
 
 
@@ -93,7 +93,7 @@ def redirect_map(machine: Machine, map_address: int, key: int, flags: int) -> in
     """XDP_REDIRECT where the entry is there, else what the flags' low bits say."""
     found = machine.map_at(map_address)
     if not isinstance(found, DeviceMap):
-        raise BadHelperUse(f"{found!r} is no map of redirect targets")
+        raise BadHelperUse(f"{found!r} is not a map of redirect targets")
     if flags & ~(_REDIRECT_ACTION | _REDIRECT_BROADCAST | 16):
         return 0
     is_there = found.has(key & 0xFFFF_FFFF) or bool(flags & _REDIRECT_BROADCAST)
@@ -105,12 +105,12 @@ def get_local_storage(machine: Machine, map_address: int, flags: int) -> int:
     """The address of a cgroup's storage, of which there is one."""
     found = machine.map_at(map_address)
     if flags:
-        raise BadHelperUse(f"flags are {flags:#x}, there are none")
+        raise BadHelperUse(f"flags are {flags:#x}, but this helper has none")
     return found.lookup(bytes(4)) if "cgroup_storage" in found.kind else _unlike(found)
 
 
 def _unlike(found: SimulatedMap) -> int:
-    raise BadHelperUse(f"{found!r} is no cgroup storage")
+    raise BadHelperUse(f"{found!r} is not a cgroup storage")
 
 
 @helper("sk_storage_get", "task_storage_get", "inode_storage_get", "cgrp_storage_get")
@@ -128,7 +128,7 @@ def storage_delete(machine: Machine, map_address: int, owner: int) -> int:
 
 @helper("spin_lock", "spin_unlock")
 def spin_lock(machine: Machine, lock: int) -> int:
-    """Nobody else runs."""
+    """Nothing else runs."""
     machine.memory.read(lock, 4)
     return 0
 

@@ -147,7 +147,7 @@ def xdp_adjust_tail(machine: Machine, context: int, delta: int) -> int:
     packet = packet_of(machine)
     change = signed32(delta)
     end_at = packet.end_at + change
-    # The kernel's frame ends with room that is reserved, which is no part of our buffer.
+    # The kernel's frame ends with room that is reserved, which is not a part of our buffer.
     if end_at > packet.room or end_at < packet.data_at + ETH_HEADER:
         return -EINVAL
     old_end = packet.end_at
@@ -310,5 +310,5 @@ def skb_change_type(machine: Machine, context: int, kind: int) -> int:
 
 @helper("get_socket_uid")
 def get_socket_uid(machine: Machine, context: int) -> int:
-    """Nobody owns the packet: the overflow user."""
+    """The packet has no owner: the overflow user."""
     return 65534

@@ -88,7 +88,7 @@ def _format(machine: Machine, content: bytes, arguments: Sequence[int]) -> str |
 
 
 def _unused(match: re.Match[str]) -> str:
-    """What stands behind a conversion without belonging to it."""
+    """What follows a conversion without belonging to it."""
     more = match["more"] or ""
     if match["kind"] != "p" or not more:
         return more

@@ -23,7 +23,7 @@ _PACKET_LENGTH: Final = 0xF_FFFF << 32
 def _ring(machine: Machine, map_address: int) -> RingMap:
     found = machine.map_at(map_address)
     if not isinstance(found, RingMap):
-        raise BadHelperUse(f"{found!r} is no ring buffer")
+        raise BadHelperUse(f"{found!r} is not a ring buffer")
     return found
 
 
@@ -49,7 +49,7 @@ def _finish(machine: Machine, record: int, *, submit: bool) -> int:
     for found in machine.maps.values():
         if isinstance(found, RingMap) and found.finish(record, submit=submit):
             return 0
-    raise BadHelperUse(f"{record:#x} is no record that was reserved")
+    raise BadHelperUse(f"{record:#x} is not a record that was reserved")
 
 
 @helper("ringbuf_output")
@@ -76,7 +76,7 @@ def perf_event_output(
     """Send bytes, and the part of the packet that the flags ask for, to a perf event array."""
     found = machine.map_at(map_address)
     if not isinstance(found, PerfMap):
-        raise BadHelperUse(f"{found!r} is no perf event array")
+        raise BadHelperUse(f"{found!r} is not a perf event array")
     packet = machine.packet
     if flags & ~(CURRENT_CPU if packet is None else CURRENT_CPU | _PACKET_LENGTH):
         return -EINVAL

@@ -78,7 +78,7 @@ class FailPath:
         return self.steps[-1] if self.steps else None
 
     def outcome(self, index: int) -> bool | None:
-        """Whether the jump of a step was taken; None for the last, and where it is no jump."""
+        """Whether the jump of a step was taken; None for the last, and where it is not a jump."""
         if index + 1 >= len(self.steps) or self.steps[index].code & 7 not in (5, 6):
             return None
         return self.steps[index + 1].slot != self.steps[index].slot + 1

@@ -67,8 +67,8 @@ def _is_noisy(found: Origins, n_old: int) -> Mask:
     is_noise &= (third["code"] == _OR64_REG) & (isa.src(third) == hidden)
     at = np.flatnonzero(is_noise)
     # All three belong to one instruction, and nothing of it comes after them.
-    behind = np.append(found.site, -1)[at + _LEN]
-    own = (found.site[at] == found.site[at + 2]) & (behind != found.site[at])
+    after = np.append(found.site, -1)[at + _LEN]
+    own = (found.site[at] == found.site[at + 2]) & (after != found.site[at])
     out[found.site[at[own]]] = True
     return out
 

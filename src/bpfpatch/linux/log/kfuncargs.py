@@ -28,7 +28,7 @@ def wide_arguments(type_ids: Sequence[int], btf: Btf) -> list[int]:
 
 @lru_cache(4096)
 def _of(type_id: int, btf: Btf) -> int:
-    """One of them; all of R1 to R5 where that is no function."""
+    """One of them; all of R1 to R5 where that is not a function."""
     func = btf.type(type_id) if 0 < type_id < len(btf) else None
     proto = btf.type(func.type_id) if isinstance(func, Func) else None
     if not isinstance(proto, FuncProto):

@@ -1,4 +1,4 @@
-"""Which ld_imm64 made what a register holds: the map, or the callback, behind a pointer.
+"""Which ld_imm64 made what a register holds: the map or the callback of a pointer.
 
 A flow analysis of the addresses of maps and functions through moves, arithmetic, stack slots,
 map lookups, calls and callbacks. It settles what the verifier's log leaves open, since there
@@ -182,9 +182,9 @@ class _Flow:
         last = slots[-1]
         if last in self.jump:
             self._join(self.jump[last], state)
-        behind = last + (2 if self.is_wide[last] else 1)
-        if self.falls[last] and behind < self.n_slots:
-            self._join(behind, state)
+        after = last + (2 if self.is_wide[last] else 1)
+        if self.falls[last] and after < self.n_slots:
+            self._join(after, state)
 
     def _join(self, slot: int, state: State) -> None:
         known = self.entry.get(slot)

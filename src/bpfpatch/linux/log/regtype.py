@@ -55,7 +55,7 @@ class RegType:
     """A register, as printed.
 
     Attributes:
-        type: what it points to; UNKNOWN for a number and for what no memory is behind.
+        type: what it points to; UNKNOWN for a number and for what points to no memory.
         flavor: its modifiers: two of one type and another flavor are different to the verifier.
         struct: of a kernel object, the name of its type; otherwise "".
         map: of a map, and of its keys and values; otherwise None.

@@ -14,7 +14,7 @@ _MEMORY_CLASSES: Final = (1, 2, 3)  # ldx, st, stx
 
 
 def cause_at(slot: int, ours: Program, theirs: Program, result: Result, given: Submitted) -> str:
-    """What lies behind a difference: a pass of ours, and the instruction that was rewritten.
+    """What causes a difference: a pass of ours, and the instruction that was rewritten.
 
     Args:
         slot: the first at which the two differ.

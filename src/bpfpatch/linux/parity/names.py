@@ -74,7 +74,7 @@ IMPLEMENTATIONS: Final = {
 
 
 def implementations(helper: int) -> frozenset[str]:
-    """All functions of the kernel that may stand behind a helper's number."""
+    """All functions of the kernel that may implement a helper's number."""
     name = isa.HELPERS.get(helper)
     if name is None:
         return frozenset()
@@ -82,7 +82,7 @@ def implementations(helper: int) -> frozenset[str]:
 
 
 def helpers_of(names: Iterable[str]) -> frozenset[int]:
-    """The helpers that one of these functions may stand behind."""
+    """The helpers that one of these functions may implement."""
     return frozenset().union(*(_HELPERS_OF.get(name, frozenset()) for name in names))
 
 

@@ -1,4 +1,4 @@
-"""ctx-access: turn loads and stores of a context into those of what is behind it."""
+"""ctx-access: turn loads and stores of a context into those of the kernel's own struct."""
 
 from __future__ import annotations
 

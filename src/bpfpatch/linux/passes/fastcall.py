@@ -63,7 +63,7 @@ class Fastcall(Pass):
     """Replace spills and fills around calls that clobber none of those registers by nops.
 
     A pattern is a run of 8-byte spills in front of a call, and the same
-    registers' fills behind it, in reverse, at the lowest slots of the frame
+    registers' fills after it, in reverse, at the lowest slots of the frame
     that any such spill uses. Nothing else of the subprog may touch those
     slots; then the frame ends above them. `nops` takes out what is left.
 
@@ -239,10 +239,10 @@ def _count_pairs(insns: Insns, calls: _Calls, lowest: Slots) -> Slots:
     n_pairs = np.zeros(calls.slot.size, np.int32)
     goes_on = np.ones(calls.slot.size, bool)
     for distance in range(1, _MOST + 2):
-        before, behind = calls.slot - distance, calls.slot + distance
-        goes_on &= (before >= 0) & (behind < len(insns))
+        before, after = calls.slot - distance, calls.slot + distance
+        goes_on &= (before >= 0) & (after < len(insns))
         at = np.flatnonzero(goes_on)
-        spill, fill = insns[before[at]], insns[behind[at]]
+        spill, fill = insns[before[at]], insns[after[at]]
         reg = isa.src(spill)
         stack_off = lowest[at] + _WORD * (distance - 1)
         fits = (spill["code"] == _SPILL) & (fill["code"] == _FILL)

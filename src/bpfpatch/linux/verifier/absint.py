@@ -291,7 +291,7 @@ class Interpreter:
             self.findings.reach(self._owner_of(state, frame), byte_off)
 
     def may_reach(self, state: VerifierState, at: Value) -> bool:
-        """Whether a value that is no pointer may be one to a stack, as joined states leave it."""
+        """Whether a value that is not a pointer may be one to a stack, after states have joined."""
         if not state.lost & LOST_STACK or isinstance(at, int) or is_pointer(at):
             return False
         self._is_stack_lost = True

@@ -47,7 +47,7 @@ def aux_data(program: Program, subject: Subject, target: Btf | None) -> Program:
         program: flat, as it is submitted; the column ``ld_map`` says of which map each
             ld_imm64 is, and stays.
         subject: what its loader knows of it.
-        target: the types of the kernel that it is for; without, what is behind pointers
+        target: the types of the kernel that it is for; without, what pointers lead to
             to the kernel's objects is unknown.
 
     Returns:
@@ -121,5 +121,5 @@ def _upper_halves(view: CodeView, seen: Mask, roots: Collection[int]) -> Mask:
 def _check_form(program: Program) -> None:
     """See that registers and references are such that the analysis can follow them."""
     if not len(program):
-        raise UnsupportedError("a program without instructions has nothing to find out about")
+        raise UnsupportedError("the program has no instructions to analyse")
     validate(program)

@@ -17,7 +17,7 @@ from .scalars import FULL32, FULL64, Number, Parts, parts, sync
 JEQ, JGT, JGE, JSET, JNE = 0x10, 0x20, 0x30, 0x40, 0x50
 JSGT, JSGE, JLT, JLE, JSLT, JSLE = 0x60, 0x70, 0xA0, 0xB0, 0xC0, 0xD0
 _JCLEAR: Final = 0x100
-"""The opposite of JSET, which is no operation of its own."""
+"""The opposite of JSET, which is not an operation of its own."""
 _OPPOSITE: Final = {**OPPOSITE_JUMPS, JSET: _JCLEAR}
 _MIRRORED: Final = {JGT: JLT, JGE: JLE, JSGT: JSLT, JSGE: JSLE}
 _CACHE: Final = 1 << 15

@@ -28,7 +28,7 @@ class DecodedCode:
     """Instructions and blocks.
 
     A list access costs a tenth of one of an array. Blocks end in front of and
-    behind calls that run other code of the program, too.
+    after calls that run other code of the program, too.
 
     Attributes:
         view: the code.
@@ -130,7 +130,7 @@ def _in_loops(
     indirect: dict[int, list[int]],
     repeating: Slots,
 ) -> list[bool]:
-    """Say of each block whether an edge leads from it, or one behind it, back to it or before.
+    """Say of each block whether an edge leads from it, or one after it, back to it or before.
 
     Args:
         view: the code.

@@ -92,7 +92,7 @@ SYNCHRONOUS: Final = frozenset(
 )
 """Helpers that call a callback before they return, any number of times."""
 CHANGES_PACKET: Final = helpers_where(lambda proto: proto.moves_packet)
-"""Helpers after which packet pointers are no pointers any more."""
+"""Helpers after which packet pointers are not pointers any more."""
 RELEASES: Final = {
     number: proto.released_reg for number, proto in HELPER_PROTOS.items() if proto.released_reg
 }

@@ -91,7 +91,7 @@ class KernelCalls:
         return True
 
     def _touch(self, type_id: int, state: VerifierState) -> None:
-        """What it may write: memory behind the pointers that it takes."""
+        """What it may write: memory that the pointers lead to that it takes."""
         types = self._owner.types
         proto = types.prototype(type_id)
         params = proto.params if proto is not None else ()

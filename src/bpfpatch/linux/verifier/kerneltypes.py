@@ -175,7 +175,7 @@ class KernelTypes:
         if target is None:
             return None
         if not target[1]:
-            # A map iterator's key and value are the only typed memory that is no struct.
+            # A map iterator's key and value are the only typed memory that is not a struct.
             is_buf = is_iter and param in ("key", "value") and "map" in name
             return ContextPointer(MemType.BUF, is_maybe_null=True) if is_buf else None
         is_raw = subject.prog_type is ProgType.TRACING and attach == AttachType.TRACE_RAW_TP
@@ -230,7 +230,7 @@ class KernelTypes:
     def _walk(self, type_id: int, byte_off: int, size: int) -> tuple[int, str, bool]:
         """Target of the pointer that is there, its member's name, whether a union is on the way.
 
-        The target is 0 for what is no pointer to a struct.
+        The target is 0 for what is not a pointer to a struct.
         """
         btf = self._btf
         if btf is None or not type_id:
@@ -279,7 +279,7 @@ class KernelTypes:
         return self._btf.type(type_id)
 
     def resolve(self, type_id: int) -> int:
-        """The id behind typedefs and modifiers."""
+        """The id that is left without typedefs and modifiers."""
         return 0 if self._btf is None else self._btf.resolve(type_id)
 
     def is_per_cpu(self, variable: int) -> bool:

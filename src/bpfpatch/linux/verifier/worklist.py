@@ -52,7 +52,7 @@ class Worklist:
         is_repeated: for each chain of calls, whether a loop leads back to one of the calls; more
             may be appended at any time.
         anything: gives a state of which nothing is known for a block that must be run once more.
-        spent: is called when there is too much work for single ways, just behind `is_spent`.
+        spent: is called when there is too much work for single paths, right after `is_spent`.
 
     Attributes:
         is_spent: whether no new chain of calls may begin.

@@ -71,7 +71,7 @@ def _with_lines(
 ) -> Mapping[str, Attached]:
     """Line records for islands, and for what follows them.
 
-    An island has the line of its jump. The instruction behind a site's islands goes on to have
+    An island has the line of its jump. The instruction after a site's islands goes on to have
     the line that it had, which no record of its own may say.
     """
     merged = code.merged
@@ -85,11 +85,11 @@ def _with_lines(
     before = np.where(is_first, _line_at(code, lines, stand), np.append(-1, row[:-1])[: own.size])
     keep = (row >= 0) & (row != before)
     sites = np.unique(plan.after[own[keep]])
-    behind = code.following(sites)
-    behind = behind[~np.isin(behind, np.append(lines.insn, code.heads)) & (behind < code.n_slots)]
-    again = _line_at(code, lines, behind)
-    behind, again = behind[again >= 0], again[again >= 0]
-    nodes = np.concatenate([fresh[own[keep]], code.node(behind)])
+    after = code.following(sites)
+    after = after[~np.isin(after, np.append(lines.insn, code.heads)) & (after < code.n_slots)]
+    again = _line_at(code, lines, after)
+    after, again = after[again >= 0], again[again >= 0]
+    nodes = np.concatenate([fresh[own[keep]], code.node(after)])
     added = lines.rows[np.concatenate([row[keep], again])]
     attached = Attached(nodes, added, np.zeros(nodes.size, bool))
     return {**merged.rows, LINE_INFO: attached}

@@ -23,7 +23,7 @@ class _Sites:
 
     Attributes:
         slot: (m,) the instructions, ascending.
-        bound: (m,) the slots behind them.
+        bound: (m,) the slots after them.
         around: (m,) 1 where a jump must lead around the islands, else 0.
     """
 

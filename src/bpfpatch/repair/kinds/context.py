@@ -1,7 +1,7 @@
 """An access through a pointer that must be as it was given, and was moved.
 
 Compilers fold a field's distance into the pointer. Here it goes back into the access: the pointer
-is moved back in front of it, and forth behind it if it is used again.
+is moved back before it, and forth after it if it is used again.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def mend(site: RepairSite, tools: Tools) -> Mended | None:
 
 
 def _reach(site: RepairSite) -> int | None:
-    """Bytes behind the register that are accessed."""
+    """Bytes from the register on that are accessed."""
     fields = site.fields(site.last)
     if fields.code != _CALL:
         return fields.off + fields.size

@@ -54,7 +54,7 @@ def _bound(site: RepairSite, tools: Tools, fields: Fields) -> Mended | None:
     free = site.free(slot, 1, avoid=1 << fields.dst | 1 << fields.src)
     key = f"guard-index r{index} {-fixed}..{most}"
     if fixed > 0 and not uppers >> index & 1 and free is not None and key not in tools.tried:
-        # The index may be negative, as long as the access stays behind the region's start.
+        # The index may be negative, as long as the access does not begin before the region.
         work = free[0]
         text = f"r{work} = r{index}; r{work} += {fixed}; if r{work} > {most + fixed} goto leave"
         if guard(site, tools, slot, text):

@@ -24,7 +24,7 @@ KINDS: Final = (
     Kind.ARG_NULL,
 )
 _SMALL: Final = 1 << 31
-"""Numbers below this are no pointers: the kernel's addresses have their upper bits set."""
+"""Numbers below this are not pointers: the kernel's addresses have their upper bits set."""
 
 
 def mend(site: RepairSite, tools: Tools) -> Mended | None:

@@ -47,7 +47,7 @@ def mend(site: RepairSite, tools: Tools) -> Mended | None:
 
 
 def _room(memory: RegState | None) -> int | None:
-    """Bytes behind a pointer that may be accessed, whatever varies in it."""
+    """Bytes from a pointer on that may be accessed, whatever varies in it."""
     if memory is None:
         return None
     if memory.is_scalar:

@@ -2,7 +2,7 @@
 
 Where a register holds a number of which the verifier knows nothing, no comparison tells the path
 on which it complains from others. But the path itself does: it is copied from where another one
-joins it, behind the instruction that made the number, and left in the copy instead of the use.
+joins it, after the instruction that made the number, and left in the copy instead of the use.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MOV_REG, _LDX_DW, _STX_DW, _CALL = 0xBF, 0x79, 0x7B, 0x85
 _FP: Final = 10
 _WHY: Final = (
     "the path is copied, which changes nothing, and ends in the copy where the use would have "
-    "been of what is no pointer"
+    "been of what is not a pointer"
 )
 
 
@@ -50,7 +50,7 @@ def mend(site: RepairSite, tools: Tools) -> Mended | None:
 
 
 def root_of(site: RepairSite, register: int) -> int | None:
-    """Index of the step that made the value of a register, behind all copies of it."""
+    """Index of the step that made the value of a register, through all copies of it."""
     at = f"R{register}"
     frame = site.steps[site.last].frame
     for step in site.backward(site.last, frame):

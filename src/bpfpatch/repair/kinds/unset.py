@@ -51,7 +51,7 @@ def mend(site: RepairSite, tools: Tools) -> Mended | None:
 def _set(
     site: RepairSite, tools: Tools, register: int, node: int, *, is_head: bool
 ) -> Mended | None:
-    """Set a register behind the call that clobbers it, or where its function starts."""
+    """Set a register after the call that clobbers it, or where its function starts."""
     key = f"unset r{register} at {node}"
     if key in tools.tried:
         return None

@@ -174,7 +174,7 @@ class SymbolicMachine:
 
 
 def _pointers(code: SiteCode, site: RepairSite) -> set[tuple[int, int, bool]]:
-    """(slot, register, whether behind it) at which the path has pointers that are not NULL.
+    """(slot, register, whether after it) at which the path has pointers that are not NULL.
 
     Where the path comes by several times, it has one each time.
     """
@@ -194,4 +194,4 @@ def _pointers(code: SiteCode, site: RepairSite) -> set[tuple[int, int, bool]]:
             places.append((slots.get(site.node(index - 1), -1), True))
         for place in places:
             out[place] = out[place] & held if place in out else held
-    return {(slot, reg, behind) for (slot, behind), held in out.items() for reg in held}
+    return {(slot, reg, after) for (slot, after), held in out.items() for reg in held}

@@ -53,7 +53,7 @@ Reason:
 
 At:
   insn 7
-        | ^-- error: R1 is no pointer
+        | ^-- error: R1 is not a pointer
 
 Suggestion:
   Check it.

@@ -148,8 +148,8 @@ def test_names_of_members() -> None:
     ("form", "scene", "error", "message"),
     [
         ("pkt.gone", LOAD, UnsupportedError, "have no pkt.gone"),
-        ("pkt.raw", LOAD, OptionError, "16 bytes are no access; give a width"),
-        ("8", LOAD, OptionError, "0 bytes are no access; give a width"),
+        ("pkt.raw", LOAD, OptionError, "16 bytes are not an access; give a width"),
+        ("8", LOAD, OptionError, "0 bytes are not an access; give a width"),
         ("pkt.dev -> dev.id", STORE, OptionError, "a store goes to one member"),
         ("dst = {nothing}", LOAD, OptionError, "there is no number {nothing}"),
         ("soon? dst = 1", LOAD, OptionError, "there is no condition 'soon'"),

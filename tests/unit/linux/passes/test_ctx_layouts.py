@@ -92,7 +92,7 @@ def test_no_such_member(path: str) -> None:
     """A member that is not there is said so, and can be asked for."""
     layouts = Layouts(types())
     assert not layouts.has(path)
-    with pytest.raises(UnsupportedError, match=r"no .* its place is not known"):
+    with pytest.raises(UnsupportedError, match=r"no .* its place is unknown"):
         layouts.place(path)
 
 

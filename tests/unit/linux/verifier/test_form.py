@@ -12,7 +12,7 @@ from bpfpatch.program import Program
 
 EXIT = b"\x95" + bytes(7)
 WRONG = {
-    "no instruction at all": (b"", "without instructions"),
+    "no instruction at all": (b"", "has no instructions"),
     "a store through R11": (b"\x62\x0b" + bytes(6) + EXIT, "r11"),
     "a write to R10": (b"\xb7\x0a" + bytes(6) + EXIT, "frame pointer and read-only"),
     "a jump out": (b"\x05\x00\x07\x00" + bytes(4) + EXIT, "outside of the program"),

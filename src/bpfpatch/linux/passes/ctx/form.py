@@ -8,8 +8,8 @@ A form is lines, or statements between semicolons. Each is one of:
   one member, into which the value goes.
 - an instruction of `bpfpatch.asm`, in which ``dst``, ``src``, ``tmp`` and ``ax`` are registers
   (``dst32`` their lower halves), ``val`` what is stored, ``dst->sk_buff.len`` is memory at a
-  member's place and of its width, and ``{...}`` a number (below). A member with ``@`` behind it
-  is the one that the access is about: moved by the place within the field. ``:4`` behind it
+  member's place and of its width, and ``{...}`` a number (below). A member with ``@`` after it
+  is the one that the access is about: moved by the place within the field. ``:4`` after it
   gives the width.
 - a label, such as ``done:``. ``end`` comes after the last one.
 
@@ -93,8 +93,8 @@ def make(form: str, scene: Scene) -> Made:
     """Work out a form.
 
     Raises:
-        OptionError: text that is no form.
-        AsmError: text that is no assembly.
+        OptionError: text that is not a form.
+        AsmError: text that is not assembly.
         UnsupportedError: a member whose place is not known.
     """
     lines: list[str] = []
@@ -182,7 +182,9 @@ def _memory(line: str, scene: Scene) -> tuple[str, int]:
             own = scene.width or own
         width = int(match["width"] or own)
         if width not in (1, 2, 4, 8):
-            raise OptionError(f"{match[0]!r}: {width} bytes are no access; give a width, as in :4")
+            raise OptionError(
+                f"{match[0]!r}: {width} bytes are not an access; give a width, as in :4"
+            )
         return f"*(u{8 * width} *)({match['reg']} + {byte_off})"
 
     return _MEMORY.sub(place, line), width

@@ -58,7 +58,7 @@ _SOCK: Final = "sk_buff.sk -> sock_common."
 _NO_IP6: Final = "dst32 = 0"
 
 # A program that never asks for the type takes a timestamp at ingress for one of receiving: it
-# must not see a delivery time, and what it stores is no delivery time any more.
+# must not see a delivery time, and what it stores is not a delivery time any more.
 _TSTAMP: Final = ContextField(
     "tstamp",
     *SKB_AT["tstamp"],

@@ -50,7 +50,7 @@ class ContextField:
             the part is cut out.
         wide: a larger width that accesses may have, up to this many bytes; 0 for none.
         is_sized: whether the final access has the width of the access to the field, not that
-            of the member behind it.
+            of the member that it stands for.
         result: bytes that count in what a load leaves; 0 where that is what it loads last.
         load_in_place: form of a load into the register that holds the context; "" where
             ``load`` does for both.

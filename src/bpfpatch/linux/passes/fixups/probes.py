@@ -33,6 +33,6 @@ def check_probing_loads(job: Job) -> None:
     if found.size:
         raise job.refuse(
             int(found[0]),
-            f"a probing load is guarded by the highest address of user space, which is not "
-            f"known for {arch.name}",
+            "a probing load is guarded by the highest address of user space, which is unknown "
+            f"for {arch.name}",
         )
