@@ -6,8 +6,8 @@
     with runs.open_runner(obj.link("balance"), obj=obj, setup=setup) as runner:
         ...
 
-A `Setup` is what is asked for, before it is known of which object. `prepare` makes it one object's: names are
-looked up, and values become bytes by their BTF types.
+A `Setup` is what is asked for, before it is known of which object. `prepare` makes it one object's:
+names are looked up, and values become bytes by their BTF types.
 """
 
 from __future__ import annotations

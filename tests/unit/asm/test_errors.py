@@ -29,7 +29,7 @@ BAD = [
     ("exit\n/* never", 2, 1, "no end; close it"),
     ('"text"', 1, 1, "no instruction starts with"),
     ("r1 = 5ll", 1, 6, "has a space before its ll"),
-    ("r1 = 0x", 1, 6, "is no number"),
+    ("r1 = 0x", 1, 6, "is not a number"),
     ("r1 = 089", 1, 6, "octal"),
     ("r1 = \u00e9", 1, 6, "cannot be in assembly"),
     ("exit\x00", 1, 5, "cannot be in assembly"),

@@ -196,7 +196,7 @@ def test_the_kernel_says_the_same(run: Run, mode: str) -> None:
         ([BALANCER, "--hex", "zz"], 2, "non-hexadecimal"),
         ([BALANCER, "--hex", "00", "--file", "x"], 2, "choose one"),
         ([BALANCER, "--file", "/nonexistent"], 1, "/nonexistent: No such file"),
-        ([BALANCER, "--pcap", BALANCER], 1, "no packet capture"),
+        ([BALANCER, "--pcap", BALANCER], 1, "not a packet capture"),
         ([BALANCER, "--mode", "jit", "--trace"], 2, "--trace is for --mode interp"),
         ([BALANCER, "-p", "nopass"], 2, "no pass 'nopass'"),
         ([BALANCER, "--type", "nokind"], 1, "no ProgType 'nokind'"),
