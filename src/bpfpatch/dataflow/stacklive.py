@@ -67,6 +67,23 @@ class FrameLiveness:
             live = (live & ~step.writes) | step.reads
         return live | self._held
 
+    def unread_writes(self) -> list[int]:
+        """Slots of instructions that certainly write bytes of the frame, and of which none is read.
+
+        They may do more than that: atomic operations and calls are not among them only where
+        they read what they write. What such an instruction would read counts as not read.
+        """
+        out: list[int] = []
+        for steps, after in zip(self._steps, self._after, strict=True):
+            live = after
+            for step in reversed(steps):
+                is_certain = step.writes and step.writes == step.touches
+                if is_certain and not step.writes & (live | self._held):
+                    out.append(step.slot)
+                else:
+                    live = (live & ~step.writes) | step.reads
+        return out
+
     def _solve(self, after: list[list[int]]) -> list[int]:
         """What is live after each block."""
         sums = [_sum(steps) for steps in self._steps]

@@ -12,9 +12,9 @@ from bpfpatch.dataflow.constants import Constants
 from bpfpatch.dataflow.reach import reachable
 from bpfpatch.errors import OptionError
 from bpfpatch.facts import SEEN
-from bpfpatch.patch import CodeView, PatchList
+from bpfpatch.patch import PatchList
 from bpfpatch.program import Program
-from bpfpatch.program.types import Mask, Slots
+from bpfpatch.program.types import Mask
 
 from .base import Pass, register
 from .deadcode import remove_unseen
@@ -85,22 +85,46 @@ class Dce(Pass):
         if self.aux:
             remove_unseen(patches)
             return
-        view = patches.view()
-        pads = landing_pads(patches.program, view)
-        # A pad starts a block as what follows a call that does not return does.
-        blocks = Blocks.of(view, indirect_targets(patches.program, view), pads - 1)
-        constants = Constants(view, blocks, opaque_slots(patches, view)) if self.branches else None
-        reach = reachable(view, blocks, self._roots(patches.program, view), constants, pads)
-        patches.modify(view.node[reach.taken], code=isa.JA, dst=0, src=0, imm=0)
-        gone = np.repeat(~reach.block, np.diff(blocks.start, append=len(view)))
-        gone[reach.never] = True
-        patches.delete(view.node[gone & (view.node >= 0)])
+        remove_unreachable(patches, branches=self.branches, functions=self.functions)
 
-    def _roots(self, program: Program, view: CodeView) -> Slots:
-        """Indices into ``view.starts`` of the functions that stay in any case."""
-        if not self.functions:
-            return np.arange(len(view.starts), dtype=np.int32)
-        return np.flatnonzero(kept_functions(program)[view.subprog]).astype(np.int32)
+
+def remove_unreachable(
+    patches: PatchList,
+    *,
+    branches: bool = True,
+    functions: bool = True,
+    kept: frozenset[int] = frozenset(),
+) -> int:
+    """Take out what no path leads to, see `Dce`.
+
+    Args:
+        patches: the list.
+        branches: whether to decide branches on constants.
+        functions: whether to remove functions that nothing calls any more.
+        kept: functions, by number in the original program, that stay as they are.
+
+    Returns:
+        How many instructions were changed or deleted.
+    """
+    view = patches.view()
+    pads = landing_pads(patches.program, view)
+    # A pad starts a block as what follows a call that does not return does.
+    blocks = Blocks.of(view, indirect_targets(patches.program, view), pads - 1)
+    constants = Constants(view, blocks, opaque_slots(patches, view)) if branches else None
+    roots = np.arange(len(view.starts), dtype=np.int32)
+    is_open = ~np.isin(view.subprog, list(kept))
+    if functions:
+        roots = roots[kept_functions(patches.program)[view.subprog] | ~is_open]
+    reach = reachable(view, blocks, roots, constants, pads)
+    taken = reach.taken[is_open[view.subprog_of(reach.taken)]]
+    never = reach.never[is_open[view.subprog_of(reach.never)]]
+    patches.modify(view.node[taken], code=isa.JA, dst=0, src=0, imm=0)
+    is_gone = ~reach.block & is_open[blocks.subprog]
+    gone = np.repeat(is_gone, np.diff(blocks.start, append=len(view)))
+    gone[never] = True
+    sites = view.node[gone & (view.node >= 0)]
+    patches.delete(sites)
+    return int(sites.size + taken.size)
 
 
 def kept_functions(program: Program) -> Mask:

@@ -1,0 +1,1 @@
+"""Passes that make programs smaller, one file each, and what they share."""
