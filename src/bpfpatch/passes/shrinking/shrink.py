@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -15,8 +15,8 @@ from bpfpatch.program import Program
 
 from ..base import Pass, register
 from ..dce import remove_unreachable
-from ..peephole.builtin import builtin_rules
-from ..peephole.peephole import Peephole, load_rules
+from ..peephole.builtin import builtin_rules, read_rules
+from ..peephole.peephole import Peephole
 from ..setting import Setting
 from .code import Scope, fingerprints
 from .copies import drop_copies
@@ -64,7 +64,7 @@ class Shrink(Pass):
         Raises:
             OptionError: no such step, rule or function; or rules that are not proved.
         """
-        own = load_rules(self.rules) if self.rules else ()
+        own = read_rules(self.rules) if self.rules else ()
         rules = frozenset(rule.name for rule in (*builtin_rules(), *own))
         keeps = Keeps.of(patches.program, self.skip, self.keep, rules)
         _Driver(patches, setting, keeps, self).run()
