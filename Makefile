@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.ready
 SMALL  ?= --disable-pip-version-check --progress-bar off
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types deps bench bench-setup fresh ends fixtures fuzz fuzz-model parity parity-long interp-long cover-table crowded-long conformance coverage repair-table intercept-table trace-table lower-table dwarf-table relax-long values-long clean
+.PHONY: help demo test check lint types deps bench bench-setup fresh ends fixtures fuzz fuzz-model parity parity-long interp-long cover-table crowded-long conformance coverage repair-table intercept-table trace-table lower-table dwarf-table relax-long shrink-long values-long clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -105,6 +105,9 @@ dwarf-table: $(STAMP) ## Lines of every object at hand after rewriting, by other
 
 relax-long: $(STAMP) ## 100,000 random programs with far jumps against the naive model
 	@$(BIN)/python tests/property/long.py relax
+
+shrink-long: $(STAMP) ## 10,000 random programs before and after every shrinking pass
+	@$(BIN)/python tests/property/long.py shrink
 
 values-long: $(STAMP) ## 100,000 random cases for each rule of the value analysis
 	@$(BIN)/python tests/property/long.py values

@@ -75,6 +75,20 @@ def crowded(seeds: range) -> Found:
     return one_by_one(seeds, check_crowded, Counter())
 
 
+def shrink(seeds: range) -> Found:
+    """Shrunk programs do what they did."""
+    from support.models.shrinking import check_shrinking
+
+    counts: Counter[str] = Counter()
+
+    def check(seed: int) -> str:
+        before, after, wrong = check_shrinking(seed)
+        counts.update(before=before, after=after)
+        return wrong
+
+    return one_by_one(seeds, check, counts)
+
+
 def interp(seeds: range) -> Found:
     """The interpreter and the kernel give the same."""
     from support.models.agreement import Agreement
@@ -166,6 +180,9 @@ LAWS = {
         relax, 100_000, 1_000, "{cases} programs did what they did, {far} of them with far jumps"
     ),
     "values": Law(values, 100_000, 10_000, "all rules held on {cases} random cases each"),
+    "shrink": Law(
+        shrink, 10_000, 1_000, "{cases} programs do what they did, {before} -> {after} slots"
+    ),
     "crowded": Law(crowded, 10_000, 100, "{cases} programs behave and count as before", True),
     "interp": Law(
         interp,

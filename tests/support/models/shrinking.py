@@ -7,8 +7,8 @@ from bpfpatch.facts import MapDefinition, MapType
 from bpfpatch.interp import Machine, Skb
 from bpfpatch.passes import Pipeline
 from bpfpatch.program import Program
-from support.generators.crowdedcode import crowded_code
-from support.generators.memcode import HASH_SIZE, KEYS, memory_code
+from support.generators.programs import crowded_code, memory_code
+from support.generators.programs.memory import HASH_SIZE, KEYS
 from support.models.agreement import inputs
 
 PIPELINES = (
