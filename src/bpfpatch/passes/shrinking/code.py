@@ -70,11 +70,14 @@ class ShrinkCode:
         """Subprogs of the view that may be changed.
 
         What is unwound to a landing pad comes there with registers that no analysis knows: a
-        function that has one stays as it is.
+        function that has one stays as it is; so does one that passes or takes arguments by R11.
         """
         is_open = ~np.isin(self.view.subprog, list(self.scope.skipped))
-        if self.pads.size:
-            is_open[self.view.subprog_of(self.pads)] = False
+        insns = self.view.insns
+        odd = np.flatnonzero((isa.reads(insns) | isa.writes(insns)) >> isa.AX).astype(np.int32)
+        for slots in (self.pads, odd):
+            if slots.size:
+                is_open[self.view.subprog_of(slots)] = False
         found: list[int] = np.flatnonzero(is_open).tolist()
         return found
 
