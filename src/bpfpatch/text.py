@@ -21,6 +21,13 @@ def visible(text: str) -> str:
     return _HIDDEN.sub(_escaped, text)
 
 
+def visible_lines(lines: list[str]) -> list[str]:
+    """The same of each line; where none has anything hidden, one look tells."""
+    if _HIDDEN.search("".join(lines)) is None:
+        return lines
+    return [visible(line) for line in lines]
+
+
 def _escaped(found: re.Match[str]) -> str:
     code = ord(found[0])
     if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8

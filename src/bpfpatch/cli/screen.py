@@ -9,14 +9,18 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, Final, Literal
 
 import click
 
-from bpfpatch.text import visible
+from bpfpatch.text import visible, visible_lines
 
 PATIENCE: Final = 1.0
 """Seconds after which something is shown to be going on."""
+
+_BATCH: Final = 4096
+"""Lines that are written at once."""
 
 _LEAST_TEXT: Final = 8
 _COLORS: Final = {"added": "green", "removed": "red", "head": "cyan", "source": "blue"}
@@ -29,7 +33,9 @@ def echo(text: str = "", *, err: bool = False) -> None:
 
 def echo_lines(lines: Iterable[str]) -> None:
     """Print lines, which end in no newline."""
-    sys.stdout.writelines(f"{visible(line)}\n" for line in lines)
+    remaining = iter(lines)
+    while some := list(islice(remaining, _BATCH)):
+        sys.stdout.write("\n".join([*visible_lines(some), ""]))
 
 
 def echo_json(value: Any) -> None:
@@ -46,11 +52,14 @@ def has_color() -> bool:
 def echo_diff(lines: Iterator[tuple[str, str]]) -> None:
     """Print the lines of a diff, coloured on a terminal."""
     color = has_color()
-    write = sys.stdout.write
-    for kind, raw in lines:
-        line = visible(raw)
-        shown = click.style(line, fg=_COLORS[kind]) if color and kind in _COLORS else line
-        write(f"{shown}\n")
+    while some := list(islice(lines, _BATCH)):
+        shown = visible_lines([line for _, line in some])
+        if color:
+            shown = [
+                click.style(line, fg=_COLORS[kind]) if kind in _COLORS else line
+                for (kind, _), line in zip(some, shown, strict=True)
+            ]
+        sys.stdout.write("\n".join([*shown, ""]))
 
 
 def echo_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bpfpatch import isa
 from bpfpatch.errors import Where
@@ -207,21 +208,34 @@ class Program:
 
     def source(self, slot: int) -> SourceLine | None:
         """The source line of a slot: the last line record at or before it in its subprog."""
+        rows = self.source_rows(np.array([slot]))
+        return self.source_lines(rows)[0] if rows[0] >= 0 else None
+
+    def source_rows(self, slots: Slots | NDArray[np.int64]) -> NDArray[np.int64]:
+        """(k,) rows of ``line_info`` that slots have their source lines from, -1 for none."""
         table = self.tables.get(LINE_INFO)
         if table is None or not len(table):
-            return None
-        row = int(np.searchsorted(table.insn, slot, side="right")) - 1
-        subprog = int(np.searchsorted(self.subprogs.start, slot, side="right")) - 1
-        if row < 0 or table.insn[row] < self.subprogs.start[subprog]:
-            return None
-        record = table.rows[row]
-        line_col = int(record["line_col"])
-        return SourceLine(
-            self._string(int(record["file_name_off"]), _PATH_MOST),
-            line_col >> 10,
-            line_col & 0x3FF,
-            self._string(int(record["line_off"]), _TEXT_MOST).strip(),
-        )
+            return np.full(slots.size, -1)
+        rows = np.searchsorted(table.insn, slots, side="right") - 1
+        subprog = np.searchsorted(self.subprogs.start, slots, side="right") - 1
+        rows[table.insn[rows] < self.subprogs.start[subprog]] = -1
+        return rows
+
+    def source_lines(self, rows: NDArray[np.int64]) -> list[SourceLine]:
+        """The source lines that rows of ``line_info`` hold."""
+        if not rows.size:
+            return []
+        records = self.tables[LINE_INFO].rows[rows]
+        fields = (records[name].tolist() for name in ("file_name_off", "line_off", "line_col"))
+        return [
+            SourceLine(
+                self._string(file, _PATH_MOST),
+                line_col >> 10,
+                line_col & 0x3FF,
+                self._string(text, _TEXT_MOST).strip(),
+            )
+            for file, text, line_col in zip(*fields, strict=True)
+        ]
 
     def where(self, slot: int) -> Where:
         """A slot's place, for an error message."""

@@ -190,29 +190,73 @@ def _step(in_a: Positions, in_b: Positions, sure: NDArray[np.bool_]) -> tuple[in
 
 
 def _exact(a: Ids, b: Ids) -> tuple[Positions, Positions]:
-    """A longest common subsequence, by the textbook table, a row at a time.
+    """A longest common subsequence; of several, the one that the textbook's table gives.
 
     In plain Python::
 
         length[i][j] = max(length[i-1][j], length[i][j-1], length[i-1][j-1] + (a[i] == b[j]))
+
+    read from its last corner: up where that loses nothing, else to the left where that loses
+    nothing, else both are a pair.
     """
-    if a.size > b.size:  # the loop is over the shorter one
+    if a.size > b.size:
         second, first = _exact(b, a)
         return first, second
-    length = np.zeros((a.size + 1, b.size + 1), np.int32)
-    for i in range(a.size):
-        with_pair = length[i, :-1] + (b == a[i])
-        np.maximum.accumulate(np.maximum(length[i, 1:], with_pair), out=length[i + 1, 1:])
-    i, j = a.size, b.size
-    in_a, in_b = [], []
-    while i and j:
-        here = length[i, j]
-        if length[i - 1, j] == here:
-            i -= 1
-        elif length[i, j - 1] == here:
+    one, other = a.tolist(), b.tolist()
+    # Where code was only put in, all of it is still there, and read like this the table pairs
+    # each with the first place that leaves room for those before it.
+    at = _embedded(one, other)
+    if at is not None:
+        return np.arange(a.size), np.array(at, np.int64)
+    return _by_rows(one, other)
+
+
+def _embedded(one: list[int], other: list[int]) -> list[int] | None:
+    """The first places at which the elements of one follow one another in the other, or None."""
+    out = []
+    at = -1
+    try:
+        for element in one:
+            at = other.index(element, at + 1)
+            out.append(at)
+    except ValueError:
+        return None
+    return out
+
+
+def _by_rows(one: list[int], other: list[int]) -> tuple[Positions, Positions]:
+    """The textbook's table, each row a number: bit j is clear where length[i] grows at j.
+
+    Source: H. Hyyro, Bit-parallel LCS-length computation revisited, 2004.
+    """
+    full = (1 << len(other)) - 1
+    where: dict[int, int] = {}
+    for j, element in enumerate(other):
+        where[element] = where.get(element, 0) | 1 << j
+    rows = [full]
+    for element in one:
+        row = rows[-1]
+        pairs = row & where.get(element, 0)
+        rows.append(((row + pairs) | (row - pairs)) & full)
+    in_one, in_other = [], []
+    i, j = len(one), len(other)
+    row_bits = _bits(rows[i], len(other))
+    here = row_bits.count("0")
+    while here:
+        i -= 1
+        above = _bits(rows[i], len(other))
+        n_above = above.count("0", 0, j)
+        while n_above < here and row_bits[j - 1] == "1":
             j -= 1
-        else:
-            i, j = i - 1, j - 1
-            in_a.append(i)
-            in_b.append(j)
-    return np.array(in_a[::-1], np.int64), np.array(in_b[::-1], np.int64)
+            n_above -= above[j] == "0"
+        if n_above < here:
+            j, here = j - 1, here - 1
+            in_one.append(i)
+            in_other.append(j)
+        row_bits = above
+    return np.array(in_one[::-1], np.int64), np.array(in_other[::-1], np.int64)
+
+
+def _bits(number: int, size: int) -> str:
+    """Its bits, the lowest one first."""
+    return f"{number:0{size}b}"[::-1]

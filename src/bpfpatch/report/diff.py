@@ -138,7 +138,10 @@ class Diff:
             context: how many equal instructions to show around a change.
             show_all: show all instructions, also where nothing changed.
         """
-        return "".join(f"{line}\n" for _, line in self.lines(context, show_all=show_all))
+        from .diff_text import diff_portions  # noqa: PLC0415 - see lines()
+
+        portions = diff_portions(self, context, show_all=show_all)
+        return "".join("\n".join([*texts, ""]) for _, texts in portions)
 
     def to_json(self) -> dict[str, Any]:
         """The diff as what ``json.dumps`` takes; its keys are part of the interface."""

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from html import escape as escape_html
 from typing import Final
 
+import numpy as np
+
 from bpfpatch.text import visible
 
 from .diff import Diff, FunctionDiff, Op
 from .diff_text import describe_change
-from .lines import DiffLines, Line
+from .lines import DiffLines, LineKind, Lines
 
 _STYLE: Final = """
 :root { color-scheme: light dark;
@@ -34,7 +36,16 @@ tr.label td { font-weight: 600; }
 tr.skipped td { background: var(--head); color: var(--dim); text-align: center; }
 td.note { color: var(--dim); text-align: right; width: 1%; }
 """
-_SIGN: Final = {"same": " ", "removed": "-", "added": "+"}
+
+_WIDE: Final = (
+    '<tr class="{kind}"><td class="slot"></td><td class="slot"></td>'
+    '<td colspan="2">{shown}</td></tr>'
+)
+_ROW: Final = (
+    '<tr class="{kind}"><td class="slot">{old}</td><td class="slot">{new}</td>'
+    '<td>{sign} %s</td><td class="note">{note}</td></tr>'
+)
+_END: Final = "</table></details>"
 
 
 def escape(text: str) -> str:
@@ -54,10 +65,11 @@ def _page(diff: Diff, title: str, context: int) -> Iterator[str]:
     yield f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>"
     yield f"<h1>{escape(title)}</h1>"
     yield f'<p class="dim">{escape(_summary(diff))}</p>'
-    lines = DiffLines(diff, context)
-    for function in diff.functions:
-        if not function.is_equal:
-            yield from _function(function, lines)
+    functions = [one for one in diff.functions if not one.is_equal]
+    for lines in DiffLines(diff, context, functions, escape).portions():
+        yield from _rows(lines, functions)
+    if functions:
+        yield _END
     yield "</body></html>"
 
 
@@ -72,29 +84,44 @@ def _summary(diff: Diff) -> str:
     )
 
 
-def _function(function: FunctionDiff, lines: DiffLines) -> Iterator[str]:
+def _rows(lines: Lines, functions: list[FunctionDiff]) -> list[str]:
+    out = np.empty(lines.kind.size, object)
+    heads = lines.of(LineKind.HEAD)
+    out[heads] = [_head(functions, at) for at in lines.old[heads].tolist()]
+    for kind, template, *columns in (
+        (LineKind.SKIPPED, _WIDE.format(kind="skipped", shown="... %s"), lines.text),
+        (LineKind.SOURCE, _WIDE.format(kind="source", shown="%s"), lines.text),
+        (LineKind.LABEL, _WIDE.format(kind="label", shown="%s"), lines.text),
+        (
+            LineKind.SAME,
+            _ROW.format(kind="same", old="%d", new="%d", sign=" ", note=""),
+            *(lines.old, lines.new, lines.text),
+        ),
+        (
+            LineKind.REMOVED,
+            _ROW.format(kind="removed", old="%d", new="", sign="-", note=""),
+            *(lines.old, lines.text),
+        ),
+        (
+            LineKind.ADDED,
+            _ROW.format(kind="added", old="", new="%d", sign="+", note="%s"),
+            *(lines.new, lines.text, lines.note),
+        ),
+    ):
+        where = lines.of(kind)
+        rows = zip(*(column[where].tolist() for column in columns), strict=True)
+        out[where] = [template % row for row in rows]
+    shown: list[str] = out.tolist()
+    return shown
+
+
+def _head(functions: list[FunctionDiff], at: int) -> str:
+    """What closes the function before, and begins this one."""
+    function = functions[at]
     place = f" in {function.section}" if function.section else ""
-    yield (
+    begin = (
         f"<details open><summary><b>{escape(function.name)}</b>"
         f'<span class="dim">{escape(place)}: {escape(describe_change(function))}</span></summary>'
         "<table>"
     )
-    for line in lines.of(function):
-        yield _row(line)
-    yield "</table></details>"
-
-
-def _row(line: Line) -> str:
-    text = escape(line.text)
-    if line.kind not in _SIGN:
-        shown = f"... {text}" if line.kind == "skipped" else text
-        return (
-            f'<tr class="{line.kind}"><td class="slot"></td><td class="slot"></td>'
-            f'<td colspan="2">{shown}</td></tr>'
-        )
-    old = "" if line.old < 0 else line.old
-    new = "" if line.new < 0 else line.new
-    return (
-        f'<tr class="{line.kind}"><td class="slot">{old}</td><td class="slot">{new}</td>'
-        f'<td>{_SIGN[line.kind]} {text}</td><td class="note">{escape(line.note)}</td></tr>'
-    )
+    return f"{_END}\n{begin}" if at else begin

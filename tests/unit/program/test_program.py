@@ -198,6 +198,14 @@ def test_source_line_stays_in_its_subprog():
     assert with_lines([3], [7]).source(0) is None
 
 
+def test_source_lines_of_many_slots():
+    """Looked up together, slots have the source lines that each has alone."""
+    given = with_lines([1, 3], [7, 9])
+    rows = given.source_rows(np.arange(len(given)))
+    lines = given.source_lines(rows[rows >= 0])
+    assert lines == [line for slot in range(len(given)) if (line := given.source(slot))]
+
+
 def test_no_source_line():
     """Without line info, or without rows, there is none."""
     assert Program(CALLS).source(0) is None

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bpfpatch.report.align import WINDOW, align
+from bpfpatch.report.align import WINDOW, _exact, align
 
 SEQUENCES = st.lists(st.integers(0, 6), max_size=40)
 
@@ -47,6 +47,36 @@ def test_pairs_are_equal_and_in_order(old: list[int], new: list[int]) -> None:
 def test_short_sequences_lose_nothing(old: list[int], new: list[int]) -> None:
     """Where the gaps are small, as many elements are paired as can be."""
     assert len(pairs(old, new)) == longest(old, new)
+
+
+def by_table(old: list[int], new: list[int]) -> list[tuple[int, int]]:
+    """The pairs that the textbook's table gives, the shorter sequence down its side."""
+    if len(old) > len(new):
+        return [(i, j) for j, i in by_table(new, old)]
+    length = [[0] * (len(new) + 1)]
+    for value in old:
+        above, row = length[-1], [0]
+        for j, other in enumerate(new):
+            row.append(max(above[j + 1], row[j], above[j] + (value == other)))
+        length.append(row)
+    i, j, out = len(old), len(new), []
+    while i and j:
+        if length[i - 1][j] == length[i][j]:
+            i -= 1
+        elif length[i][j - 1] == length[i][j]:
+            j -= 1
+        else:
+            i, j = i - 1, j - 1
+            out.append((i, j))
+    return out[::-1]
+
+
+@given(SEQUENCES, SEQUENCES)
+@settings(max_examples=300, deadline=None)
+def test_of_several_longest_the_table_decides(old: list[int], new: list[int]) -> None:
+    """Of several longest common subsequences it is the one that the textbook's table gives."""
+    first, second = _exact(np.array(old, np.int64), np.array(new, np.int64))
+    assert list(zip(first.tolist(), second.tolist(), strict=True)) == by_table(old, new)
 
 
 @given(SEQUENCES)
