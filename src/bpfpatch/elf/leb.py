@@ -5,9 +5,15 @@ Source: DWARF 5, section 7.6.
 
 from __future__ import annotations
 
+from typing import Final
+
+_SHORT: Final = [bytes([value]) for value in range(0x80)]
+
 
 def uleb_bytes(value: int) -> bytes:
     """An unsigned LEB128, as short as can be."""
+    if 0 <= value < 0x80:
+        return _SHORT[value]
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)

@@ -328,7 +328,7 @@ def _debug(
     if dwarf == "update" and stale:
         debug = [index for index in stale if int(raw.shdrs["type"][index]) == SHT_PROGBITS]
         value, homes = symbols.rows["value"], code.space.code_index
-        names = Names(code.symbols, value, is_gone, code_of_symbol(code.symbols, homes))
+        names = Names.of(code.symbols, value, is_gone, code_of_symbol(code.symbols, homes))
         try:
             move = CodeMove(code.space, space, remap)
             updated = update_dwarf(raw, code.rels, debug, names, move)

@@ -167,6 +167,8 @@ class Scratch:
         )
         free = _N_BITS[~liveness.before & _GENERAL]
         self._n_free = np.where(_allowed(view, self._sequences), free, np.int8(-1))
+        self._n_free_at = self._n_free.data  # one at a time, that is faster
+        self._free: dict[int, list[int]] = {}
 
     @classmethod
     def of(cls, patches: PatchList, obj: ElfObject | None = None, reserved: int = 0) -> Self:
@@ -264,10 +266,10 @@ class Scratch:
         Returns:
             A place without spills if there is one; or why there is none at all.
         """
+        for slot in range(first, last + 1):
+            if self._n_free_at[slot] >= n_registers:
+                return self._place(slot, n_registers)
         n_free = self._n_free[first : last + 1]
-        enough = np.flatnonzero(n_free >= n_registers)
-        if enough.size:
-            return self._place(first + int(enough[0]), n_registers)
         slots = np.argsort(-n_free, kind="stable")
         if n_free[slots[0]] < 0:
             return "all of it is a sequence that the kernel knows and that must stay together"
@@ -326,9 +328,13 @@ class Scratch:
         )
 
     def _place(self, slot: int, n_registers: int) -> ScratchPlace | str:
-        free = [reg for reg in range(isa.R10) if not self._liveness.before[slot] >> reg & 1]
-        # Those after the arguments first: who reads the listing finds calls as they were.
-        free.sort(key=lambda reg: (1 <= reg <= 5, reg))
+        live = self.live(slot)
+        free = self._free.get(live)
+        if free is None:
+            free = [reg for reg in range(isa.R10) if not live >> reg & 1]
+            # Those after the arguments first: who reads the listing finds calls as they were.
+            free.sort(key=lambda reg: (1 <= reg <= 5, reg))
+            self._free[live] = free
         return self.more(slot, n_registers, free, 0)
 
     def _owner(self, slot: int) -> int:

@@ -35,9 +35,9 @@ class AttachedRows:
     def __init__(self) -> None:
         self._rows: dict[str, list[tuple[int, Any, int]]] = {}
 
-    def add(self, table: str, node: int, row: Any, now: int) -> None:
-        """Add a row; ``now`` counts the changes in place up to here."""
-        self._rows.setdefault(table, []).append((node, row, now))
+    def add(self, table: str, nodes: Slots, row: Any, now: int) -> None:
+        """Add a row to each node; ``now`` counts the changes in place up to here."""
+        self._rows.setdefault(table, []).extend((node, row, now) for node in nodes.tolist())
 
     def nodes(self) -> Slots:
         """(k,) nodes that have rows, each once."""

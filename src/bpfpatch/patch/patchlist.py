@@ -197,8 +197,8 @@ class PatchList:
         self._pool.write(sites, change)
         self._modified.append(sites)
 
-    def attach(self, table: str, node: Site, row: Any) -> None:
-        """Add a row to one of the program's tables, on an instruction.
+    def attach(self, table: str, node: Site | Sites, row: Any) -> None:
+        """Add a row to one of the program's tables, on an instruction or on each of several.
 
         Args:
             table: a name in ``program.tables``.
@@ -210,7 +210,7 @@ class PatchList:
             EditError: the node is deleted or was never there.
         """
         known_rows = self._table(table)
-        (site,) = self._sites(node).tolist()
+        sites = self._sites(node)
         if known_rows.anchor is not Anchor.OWN or known_rows.unique or known_rows.end is not None:
             raise OptionError(
                 f"rows of {table!r} follow jumps or calls, have an end, or are one for "
@@ -221,7 +221,7 @@ class PatchList:
             np.array([row], known_rows.rows.dtype)
         except (TypeError, ValueError) as error:
             raise OptionError(f"{row!r} is not a row of {table!r}: {error}") from error
-        self._rows.add(table, site, row, len(self._modified))
+        self._rows.add(table, sites, row, len(self._modified))
 
     def set_rows(self, table: str, rows: NDArray[Any]) -> None:
         """Change what a table's rows say; the instructions that they sit on stay theirs.

@@ -68,7 +68,7 @@ def _node(program: Program, block: int, span: tuple[int, int], texts: InsnTexts)
     slots = [slot for slot in range(*span) if not program.second_slots[slot]]
     rows = []
     for slot in slots:
-        target = texts.target(slot)
+        target = int(texts.jump_targets[slot])
         rows.append(f"{slot}: {texts.text(slot, f'L{target}' if target >= 0 else '')}")
     source = program.source(span[0])
     head = [f"L{span[0]}:" if source is None else f"L{span[0]}: {source}"]

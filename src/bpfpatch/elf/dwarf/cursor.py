@@ -63,16 +63,20 @@ class Cursor:
 
     def uleb(self) -> int:
         """An unsigned LEB128."""
-        start, value, shift = self.pos, 0, 0
-        if start < self.end and self.data[start] < 0x80:  # most are of one byte
+        start, end, data = self.pos, self.end, self.data
+        if start < end and data[start] < 0x80:  # most are of one byte
             self.pos = start + 1
-            return self.data[start]
-        for _ in range(MAX_LEB_BYTES):
-            byte = self.u8()
+            return data[start]
+        value = shift = 0
+        for pos in range(start, min(start + MAX_LEB_BYTES, end)):
+            byte = data[pos]
             value |= (byte & 0x7F) << shift
             shift += 7
             if byte < 0x80:
+                self.pos = pos + 1
                 return value
+        if end - start < MAX_LEB_BYTES:
+            raise self.fail("a byte is cut off", max(start, end))
         raise self.fail("a LEB128 does not end", start)
 
     def sleb(self) -> int:

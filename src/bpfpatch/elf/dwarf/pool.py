@@ -41,6 +41,7 @@ class AddressPool:
     def __init__(self, section: DebugSection | None, move: CodeMove) -> None:
         self._section, self._move = section, move
         self._uses: dict[int, set[Use]] = {}
+        self._places: dict[int, Place | None] = {}
         self._fields: set[int] = set()
         if section is not None:
             self._read(section)
@@ -69,8 +70,12 @@ class AddressPool:
         pos = base + index * ADDRESS_SIZE
         if self._section is None or pos not in self._fields:
             raise UnsupportedError(f"DWARF names address {index} of .debug_addr, which has none")
-        self._uses.setdefault(pos, set()).add(use)
-        return self._section.address(pos)
+        known = self._uses.get(pos)
+        if known is None:
+            known = self._uses[pos] = set()
+            self._places[pos] = self._section.address(pos)
+        known.add(use)
+        return self._places[pos]
 
     def is_dead(self, base: int, index: int) -> bool:
         """Whether an address is nowhere: a constant that stands for what a linker left out."""

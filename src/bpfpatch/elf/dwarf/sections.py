@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import struct
 import zlib
-from bisect import bisect_right
-from typing import Any, Final, NamedTuple
+from bisect import bisect_left, bisect_right
+from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,17 +38,41 @@ _MAX_INFLATION: Final = 64
 class Names(NamedTuple):
     """What relocations of debug sections may name.
 
+    Of each symbol, as lists, which are faster to look one up in.
+
     Attributes:
         symbols: the symbols, with their old values.
-        value: (n,) the new values.
-        is_gone: (n,) which leave the object.
-        code: (n,) number of the code section that each is in, or -1.
+        old_value: the old values.
+        value: the new values.
+        is_gone: which leave the object.
+        is_section: which stand for a section.
+        code: number of the code section that each is in, or -1.
     """
 
     symbols: SymbolTable
-    value: NDArray[Any]
-    is_gone: NDArray[np.bool_]
-    code: NDArray[np.int64]
+    old_value: list[int]
+    value: list[int]
+    is_gone: list[bool]
+    is_section: list[bool]
+    code: list[int]
+
+    @classmethod
+    def of(
+        cls,
+        symbols: SymbolTable,
+        value: NDArray[Any],
+        is_gone: NDArray[np.bool_],
+        code: NDArray[np.int64],
+    ) -> Self:
+        """What is to be known of symbols, from (n,) of each."""
+        return cls(
+            symbols,
+            symbols.rows["value"].tolist(),
+            value.tolist(),
+            is_gone.tolist(),
+            (symbols.type == STT_SECTION).tolist(),
+            code.tolist(),
+        )
 
 
 class Late(NamedTuple):
@@ -89,6 +113,7 @@ class DebugSection:
         self._dead: set[int] = set()
         self._added: list[tuple[int, int, int, int]] = []
         self._rels: dict[int, tuple[int, int]] | None = None
+        self._rel_places: list[int] | None = None
         self._plan: tuple[list[int], list[int], list[int]] | None = None
 
     def cursor(self, pos: int = 0, end: int = -1) -> Cursor:
@@ -136,22 +161,22 @@ class DebugSection:
         Raises:
             UnsupportedError: it may stand for code, but no relocation says where.
         """
-        value = self.cursor(pos).number(ADDRESS_SIZE)
+        value = self.offset(pos, ADDRESS_SIZE)
         rel = self.rels.get(pos)
         if rel is None:
             return None
         sym, kind = rel
-        code = int(self._names.code[sym])
+        code = self._names.code[sym]
         if code < 0:
             return None
         self._check_width(pos, kind, ADDRESS_SIZE)
         if not self._is_whole(pos, sym, kind):
-            value = (value + int(self._names.symbols.rows["value"][sym])) & TOMBSTONE
+            value = (value + self._names.old_value[sym]) & TOMBSTONE
         return Place(code, value)
 
     def _is_whole(self, pos: int, sym: int, kind: int) -> bool:
         """Whether a field holds all of an address, and not what is added to a symbol."""
-        is_named = int(self._names.symbols.type[sym]) != STT_SECTION
+        is_named = not self._names.is_section[sym]
         return is_named and kind in ABSOLUTE_TYPES and self.offset(pos, ADDRESS_SIZE) != 0
 
     def put_address(self, pos: int, new: int, tombstone: int = TOMBSTONE) -> None:
@@ -163,7 +188,7 @@ class DebugSection:
             self.put(pos, tombstone, ADDRESS_SIZE)
             return
         if not self._is_whole(pos, sym, kind):
-            new -= int(self._names.value[sym])
+            new -= self._names.value[sym]
         self.put(pos, new & TOMBSTONE, ADDRESS_SIZE)
 
     def addend(self, new: int, rel: tuple[int, int]) -> int:
@@ -174,10 +199,9 @@ class DebugSection:
                 f"{self.name} names code that is there by {self._names.symbols.name(sym)}, which "
                 "is gone"
             )
-        is_named = int(self._names.symbols.type[sym]) != STT_SECTION
-        if is_named and kind in ABSOLUTE_TYPES:
+        if not self._names.is_section[sym] and kind in ABSOLUTE_TYPES:
             return new
-        return (new - int(self._names.value[sym])) & TOMBSTONE
+        return (new - self._names.value[sym]) & TOMBSTONE
 
     def width(self, row: int) -> int:
         """Bytes of the field of a relocation, by its row."""
@@ -195,13 +219,16 @@ class DebugSection:
 
     def offset(self, pos: int, width: int) -> int:
         """An offset into another section; relocations are against that section's start."""
+        if pos + width <= len(self.data):
+            return int.from_bytes(self.data[pos : pos + width], self.order)
         return self.cursor(pos).number(width)
 
     def unvisited(self) -> None:
         """Raise if a relocation against code is in no field that was understood."""
         if not len(self.rows):
             return
-        at = self.rows["byte_off"][self._names.code[self.rows["sym"]] >= 0].tolist()
+        is_code = np.array(self._names.code)[self.rows["sym"]] >= 0
+        at = self.rows["byte_off"][is_code].tolist()
         left = set(at) - self.visited
         if left:
             raise UnsupportedError(
@@ -233,7 +260,10 @@ class DebugSection:
             rels: (byte of it, symbol, type) of its relocations.
         """
         self.replace(start, end, new)
-        gone = {pos for pos in self.rels if start <= pos < end}
+        if self._rel_places is None:
+            self._rel_places = sorted(self.rels)
+        places = self._rel_places
+        gone = set(places[bisect_left(places, start) : bisect_left(places, end)])
         self._dead |= gone
         self.visited |= gone
         self._added += [(start, at, sym, kind) for at, sym, kind in rels]

@@ -62,6 +62,8 @@ class UnitOwner:
     addr_base: int = 8
     n_ranges: int = 0
     n_locations: int = 0
+    placeless: set[bytes] = field(default_factory=set)
+    """Expressions that name no place in code: most are the same few."""
 
     def index(self, index: int, use: Use) -> Place | None:
         """The place of an address in .debug_addr."""
@@ -73,23 +75,33 @@ class UnitOwner:
 
     def expression(self, section: DebugSection, pos: int, end: int) -> None:
         """Go through a location expression."""
-        read_expression(section.cursor(pos, end), self.shape.offset_size, _Taker(self, section))
+        content = section.data[pos:end]
+        if content in self.placeless and pos + len(content) == end:
+            return
+        taker = _Taker(self, section)
+        read_expression(section.cursor(pos, end), self.shape.offset_size, taker)
+        if not taker.has_taken:
+            self.placeless.add(content)
 
 
-class _Taker(NamedTuple):
+@dataclass(slots=True)
+class _Taker:
     """Takes an expression's addresses."""
 
     owner: UnitOwner
     section: DebugSection
+    has_taken: bool = False
 
     def field(self, pos: int) -> None:
         """Move an address in place."""
+        self.has_taken = True
         place = self.section.address(pos)
         if place is not None:
             self.section.put_address(pos, self.owner.tables.move.start(place))
 
     def indexed(self, index: int) -> None:
         """Note the use of an address in .debug_addr."""
+        self.has_taken = True
         self.owner.index(index, Use.START)
 
 

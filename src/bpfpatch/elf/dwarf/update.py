@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bpfpatch.errors import UnsupportedError
 
 from ..raw import REL, Buffer, RawElf
-from ..symtab import STT_SECTION, RelSection
+from ..symtab import RelSection
 from .aranges import move_aranges
 from .frames import move_frames
 from .lines import move_lines
@@ -184,7 +184,7 @@ def _follow(sections: Iterable[DebugSection], names: Names) -> None:
         for row in np.flatnonzero(np.isin(shndx[rows["sym"]], list(resized))).tolist():
             pos, sym = int(rows["byte_off"][row]), int(rows["sym"][row])
             target = resized[int(shndx[sym])]
-            if int(names.symbols.type[sym]) != STT_SECTION:
+            if not names.is_section[sym]:
                 raise UnsupportedError(f"{section.name} refers to {target.name} by a symbol in it")
             width = section.width(row)
             to = section.offset(pos, width)

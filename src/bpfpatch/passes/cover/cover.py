@@ -206,11 +206,12 @@ def _lines(program: Program) -> Iterator[LineRow]:
     table = program.tables.get(LINE_INFO)
     if table is None:
         return
-    for slot, row in zip(table.insn.tolist(), table.rows, strict=True):
-        source = program.source(slot)
-        if source is not None:
-            text = _text(program.strings, int(row["line_off"]))
-            yield LineRow(slot, source.file, source.line, source.column, text)
+    found = program.source_rows(table.insn)
+    has_line = np.flatnonzero(found >= 0)
+    slots, offs = table.insn[has_line].tolist(), table.rows["line_off"][has_line].tolist()
+    text_of = {off: _text(program.strings, off) for off in set(offs)}
+    for slot, off, source in zip(slots, offs, program.source_lines(found[has_line]), strict=True):
+        yield LineRow(slot, source.file, source.line, source.column, text_of[off])
 
 
 def _text(strings: bytes, str_off: int) -> str:

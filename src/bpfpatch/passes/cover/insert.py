@@ -13,7 +13,7 @@ from bpfpatch.elf import u64_array
 from bpfpatch.facts.kinds import MapType
 from bpfpatch.facts.maps import MapDefinition
 from bpfpatch.patch import Body, PatchList
-from bpfpatch.program.types import Mask
+from bpfpatch.program.types import Mask, Slots
 
 from ..scratch import ScratchPlace
 from ..setting import ObjectEdit
@@ -62,24 +62,25 @@ class Inserter:
 
     def put(self, works: list[CounterWork]) -> None:
         """Put in all counters. What jumps must not reach comes before what they must."""
+        owners = self._owners([work.how.place.slot for work in works])
+        kinds = [self._kind(work, owner) for work, owner in zip(works, owners, strict=True)]
         for verb, edit in (
             ("prepend", self._patches.prepend),
             ("insert", self._patches.insert_before),
         ):
             alike: dict[Any, list[CounterWork]] = {}
-            for work in works:
+            for kind, work in zip(kinds, works, strict=True):
                 if work.how.verb == verb:
-                    alike.setdefault(self._kind(work), []).append(work)
+                    alike.setdefault(kind, []).append(work)
             for group in alike.values():
                 self._put_alike(edit, group)
         self._split([work for work in works if work.how.verb == "split"])
 
-    def _kind(self, work: CounterWork) -> Any:
+    def _kind(self, work: CounterWork, owner: int) -> Any:
         """What works must have in common to differ in nothing but their counters' numbers."""
         place = work.how.place
         if place.remakes is not None:
             return work.counter
-        owner = self._owner(place.slot)
         if self._cover.is_percpu:
             return place.registers, place.spills, self._home(owner)
         return place.registers, place.spills, self._section(owner)
@@ -98,8 +99,8 @@ class Inserter:
                 self._patches.modify(firsts + np.int32(index), off=numbers.astype(np.int16))
         else:
             firsts = np.asarray(edit(nodes, Body(insns), {at: numbers}))
-        for first, slot in zip(firsts.tolist(), slots, strict=True):
-            self._relocate(first, insns, slot, _n_remade(place))
+        self._relocate(firsts, insns, slots, _n_remade(place))
+        for first in firsts.tolist() if place.loads else ():
             copy_references(self._patches, self._code.view, place, first + len(insns))
 
     def put_lookups(self, places: dict[int, tuple[LookupPlace, int]]) -> None:
@@ -113,7 +114,7 @@ class Inserter:
             insns = lookup(self._home(subprog), place.live, place.free, entry)
             edit = self._patches.prepend if place.is_start else self._patches.insert_before
             node = int(edit(int(self._code.view.node[place.slot]), Body(insns)))
-            self._relocate(node, insns, place.slot)
+            self._relocate(np.array([node], np.int32), insns, [place.slot])
 
     def _split(self, works: list[CounterWork]) -> None:
         """Send jumps over pieces of code that nothing falls into."""
@@ -131,7 +132,8 @@ class Inserter:
             insns = self._insns(how.place, work.counter)
             body = Body(np.concatenate([insns, isa.ja(0)]), labels={len(insns): goals[jump]})
             starts.append(patches.insert_after(int(view.node[how.behind]), body))
-            self._relocate(starts[-1], insns, how.place.slot, _n_remade(how.place))
+            first = np.array(starts[-1:], np.int32)
+            self._relocate(first, insns, [how.place.slot], _n_remade(how.place))
             copy_references(patches, view, how.place, starts[-1] + len(insns))
         for work, jump, start in zip(works, jumps, starts, strict=True):
             insn = view.insns[work.how.jump : work.how.jump + 1]
@@ -151,17 +153,30 @@ class Inserter:
         """Where a counter is in its entry."""
         return WORD * (counter % self._cover.n_in_entry)
 
-    def _relocate(self, node: int, insns: isa.Insns, slot: int, n_remade: int = 0) -> None:
-        """Give the counter's ld_imm64 in a body, if it has one, its relocation."""
+    def _relocate(
+        self, nodes: Slots, insns: isa.Insns, slots: list[int], n_remade: int = 0
+    ) -> None:
+        """Give the counter's ld_imm64 in copies of a body, if it has one, its relocation.
+
+        Args:
+            nodes: (k,) first node of each copy.
+            insns: the body.
+            slots: of the view, where each copy is.
+            n_remade: instructions at its end that make registers again.
+        """
         starts = (insns["code"] == isa.LD_IMM64) & ~isa.second_slots(insns)
-        section = self._section(self._owner(slot))
-        own = len(insns) - n_remade
-        if not starts[:own].any():
+        own = np.flatnonzero(starts[: len(insns) - n_remade]).tolist()
+        if not own:
             return
-        for at in np.flatnonzero(starts[:own]).tolist():
+        owners = np.array(self._owners(slots))
+        section_of = {owner: self._section(owner) for owner in set(owners.tolist())}
+        sections = np.array([section_of[owner] for owner in owners.tolist()], object)
+        for section in dict.fromkeys(section_of.values()):
             if section not in self._rows:  # to look a symbol up takes a while
                 self._rows[section] = self._edit.relocation(section, self._symbol)
-            self._patches.attach("reloc", node + at, self._rows[section])
+            for at in own:
+                here = nodes[sections == section] + np.int32(at)
+                self._patches.attach("reloc", here, self._rows[section])
 
     def _section(self, subprog: int) -> str:
         program = self._code.program
@@ -169,7 +184,12 @@ class Inserter:
         return program.sections[int(program.subprogs.section[row])]
 
     def _owner(self, slot: int) -> int:
-        return int(self._code.view.subprog_of(np.array([slot], np.int32))[0])
+        return self._owners([slot])[0]
+
+    def _owners(self, slots: list[int]) -> list[int]:
+        """Subprogs of the view that slots are in."""
+        found: list[int] = self._code.view.subprog_of(np.array(slots, np.int32)).tolist()
+        return found
 
     def _home(self, subprog: int) -> int:
         """Bytes below R10 of the pointer to this processor's counters."""

@@ -161,11 +161,13 @@ class CoverMap:
     names: dict[int, str] = field(default_factory=dict)
     version: int = VERSION
     identity: int = field(init=False, compare=False)
+    _whole: dict[str, Any] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Work the identity out, once."""
+        object.__setattr__(self, "_whole", self._body())
         if self.version >= VERSION:
-            covered: Any = self._body()
+            covered: Any = self._whole
         else:
             functions = [_plain(one) for one in self.functions]
             covered = [self.counting, self.byteorder, self.n_counters, functions]
@@ -207,7 +209,7 @@ class CoverMap:
         Raises:
             FormatError: `parse` would not take it, or not for the same.
         """
-        body = {"identity": f"{self.identity:016x}"} | self._body()
+        body = {"identity": f"{self.identity:016x}"} | self._whole
         if self.version >= VERSION:
             body["code"] = base64.b64encode(self.code).decode()
         else:

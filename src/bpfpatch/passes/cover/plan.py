@@ -133,6 +133,7 @@ class CoverPlanner:
         self._of_edges = of_edges
         self._has_tree = has_tree
         self._gaps = code.blocks.last[~code.blocks.falls]
+        self._node = code.view.node.data  # one at a time, that is faster
         self.n_counters = 0
 
     def plan(self, flow: Flow) -> tuple[FunctionMap, list[CounterWork]]:
@@ -274,10 +275,13 @@ class CoverPlanner:
         """Original slots of a block; an empty range for one that another pass put in."""
         code = self._code
         first, last = int(code.blocks.start[block]), int(code.blocks.last[block])
-        nodes = code.view.node[first : last + 1]
-        ours = nodes[(nodes >= 0) & (nodes < code.view.n_original)]
-        if not ours.size:
+        node, n_original = self._node, code.view.n_original
+        while first <= last and not 0 <= node[first] < n_original:
+            first += 1
+        while first <= last and not 0 <= node[last] < n_original:
+            last -= 1
+        if first > last:
             return (0, 0)
-        end = int(ours[-1]) + 1
+        end = node[last] + 1
         second = code.program.second_slots
-        return int(ours[0]), end + bool(end < second.size and second[end])
+        return node[first], end + bool(end < second.size and second[end])
