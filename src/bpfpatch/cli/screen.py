@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, Final, Literal
@@ -99,11 +99,22 @@ def _rich_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     Console().print(table)
 
 
+_is_shown: Final[list[bool]] = []
+"""Whether something is shown already: what is done within it says nothing of its own."""
+
+
 @contextmanager
 def patience(what: str) -> Iterator[None]:
     """Show on a terminal that something is going on, once it takes over a second."""
-    if not sys.stderr.isatty():
+    with progress(what):
         yield
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[str], None]]:
+    """The same, for work of several parts: what is yielded says which one it is at."""
+    if not sys.stderr.isatty() or _is_shown:
+        yield lambda _: None
         return
     from rich.console import Console  # noqa: PLC0415 - see _rich_table
     from rich.status import Status  # noqa: PLC0415
@@ -112,9 +123,11 @@ def patience(what: str) -> Iterator[None]:
     timer = threading.Timer(PATIENCE, status.start)
     timer.daemon = True
     timer.start()
+    _is_shown.append(True)
     try:
-        yield
+        yield lambda part: status.update(f"{what} {part} ...")
     finally:
+        _is_shown.clear()
         timer.cancel()
         timer.join()
         status.stop()
