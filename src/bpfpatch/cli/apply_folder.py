@@ -71,8 +71,11 @@ def _one(
         reason = one_line(failure)
         echo(f"{name}: failed: {reason}", err=True)
         return {"file": name, "error": reason}
-    if not asked.quiet:
-        tell_rewrite(name, done, with_report=with_report)
-        for verdict in verdicts or ():
-            echo(f"{name}: {next(verdict.lines())}", err=True)
+    if with_report and not asked.quiet:
+        tell_rewrite(name, done, with_report=True)
+    elif not asked.quiet:
+        n_notes = len(done.notices)
+        notes = f"; {n_notes} note{'' if n_notes == 1 else 's'}, see --report" if n_notes else ""
+        checked = "" if verdicts is None else f"; verified {len(verdicts)} programs"
+        echo(f"{name}: {done.result.report}{checked}{notes}", err=True)
     return rewrite_json(name, None if target is None else str(target), done, verdicts)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -23,6 +24,7 @@ from .options import Real
 from .saved import Saved, read_saved
 from .screen import echo, echo_json, patience
 from .setup import check_is_object, setup_options
+from .verify_folder import ObjectVerdict, verify_folders
 
 UNCHECKED: Final = 2
 
@@ -34,11 +36,13 @@ Examples:
   bpfpatch verify --set is_strict=1 --map 'ports[80]=1' lb.o lb.small.o
   bpfpatch verify --input difference.json lb.o lb.small.o
   bpfpatch verify --ignore maps:counts lb.o lb.counted.o
+  bpfpatch verify --seconds 2 objects/ small/
 
 \b
 Runs both on inputs that are made to reach every branch, and compares what they
 return, the packet, the context, maps, helper calls and errors. Every program of
-A is compared with that of the same name in B. Modes other than interp take root.
+A is compared with that of the same name in B, of two folders every object with
+that of the same name. Modes other than interp take root.
 Exit status: 0 no difference, 1 some, or a program got lost, 2 failed, wrong
 arguments, or some program could not be checked in some mode.
 """
@@ -142,6 +146,13 @@ def command(
         "vary_rodata": not fixed_rodata,
         "setup": saved.setup.then(setup),
     }
+    if Path(a).is_dir() or Path(b).is_dir():
+        _check_folders(a, b, progs, saved_paths)
+        found = verify_folders(a, b, options, brief=brief, quiet=as_json)
+        if as_json:
+            echo_json({"before": a, "after": b, "objects": [one.to_json() for one in found]})
+        _exit(folder_status(found, allow_unchecked=allow_unchecked))
+        return
     pair = _Pair(read_input(a, wanted, endian), read_input(b, wanted, endian), saved)
     check_is_object(pair.before, setup)
     verdicts = list(_shown(pair.verdicts(progs, options), brief=brief, quiet=as_json))
@@ -153,9 +164,29 @@ def command(
                 "programs": [verdict.to_json() for verdict in verdicts],
             }
         )
-    status = exit_status(verdicts, allow_unchecked=allow_unchecked)
+    _exit(exit_status(verdicts, allow_unchecked=allow_unchecked))
+
+
+def _exit(status: int) -> None:
     if status:
         raise click.exceptions.Exit(status)
+
+
+def _check_folders(a: str, b: str, progs: Sequence[str], saved_paths: Sequence[str]) -> None:
+    if not (Path(a).is_dir() and Path(b).is_dir()):
+        raise click.UsageError("A and B are two folders, or two files")
+    for option, given in (("--prog", progs), ("--input", saved_paths)):
+        if given:
+            raise click.UsageError(f"{option} is of one object, and these are folders")
+
+
+def folder_status(found: Sequence[ObjectVerdict], *, allow_unchecked: bool = False) -> int:
+    """The same as `exit_status` for all objects together; one that got lost differs."""
+    words = [one.word for one in found]
+    if "lost" in words or "different" in words:
+        return DIFFERENT
+    is_enough = allow_unchecked and any(v.is_checked for one in found for v in one.verdicts)
+    return 0 if is_enough or "unchecked" not in words else UNCHECKED
 
 
 def exit_status(verdicts: list[Verdict], *, allow_unchecked: bool = False) -> int:
