@@ -8,15 +8,8 @@
 Counters of programs that run elsewhere come from `bpfpatch.coverage.collect`.
 """
 
-from .model import (
-    BlockCount,
-    Branch,
-    Coverage,
-    EdgeCount,
-    FileCoverage,
-    FunctionCoverage,
-    cover_map,
-)
+from .counts import BlockCount, Branch, EdgeCount, FunctionCoverage
+from .model import Coverage, FileCoverage, cover_map
 from .run import Ran, instrumented, run
 
 __all__ = [

@@ -14,8 +14,9 @@ from xml.etree import ElementTree
 from bpfpatch._version import __version__
 from bpfpatch.text import visible
 
+from .counts import Branch
 from .lcov import need_lines
-from .model import Branch, Coverage, FileCoverage
+from .model import Coverage, FileCoverage
 from .pieces import Pieces
 from .sources import Sources
 from .totals import CoverTally, Totals, of_file, sides

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .model import Branch, Coverage, FileCoverage, FunctionCoverage
+from .counts import Branch, FunctionCoverage
+from .model import Coverage, FileCoverage
 from .totals import Totals, of_file, of_object
 from .words import shown_path
 

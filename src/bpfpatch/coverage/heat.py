@@ -10,7 +10,8 @@ from bpfpatch.passes.cover.flow import OUTSIDE, Way
 from bpfpatch.report import dottext
 
 from .code import CountedCode
-from .model import BlockCount, Coverage, EdgeCount, FunctionCoverage
+from .counts import BlockCount, EdgeCount, FunctionCoverage
+from .model import Coverage
 
 _MOST_SHOWN: Final = 12
 """Instructions of a block; of a longer one the first and the last."""

@@ -13,7 +13,8 @@ from typing import Final
 from bpfpatch.errors import OptionError
 from bpfpatch.text import visible
 
-from .model import Branch, Coverage, FileCoverage
+from .counts import Branch
+from .model import Coverage, FileCoverage
 from .sources import Sources
 from .totals import of_file
 

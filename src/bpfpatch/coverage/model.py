@@ -2,92 +2,20 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Self
+from typing import Final, Self
 
 from bpfpatch import isa
 from bpfpatch.elf import ElfObject
 from bpfpatch.errors import OptionError
-from bpfpatch.passes.cover import SECTION, CoverMap, FunctionMap, LineRow, Way
+from bpfpatch.passes.cover import SECTION, CoverMap, FunctionMap, Way
 from bpfpatch.text import framed
 
+from .counts import BlockCount, Branch, EdgeCount, FunctionCoverage
+from .linecounts import LineTable, function_lines
+
 U64: Final = 1 << 64
-
-
-class BlockCount(NamedTuple):
-    """How often a block ran.
-
-    Attributes:
-        start: its first slot in the original code.
-        end: the slot after its last.
-        times: how often, or None where that is not known.
-    """
-
-    start: int
-    end: int
-    times: int | None
-
-
-class EdgeCount(NamedTuple):
-    """How often control went from one block to another.
-
-    Attributes:
-        way: how.
-        source: index into the function's blocks, or -1: from where the function was called.
-        goal: the same; or -1: the function ended.
-        times: how often, or None where that is not known.
-    """
-
-    way: Way
-    source: int
-    goal: int
-    times: int | None
-
-
-class Branch(NamedTuple):
-    """What a conditional jump did.
-
-    Attributes:
-        slot: of the jump, in the original code.
-        taken: how often it jumped, or None where that is not known.
-        not_taken: how often it did not, or None.
-    """
-
-    slot: int
-    taken: int | None
-    not_taken: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class FunctionCoverage:
-    """One function.
-
-    Attributes:
-        name: its name.
-        section: the code section that it is in.
-        start: its first slot.
-        end: the slot after its last.
-        file: the source file that it starts in, or "".
-        line: the line there, or 0.
-        calls: how often it was called, or None where that is not known.
-        blocks: its blocks, ascending; those that a pass put in beside the counters, which have
-            no original code, are empty.
-        edges: all ways between blocks, in and out.
-        branches: its conditional jumps, ascending.
-    """
-
-    name: str
-    section: str
-    start: int
-    end: int
-    file: str
-    line: int
-    calls: int | None
-    blocks: tuple[BlockCount, ...]
-    edges: tuple[EdgeCount, ...]
-    branches: tuple[Branch, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +24,8 @@ class FileCoverage:
 
     Attributes:
         path: as the object has it.
-        lines: by line number, the highest count of the blocks that the line has code in; None
-            where one of them is not known.
+        lines: by line number, how often it ran, in all functions that have code of it (see
+            `bpfpatch.coverage.linecounts`); None where one of its blocks' counts is not known.
         branches: by line number, the conditional jumps that belong to it.
         functions: those that start in the file.
         text: by line number, what the object knows of the source.
@@ -159,7 +87,7 @@ class Coverage:
         """
         if len(hits) != cover.n_counters:
             raise OptionError(f"{len(hits)} counters are given, the object has {cover.n_counters}")
-        lines = _Lines(cover.lines)
+        lines = LineTable(cover.lines, cover.insns)
         jumps = isa.is_cond_jump(cover.insns).tolist()
         work = _Work(lines, jumps)
         functions = tuple(work.function(one, hits) for one in cover.functions)
@@ -201,29 +129,11 @@ def cover_map(obj: ElfObject) -> CoverMap:
     )
 
 
-class _Lines:
-    """Line records, by slot."""
-
-    def __init__(self, rows: tuple[LineRow, ...]) -> None:
-        self.rows = rows
-        self.slots = [row.slot for row in rows]
-
-    def within(self, start: int, end: int) -> tuple[LineRow, ...]:
-        """The records at slots from start on, up to end."""
-        first = bisect_right(self.slots, start - 1)
-        return self.rows[first : bisect_right(self.slots, end - 1)]
-
-    def at(self, slot: int, since: int) -> LineRow | None:
-        """The record that a slot belongs to: the last one at or before it, but not before since."""
-        at = bisect_right(self.slots, slot) - 1
-        return self.rows[at] if at >= 0 and self.slots[at] >= since else None
-
-
 @dataclass(slots=True)
 class _Work:
     """Functions, one after the other; and how many counts came out below 0."""
 
-    lines: _Lines
+    lines: LineTable
     jumps: list[bool]
     n_clamped: int = field(default=0)
 
@@ -286,9 +196,9 @@ class _Work:
         return max(count, 0)
 
 
-def higher(one: int | None, other: int | None) -> int | None:
-    """The higher count; None if one of them is not known."""
-    return None if one is None or other is None else max(one, other)
+def added(one: int | None, other: int | None) -> int | None:
+    """Both counts together; None if one of them is not known."""
+    return None if one is None or other is None else one + other
 
 
 def _left_out(functions: tuple[FunctionCoverage, ...]) -> list[str]:
@@ -307,16 +217,16 @@ def _left_out(functions: tuple[FunctionCoverage, ...]) -> list[str]:
 _MOST_NAMED: Final = 10
 
 
-def _files(lines: _Lines, functions: tuple[FunctionCoverage, ...]) -> dict[str, FileCoverage]:
+def _files(lines: LineTable, functions: tuple[FunctionCoverage, ...]) -> dict[str, FileCoverage]:
     """Lines and branches by file. Line 0 is what compilers call code of no line."""
     counts: dict[str, dict[int, int | None]] = {}
     branches: dict[str, dict[int, list[Branch]]] = {}
     for function in functions:
-        for start, end, count in function.blocks:
-            for row in lines.within(start, end):
-                mine = counts.setdefault(row.file, {})
-                if row.line:
-                    mine[row.line] = higher(count, mine.get(row.line, 0))
+        for row in lines.within(function.start, function.end):
+            counts.setdefault(row.file, {})
+        for (path, number), count in function_lines(function, lines).items():
+            mine = counts.setdefault(path, {})
+            mine[number] = added(count, mine.get(number, 0))
         for branch in function.branches:
             found = lines.at(branch.slot, function.start)
             if found is not None and found.line:

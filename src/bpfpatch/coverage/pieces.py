@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Literal, NamedTuple
 
-from .model import Branch, Coverage, FunctionCoverage, higher
+from .counts import Branch, FunctionCoverage
+from .linecounts import LineTable, function_lines
+from .model import Coverage
 from .totals import sides
 
 State = Literal["hit", "part", "miss", "unknown"]
@@ -23,6 +23,7 @@ class LinePiece(NamedTuple):
         function: index of the function.
         file: path of the source file, "" without line info.
         line: number of the line, or 0.
+        is_loose: whether it may be of another line as well; see `linecounts.LineRun`.
     """
 
     start: int
@@ -31,6 +32,7 @@ class LinePiece(NamedTuple):
     function: int
     file: str
     line: int
+    is_loose: bool = False
 
 
 class Pieces:
@@ -42,8 +44,10 @@ class Pieces:
     """
 
     def __init__(self, coverage: Coverage) -> None:
-        self._rows = coverage.cover.lines
-        self._slots = [row.slot for row in self._rows]
+        cover = coverage.cover
+        self._table = LineTable(cover.lines, cover.insns)
+        self._functions = coverage.functions
+        self._lines: dict[int, dict[tuple[str, int], int | None]] = {}
         self.of_function = [self._cut(at, one) for at, one in enumerate(coverage.functions)]
         self.of_line: dict[tuple[str, int], list[LinePiece]] = {}
         for pieces in self.of_function:
@@ -52,37 +56,22 @@ class Pieces:
                     self.of_line.setdefault((piece.file, piece.line), []).append(piece)
 
     def lines_of(self, number: int, file: str) -> dict[int, int | None]:
-        """The lines of a file that a function has code of, and the highest count of each."""
-        out: dict[int, int | None] = {}
-        for piece in self.of_function[number]:
-            if piece.file == file and piece.line:
-                out[piece.line] = higher(piece.times, out.get(piece.line, 0))
-        return dict(sorted(out.items()))
+        """The lines of a file that a function has code of, and how often each ran in it."""
+        found = self.all_lines_of(number)
+        return {line: count for (path, line), count in sorted(found.items()) if path == file}
+
+    def all_lines_of(self, number: int) -> dict[tuple[str, int], int | None]:
+        """The same of all files, by path and number."""
+        if number not in self._lines:
+            self._lines[number] = function_lines(self._functions[number], self._table)
+        return self._lines[number]
 
     def _cut(self, number: int, function: FunctionCoverage) -> list[LinePiece]:
-        """A function's blocks, cut where another line starts.
-
-        A line record holds until the next one, also from one block into the next.
-        """
-        out: list[LinePiece] = []
-        for start, end, times in function.blocks:
-            if start == end:
-                continue
-            inside = self._slots[bisect_right(self._slots, start) : bisect_left(self._slots, end)]
-            bounds = [start, *inside, end]
-            for first, behind in pairwise(bounds):
-                file, line = self._line(first, function.start)
-                piece = LinePiece(first, behind, times, number, file, line)
-                if first > start and out[-1][2:] == piece[2:]:
-                    piece = piece._replace(start=out.pop().start)
-                out.append(piece)
-        return out
-
-    def _line(self, slot: int, since: int) -> tuple[str, int]:
-        at = bisect_right(self._slots, slot) - 1
-        if at < 0 or self._slots[at] < since:
-            return "", 0
-        return self._rows[at].file, self._rows[at].line
+        """A function's blocks, cut where another line starts."""
+        return [
+            LinePiece(start, end, function.blocks[block].times, number, file, line, is_loose)
+            for start, end, file, line, block, is_loose in self._table.runs(function)
+        ]
 
 
 def state(times: int | None, pieces: Sequence[LinePiece], branches: Sequence[Branch]) -> State:
@@ -92,5 +81,5 @@ def state(times: int | None, pieces: Sequence[LinePiece], branches: Sequence[Bra
     if not times:
         return "miss"
     ways = [way for branch in branches for way in sides(branch)]
-    is_whole = all(piece.times for piece in pieces) and all(ways)
+    is_whole = all(piece.times or piece.is_loose for piece in pieces) and all(ways)
     return "hit" if is_whole else "part"

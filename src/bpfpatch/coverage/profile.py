@@ -12,7 +12,8 @@ import numpy as np
 
 from bpfpatch import isa
 
-from .model import Coverage, FunctionCoverage
+from .counts import FunctionCoverage
+from .model import Coverage
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from typing import Final, Literal
 from bpfpatch.text import visible
 
 from .code import CountedCode
-from .model import Branch, Coverage, FileCoverage, FunctionCoverage
+from .counts import Branch, FunctionCoverage
+from .model import Coverage, FileCoverage
 from .pieces import Pieces, State, state
 from .sources import Sources
 from .totals import CoverTally, Totals, of_file, of_object, sides

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .model import Branch, Coverage, FileCoverage, FunctionCoverage
+from .counts import Branch, FunctionCoverage
+from .model import Coverage, FileCoverage
 from .words import percent
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from bpfpatch.passes.cover import Way
 
-from ..model import EdgeCount, FunctionCoverage, higher
+from ..counts import EdgeCount, FunctionCoverage
 from ..pieces import state
 from ..totals import CoverTally, sides
 from ..words import shown_path, times
@@ -23,12 +23,7 @@ def function_table(content: Content) -> str:
 
 
 def _row(content: Content, number: int, one: FunctionCoverage) -> list[str]:
-    counts: dict[tuple[str, int], int | None] = {}
-    for piece in content.pieces.of_function[number]:
-        if piece.line:
-            at = (piece.file, piece.line)
-            counts[at] = higher(piece.times, counts.get(at, 0))
-    lines = CoverTally.of(counts.values())
+    lines = CoverTally.of(content.pieces.all_lines_of(number).values())
     blocks = _blocks(one)
     ways = CoverTally.of(way for branch in one.branches for way in sides(branch))
     where = shown(f"{shown_path(one.file)}:{one.line}") if one.line else ""

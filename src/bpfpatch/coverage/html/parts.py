@@ -10,7 +10,8 @@ from typing import Final
 from bpfpatch.text import visible
 
 from ..code import CountedCode
-from ..model import Branch, Coverage
+from ..counts import Branch
+from ..model import Coverage
 from ..pieces import Pieces, State
 from ..sources import Sources
 from ..totals import CoverTally

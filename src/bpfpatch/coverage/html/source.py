@@ -7,7 +7,8 @@ from html import escape
 from itertools import groupby
 from typing import Final
 
-from ..model import Branch, FileCoverage
+from ..counts import Branch
+from ..model import FileCoverage
 from ..pieces import LinePiece, state
 from ..terminal import MANY_BRANCHES
 from ..totals import CoverTally, of_file, sides
