@@ -36,7 +36,16 @@ _PARAMS: Final[tuple[Callable[[Callback], Callback], ...]] = (
 
 def counter_options(callback: Callback) -> Callback:
     """Add ``COUNTERS``, ``--pin``, ``--id`` and ``--prog-id`` to a command."""
-    for param in reversed(_PARAMS):
+    return _added(_PARAMS, callback)
+
+
+def live_options(callback: Callback) -> Callback:
+    """Add ``--pin``, ``--id`` and ``--prog-id`` alone."""
+    return _added(_PARAMS[1:], callback)
+
+
+def _added(params: tuple[Callable[[Callback], Callback], ...], callback: Callback) -> Callback:
+    for param in reversed(params):
         callback = param(callback)
     return callback
 

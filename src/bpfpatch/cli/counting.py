@@ -11,7 +11,7 @@ from bpfpatch.facts.kinds import ProgType
 from bpfpatch.facts.sections import section_kind
 from bpfpatch.runs import available
 
-from .exec_inputs import given_inputs, read_btf
+from .exec_inputs import given_inputs, read_btf, tell_limits_of
 from .failure import Failure, blame
 from .screen import patience
 
@@ -47,8 +47,13 @@ class AskedRun:
             raise Failure(f"mode {self.mode}", reason)
 
 
-def run_counting(where: str, counting: ElfObject, asked: AskedRun, setup: Setup) -> Ran:
+def run_counting(
+    where: str, counting: ElfObject, asked: AskedRun, setup: Setup, *, quiet: bool = False
+) -> Ran:
     """Run a program of an instrumented object on all inputs.
+
+    Outcomes are not kept. What the interpreter could not do of what they asked for is told,
+    unless ``quiet``.
 
     Raises:
         Failure: it cannot be run, or the setup does not fit.
@@ -59,9 +64,10 @@ def run_counting(where: str, counting: ElfObject, asked: AskedRun, setup: Setup)
         kind = kind if asked.type_name is None else ProgType.of(asked.type_name)
     given = given_inputs(asked.hex_text, asked.path, asked.pcaps, asked.ctx_text, kind)
     types = read_btf(asked.btf_path, asked.mode)
-    inputs = [one for one in given.inputs for _ in range(asked.repeat)]
+    inputs = (one for one in given.inputs for _ in range(asked.repeat))
+    called: dict[str, None] = {}
     with blame(where), patience("running"):
-        return run(
+        ran = run(
             counting,
             name,
             inputs,
@@ -70,7 +76,13 @@ def run_counting(where: str, counting: ElfObject, asked: AskedRun, setup: Setup)
             budget=asked.budget,
             btf=types,
             setup=setup,
+            each=lambda outcome: called.update(
+                dict.fromkeys(call.name for call in outcome.helpers or ())
+            ),
         )
+    if not quiet:
+        tell_limits_of(where, called)
+    return ran
 
 
 def _program(obj: ElfObject, wanted: str | None) -> str:

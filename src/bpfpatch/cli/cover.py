@@ -14,9 +14,11 @@ from bpfpatch.elf.files import write_all
 from bpfpatch.passes import Pipeline, Result, Target
 from bpfpatch.passes.cover import Cover
 from bpfpatch.passes.cover.mapping import COUNTING
+from bpfpatch.text import plural
 
 from .counting import AskedRun, run_counting
-from .exec_inputs import run_options, tell_limits
+from .cover_config import InstrumentCommand, config_option
+from .exec_inputs import run_options
 from .failure import Command, blame
 from .inputs import check_terminal, read_object
 from .options import cpu_option, dwarf_option
@@ -82,11 +84,14 @@ def command() -> None:
 
 
 _edges_option = click.option(
-    "--edges/--no-edges", help="Tell both sides of every branch apart, at a few counters more."
+    "--edges/--no-edges",
+    default=True,
+    show_default=True,
+    help="Tell both sides of every branch apart, at a few counters more.",
 )
 
 
-@click.command(_DEFAULT, cls=Command)
+@click.command(_DEFAULT, cls=InstrumentCommand)
 @click.argument("obj", metavar="OBJ")
 @click.option("-o", "--output", metavar="OUT", required=True, help="File to write; - for stdout.")
 @_edges_option
@@ -102,6 +107,7 @@ _edges_option = click.option(
 @cpu_option
 @dwarf_option
 @click.option("-q", "--quiet", is_flag=True, help="No report and no notices.")
+@config_option
 def instrument(
     *,
     obj: str,
@@ -147,8 +153,8 @@ Examples:
   bpfpatch cover run lb.cover.o --prog balance --hex 'ff ff ...' --mode jit -o counters.json
 
 \b
-An object that does not count yet is instrumented for the run, with --edges;
---object keeps it, for `bpfpatch cover report`. Input is as for `bpfpatch exec`.
+An object that does not count yet is instrumented for the run; --object keeps
+it, for `bpfpatch cover report`. Input is as for `bpfpatch exec`.
 """
 
 
@@ -178,17 +184,16 @@ def run_command(
     where, found = read_object(obj)
     with blame(where):
         counting = instrumented(found)
-    ran = run_counting(where, counting, asked, setup)
+    ran = run_counting(where, counting, asked, setup, quiet=quiet)
     _write(output, collect.save(ran.coverage))
     if keep is not None:
         _write(keep, counting.to_bytes())
     if not quiet:
         functions = ran.coverage.functions
         called = sum(bool(function.calls) for function in functions)
-        told = f"{len(ran.outcomes)} runs; {called} of {len(functions)} functions were called"
+        told = f"{plural(ran.n_runs, 'run')}; {called} of {len(functions)} functions were called"
         for line in (*ran.coverage.notices, told):
             echo(f"{where}: {line}", err=True)
-        tell_limits(where, ran.outcomes)
 
 
 def _write(path: str, data: bytes) -> None:

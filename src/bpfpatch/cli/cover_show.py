@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from typing import Final, Literal
 
 import click
 
-from bpfpatch.coverage.terminal import Kind, Table
+from bpfpatch.coverage.terminal import Kind, Table, fitted
 from bpfpatch.text import visible
 
 from .screen import echo, echo_table, has_color
@@ -28,6 +29,7 @@ _COLORS: Final[dict[Kind, str]] = {
 
 def echo_coverage(table: Table) -> None:
     """Print a table; on a terminal, rows are coloured by how much ran."""
+    table = fitted(table, shutil.get_terminal_size().columns)
     if sys.stdout.isatty():
         _rich_table(table)
     else:

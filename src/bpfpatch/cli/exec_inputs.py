@@ -152,6 +152,11 @@ def read_btf(path: str | None, mode: str) -> Btf | None:
 def tell_limits(where: str, outcomes: Iterable[Outcome]) -> None:
     """Say on stderr what the interpreter could not do of what programs asked for."""
     names = dict.fromkeys(call.name for one in outcomes for call in one.helpers or ())
+    tell_limits_of(where, names)
+
+
+def tell_limits_of(where: str, names: Iterable[str]) -> None:
+    """The same by the names of the helpers that were called."""
     for note in limits_met(names):
         echo(f"{where}: note: {note}", err=True)
 

@@ -18,7 +18,7 @@ from bpfpatch.report.dottext import picture
 from .counters import counter_options, read_counters
 from .counting import AskedRun, run_counting
 from .cover_show import echo_notices
-from .exec_inputs import run_options, tell_limits
+from .exec_inputs import run_options
 from .failure import Command, Failure, blame
 from .inputs import read_object
 from .loaded import list_folders
@@ -107,9 +107,7 @@ def _ran(where: str, obj: ElfObject, asked: AskedRun, setup: Setup) -> Coverage:
     asked.check_mode()
     with blame(where):
         counting = instrumented(obj)
-    ran = run_counting(where, counting, asked, setup)
-    tell_limits(where, ran.outcomes)
-    return ran.coverage
+    return run_counting(where, counting, asked, setup).coverage
 
 
 def _draw(

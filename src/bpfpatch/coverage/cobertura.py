@@ -55,7 +55,9 @@ def to_cobertura(coverage: Coverage, sources: Sources, title: str = "bpf") -> st
         "timestamp": str(_milliseconds()),
     }
     root = ElementTree.Element("coverage", rates | counts)
-    ElementTree.SubElement(ElementTree.SubElement(root, "sources"), "source").text = "."
+    folders = ElementTree.SubElement(root, "sources")
+    for folder in sources.roots or (".",):
+        ElementTree.SubElement(folders, "source").text = visible(str(folder))
     packages = ElementTree.SubElement(root, "packages")
     package = ElementTree.SubElement(packages, "package", {"name": visible(title)} | rates)
     classes = ElementTree.SubElement(package, "classes")
@@ -79,14 +81,13 @@ def _class(
     pieces: Pieces,
     sources: Sources,
 ) -> None:
-    text = sources.of(file)
-    where = text.name if text.found is None else visible(str(text.found))
+    where = visible(sources.of(file).name)
     rates = {
         "line-rate": _rate(total.lines),
         "branch-rate": _rate(total.branches),
         "complexity": "0",
     }
-    one = ElementTree.SubElement(parent, "class", {"name": text.name, "filename": where} | rates)
+    one = ElementTree.SubElement(parent, "class", {"name": where, "filename": where} | rates)
     methods = ElementTree.SubElement(one, "methods")
     number = {function.start: at for at, function in enumerate(coverage.functions)}
     for function in file.functions:

@@ -68,6 +68,9 @@ class FunctionCoverage:
             no original code, are empty.
         edges: all ways between blocks, in and out.
         branches: its conditional jumps, ascending.
+        is_counted: whether it counts as a function; one that starts in a line that is left out
+            does not.
+        left_out: indices of blocks that do not count, since all of their lines are left out.
     """
 
     name: str
@@ -80,3 +83,13 @@ class FunctionCoverage:
     blocks: tuple[BlockCount, ...]
     edges: tuple[EdgeCount, ...]
     branches: tuple[Branch, ...]
+    is_counted: bool = True
+    left_out: frozenset[int] = frozenset()
+
+    def block_counts(self) -> list[int | None]:
+        """How often each block ran, of those that count."""
+        return [
+            block.times
+            for at, block in enumerate(self.blocks)
+            if block.end > block.start and at not in self.left_out
+        ]

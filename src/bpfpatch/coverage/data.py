@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .counts import Branch, FunctionCoverage
+from .missing import missing
 from .model import Coverage, FileCoverage
 from .totals import Totals, of_file, of_object
 from .words import shown_path
@@ -14,6 +15,7 @@ def to_data(coverage: Coverage) -> dict[str, Any]:
     """All that is known, as dicts and lists. Slots are those of the original object."""
     return {
         "identity": f"{coverage.cover.identity:016x}",
+        "objects": [f"{one:016x}" for one in coverage.objects or (coverage.cover.identity,)],
         "counting": coverage.cover.counting,
         "notices": list(coverage.notices),
         "totals": _totals(of_object(coverage)),
@@ -42,7 +44,13 @@ def _file(file: FileCoverage) -> dict[str, Any]:
         for number, count in file.lines.items()
     ]
     name = shown_path(file.path)
-    return {"file": name, "path": file.path, "totals": _totals(of_file(file)), "lines": lines}
+    return {
+        "file": name,
+        "path": file.path,
+        "totals": _totals(of_file(file)),
+        "missing": missing(file.lines),
+        "lines": lines,
+    }
 
 
 def _branch(branch: Branch) -> dict[str, Any]:

@@ -60,6 +60,12 @@ def _cobertura() -> Writer:
     return to_cobertura
 
 
+def _markdown() -> Writer:
+    from .markdown import to_markdown  # noqa: PLC0415
+
+    return to_markdown
+
+
 def _json() -> Writer:
     from .data import to_data  # noqa: PLC0415
 
@@ -74,6 +80,7 @@ FORMATS: Final = (
     ReportFormat("lcov", (".info", ".lcov"), _lcov),
     ReportFormat("cobertura", (".xml",), _cobertura),
     ReportFormat("html", (".html", ".htm"), _html),
+    ReportFormat("markdown", (".md", ".markdown"), _markdown),
     ReportFormat("json", (".json",), _json),
 )
 BY_NAME: Final = {one.name: one for one in FORMATS}

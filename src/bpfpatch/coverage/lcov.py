@@ -29,8 +29,8 @@ def to_lcov(coverage: Coverage, sources: Sources, title: str = "") -> str:
 
     Args:
         coverage: what ran.
-        sources: where the source files are; a file that was not found has the path that
-            the object knows.
+        sources: how files are called: below the folder that they were found in, or as the
+            object knows them.
         title: a name for the run; of a file's name what stands before its suffix.
 
     Raises:
@@ -40,9 +40,7 @@ def to_lcov(coverage: Coverage, sources: Sources, title: str = "") -> str:
     test = _NOT_IN_TEST_NAME.sub("_", PurePath(title).stem)
     out = []
     for file in coverage.files.values():
-        found = sources.of(file)
-        name = found.name if found.found is None else visible(str(found.found))
-        out += [f"TN:{test}", f"SF:{name}"]
+        out += [f"TN:{test}", f"SF:{visible(sources.of(file).name)}"]
         out += [*_functions(file), *_branches(file), *_lines(file), "end_of_record"]
     return "".join(f"{line}\n" for line in out)
 
@@ -62,15 +60,16 @@ def need_lines(coverage: Coverage, what: str) -> None:
 
 def _functions(file: FileCoverage) -> Iterator[str]:
     # A name with a comma would be read as two fields.
-    named = [
-        (visible(one.name).replace(",", ";"), one.line, one.calls)
-        for one in file.functions
-        if one.line and one.calls is not None
-    ]
-    yield from (f"FN:{line},{name}" for name, line, _ in named)
-    yield from (f"FNDA:{calls},{name}" for name, _, calls in named)
-    yield f"FNF:{len(named)}"
-    yield f"FNH:{sum(calls > 0 for _, _, calls in named)}"
+    # Two objects may have a function each of one source, made in different ways.
+    calls: dict[tuple[str, int], int] = {}
+    for one in file.functions:
+        if one.line and one.calls is not None:
+            named = visible(one.name).replace(",", ";"), one.line
+            calls[named] = calls.get(named, 0) + one.calls
+    yield from (f"FN:{line},{name}" for name, line in calls)
+    yield from (f"FNDA:{count},{name}" for (name, _), count in calls.items())
+    yield f"FNF:{len(calls)}"
+    yield f"FNH:{sum(count > 0 for count in calls.values())}"
 
 
 def _branches(file: FileCoverage) -> Iterator[str]:

@@ -23,7 +23,7 @@ class FileCoverage:
     """One source file.
 
     Attributes:
-        path: as the object has it.
+        path: as the object has it, or as `bpfpatch.coverage.sources.placed` calls it.
         lines: by line number, how often it ran, in all functions that have code of it (see
             `bpfpatch.coverage.linecounts`); None where one of its blocks' counts is not known.
         branches: by line number, the conditional jumps that belong to it.
@@ -48,6 +48,7 @@ class Coverage:
         functions: all functions of the object, in order of their slots.
         files: source files by path; none without line info.
         notices: what whoever looks at the numbers should know.
+        objects: identities of the objects that were counted; none for that of ``cover`` alone.
     """
 
     cover: CoverMap
@@ -55,6 +56,7 @@ class Coverage:
     functions: tuple[FunctionCoverage, ...]
     files: dict[str, FileCoverage]
     notices: tuple[str, ...] = ()
+    objects: tuple[int, ...] = ()
 
     def __repr__(self) -> str:
         n_lines = sum(len(file.lines) for file in self.files.values())

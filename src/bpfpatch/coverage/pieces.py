@@ -47,6 +47,7 @@ class Pieces:
         cover = coverage.cover
         self._table = LineTable(cover.lines, cover.insns)
         self._functions = coverage.functions
+        self._files = coverage.files
         self._lines: dict[int, dict[tuple[str, int], int | None]] = {}
         self.of_function = [self._cut(at, one) for at, one in enumerate(coverage.functions)]
         self.of_line: dict[tuple[str, int], list[LinePiece]] = {}
@@ -61,9 +62,15 @@ class Pieces:
         return {line: count for (path, line), count in sorted(found.items()) if path == file}
 
     def all_lines_of(self, number: int) -> dict[tuple[str, int], int | None]:
-        """The same of all files, by path and number."""
+        """The same of all files, by path and number; what is left out of those is left out."""
         if number not in self._lines:
-            self._lines[number] = function_lines(self._functions[number], self._table)
+            found = function_lines(self._functions[number], self._table)
+            files = self._files
+            self._lines[number] = {
+                (path, line): count
+                for (path, line), count in found.items()
+                if path in files and line in files[path].lines
+            }
         return self._lines[number]
 
     def _cut(self, number: int, function: FunctionCoverage) -> list[LinePiece]:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from bpfpatch.text import visible
 
 from .code import CountedCode
 from .counts import Branch, FunctionCoverage
+from .missing import missing
 from .model import Coverage, FileCoverage
 from .pieces import Pieces, State, state
 from .sources import Sources
 from .totals import CoverTally, Totals, of_file, of_object, sides
-from .words import shown_path, times
+from .words import shortened, shown_path, times
 
 NO_LINES: Final = "(no source line)"
+_BETWEEN: Final = "  "
 MANY_BRANCHES: Final = 3
 """A line of more jumps does not show each."""
 
@@ -42,26 +44,59 @@ class Table:
     rows: tuple[TableRow, ...]
 
 
-def file_table(coverage: Coverage) -> Table:
-    """A row for each source file, one for code without a line if there is any, and a total."""
+def file_table(coverage: Coverage, *, has_missing: bool = False) -> Table:
+    """A row for each source file, one for code without a line if there is any, and a total.
+
+    Args:
+        coverage: what ran.
+        has_missing: whether to say in a last column which lines did not run.
+    """
     rows = []
     rest = total = of_object(coverage)
     for path, file in coverage.files.items():
         mine = of_file(file)
         rest -= mine
-        rows.append(_file_row(shown_path(path), mine))
+        rows.append(_file_row(shown_path(path), mine, missing(file.lines)))
     if rest.branches.total or rest.functions.total:
         rows.append(_file_row(NO_LINES, rest))
     rows.append(_file_row("total", total))
-    columns = ("file", "lines#", "%#", "branches#", "%#", "functions#", "blocks#")
-    return Table(columns, tuple(rows))
+    columns = ("file", "lines#", "%#", "branches#", "%#", "functions#", "blocks#", "missing")
+    if has_missing:
+        return Table(columns, tuple(rows))
+    return Table(columns[:-1], tuple(replace(row, cells=row.cells[:-1]) for row in rows))
+
+
+def fitted(table: Table, width: int) -> Table:
+    """The table with shorter names in its first column, where it is wider than a terminal.
+
+    First all lose the folder that they have in common, then the longest more from the left; some
+    is left of each, so that the table may still be wider. What the last column is wider than its
+    title does not count: it is text that goes on.
+
+    Args:
+        table: names in the first column.
+        width: of the terminal.
+    """
+    widths = [
+        max(len(cell) for cell in (column, *cells))
+        for column, *cells in zip(table.columns, *(row.cells for row in table.rows), strict=True)
+    ]
+    if not table.columns[-1].endswith("#"):
+        widths[-1] = len(table.columns[-1])
+    room = width - sum(widths[1:]) - len(_BETWEEN) * (len(widths) - 1)
+    names = [row.cells[0] for row in table.rows]
+    short = shortened(names, room)
+    rows = zip(short, table.rows, strict=True)
+    return Table(
+        table.columns, tuple(replace(row, cells=(name, *row.cells[1:])) for name, row in rows)
+    )
 
 
 def function_table(coverage: Coverage) -> Table:
     """A row for each function."""
     rows = []
     for one in coverage.functions:
-        blocks = CoverTally.of(block.times for block in one.blocks if block.end > block.start)
+        blocks = CoverTally.of(one.block_counts())
         ways = CoverTally.of(way for branch in one.branches for way in sides(branch))
         where = f"{shown_path(one.file)}:{one.line}" if one.line else ""
         rows.append(
@@ -81,7 +116,7 @@ def function_table(coverage: Coverage) -> Table:
     return Table(columns, tuple(rows))
 
 
-def _file_row(name: str, totals: Totals) -> TableRow:
+def _file_row(name: str, totals: Totals, missed: str = "") -> TableRow:
     _, tally = totals.main
     cells = (
         name,
@@ -89,6 +124,7 @@ def _file_row(name: str, totals: Totals) -> TableRow:
         *_tally(totals.branches),
         str(totals.functions),
         str(totals.blocks),
+        missed,
     )
     return TableRow(cells, tally.share if tally.total else None)
 

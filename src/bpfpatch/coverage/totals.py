@@ -101,12 +101,10 @@ def of_object(coverage: Coverage) -> Totals:
     return Totals(
         lines=CoverTally.of(n for file in coverage.files.values() for n in file.lines.values()),
         branches=CoverTally.of(ways),
-        functions=CoverTally.of(one.calls for one in functions),
+        functions=CoverTally.of(one.calls for one in functions if one.is_counted),
         blocks=_blocks(functions),
     )
 
 
 def _blocks(functions: Iterable[FunctionCoverage]) -> CoverTally:
-    return CoverTally.of(
-        block.times for one in functions for block in one.blocks if block.end > block.start
-    )
+    return CoverTally.of(times for one in functions for times in one.block_counts())

@@ -17,20 +17,19 @@ def united(given: Sequence[Coverage]) -> Coverage:
     """The coverage of all objects together.
 
     Counters of one object that was loaded several times are added up; so are those of a function
-    that several objects have a copy of, as programs of one source have of what they call.
+    that several objects have a copy of, as programs of one source have of what they call. Of
+    what is counted in several ways all is only as sure as the least of it.
 
     Args:
-        given: at least one; all are counted in the same way and byte order.
+        given: at least one.
 
     Raises:
-        OptionError: there is none, or they are counted in different ways.
+        OptionError: there is none.
     """
     if not given:
         raise OptionError("nothing was instrumented, so there is nothing to report on")
     first = given[0].cover
-    for one in given:
-        if (one.cover.counting, one.cover.byteorder) != (first.counting, first.byteorder):
-            raise OptionError("coverage that was counted in different ways cannot be united")
+    ways = {one.cover.counting for one in given}
     by_identity: dict[int, list[Coverage]] = {}
     for one in given:
         by_identity.setdefault(one.cover.identity, []).append(one)
@@ -41,7 +40,7 @@ def united(given: Sequence[Coverage]) -> Coverage:
     for one in merged:
         work.add(one)
     cover = CoverMap(
-        counting=first.counting,
+        counting="plain" if "plain" in ways else first.counting,
         byteorder=first.byteorder,
         n_counters=len(work.hits),
         functions=tuple(work.functions),
@@ -49,7 +48,8 @@ def united(given: Sequence[Coverage]) -> Coverage:
         code=bytes(work.code),
         names=work.names,
     )
-    return Coverage.of(cover, work.hits, list(dict.fromkeys(work.notices)))
+    out = Coverage.of(cover, work.hits, list(dict.fromkeys(work.notices)))
+    return replace(out, objects=tuple(one.cover.identity for one in merged))
 
 
 _Key = tuple[object, ...]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Sequence
+from typing import Final
 
 from bpfpatch.text import visible
 
@@ -25,3 +27,32 @@ def percent(hit: int, total: int) -> str:
     if 0 < hit < total:
         tenths = min(max(tenths, 1), 999)
     return f"{tenths // 10}.{tenths % 10} %"
+
+
+LEAST_NAME: Final = 16
+"""Characters that are left of a path."""
+_CUT: Final = "\u2026"
+
+
+def shortened(paths: Sequence[str], room: int) -> list[str]:
+    """Paths that take no more than so many characters each, cut from the left.
+
+    Where one is too long, all lose the folder that they have in common; those that are still too
+    long then lose as much as it takes, but keep their last ``LEAST_NAME`` characters.
+    """
+    if max(map(len, paths), default=0) <= room:
+        return list(paths)
+    folders = [path.rpartition("/")[0] for path in paths if "/" in path]
+    common = posixpath.commonpath(folders) if folders and _are_alike(folders) else ""
+    out = []
+    for path in paths:
+        short = path
+        if common and path.startswith(f"{common}/"):
+            short = f"{_CUT}{path.removeprefix(common)}"
+        most = max(room, LEAST_NAME)
+        out.append(short if len(short) <= most else f"{_CUT}{short[1 - most :]}")
+    return out
+
+
+def _are_alike(folders: Sequence[str]) -> bool:
+    return len({folder.startswith("/") for folder in folders}) == 1

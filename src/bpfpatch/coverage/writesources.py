@@ -65,13 +65,21 @@ def write_known_lines(
                     f"{root / place}: {left_out} records of lines after {MAX_LINE} are left out"
                 )
             if _write(root, place, body, force=force):
-                text = SourceText(text.name, root / place, text.lines)
+                text = SourceText(_name(root / place, sources.roots), root / place, text.lines)
             else:
                 notices.append(
                     f"{root / place} is there and differs; it is not replaced without --force"
                 )
         texts[path] = text
-    return Sources(texts, tuple(notices))
+    return Sources(texts, tuple(notices), sources.roots)
+
+
+def _name(place: Path, roots: tuple[Path, ...]) -> str:
+    """What a report calls a file that was written: by a root that it is below, or in full."""
+    for root in roots:
+        if place.is_relative_to(root):
+            return place.relative_to(root).as_posix()
+    return str(place)
 
 
 def _body(file: FileCoverage, text: SourceText) -> tuple[bytes, int]:

@@ -108,7 +108,7 @@ def test_run_of_one_of_several(run: Any, tmp_path: Path) -> None:
 def test_counters_of_another_object(run: Any, demo: Path, counting: Path) -> None:
     """A report of an object with another one's counters is refused."""
     saved, other = demo.with_name("c.json"), demo.with_name("other.o")
-    run("cover", demo, "-o", other, "--edges", "-q")
+    run("cover", demo, "-o", other, "--no-edges", "-q")
     run("cover", "run", other, "--hex", "00" * 64, "-o", saved, "-q")
     told = run("cover", "report", counting, saved, status=1).stderr
     assert f"bpfpatch: {saved}: the file has counters of object" in told

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 from bpfpatch import coverage
 from bpfpatch.elf import ElfObject
 from bpfpatch.errors import LinkError
 from bpfpatch.passes import Cover
-from bpfpatch.runs import Input
+from bpfpatch.runs import Input, Outcome
 from support.inputs.bpfobjects import fixture_path
 from support.models.covering import object_of
 
@@ -29,6 +31,23 @@ def test_runs_are_counted_together(count: str) -> None:
     assert ran.coverage.functions[0].calls == 3
     (branch,) = ran.coverage.functions[0].branches
     assert (branch.taken, branch.not_taken) == (2, 1)
+
+
+def test_any_number_of_runs() -> None:
+    """Inputs are taken as they are needed, and outcomes that are handed out are not kept."""
+    alive, seen = [], []
+
+    def take(outcome: Outcome) -> None:
+        seen.append(outcome.r0)
+        if len(seen) % 100 == 0:
+            alive.append(sum(isinstance(one, Outcome) for one in gc.get_objects()))
+
+    inputs = (packet(at & 1) for at in range(300))
+    ran = coverage.run(object_of(TEXT), "f0", inputs, each=take)
+    assert (ran.outcomes, ran.n_runs) == ((), 300)
+    assert seen == [2, 3] * 150
+    assert max(alive) - min(alive) < 10
+    assert ran.coverage.functions[0].calls == 300
 
 
 def test_an_object_is_instrumented_for_the_run() -> None:

@@ -65,10 +65,16 @@ def test_equal_names_of_other_code_are_two_functions() -> None:
     assert [f.name for f in united([one, two]).functions] == ["f0", "g", "f0"]
 
 
-def test_ways_of_counting_do_not_mix() -> None:
-    """Nothing, or what was counted in two ways, is an error."""
+def test_ways_of_counting_mix() -> None:
+    """What was counted plainly and exactly is one report, which is no more than plain."""
     text = CALLER.format(name="f0", value=0)
+    both = united([of(text, 1), of(text, 1, "count=plain")])
+    assert both.cover.counting == "plain"
+    assert calls(both) == {name: 2 * n for name, n in calls(of(text, 1)).items()}
+    assert len(both.objects) == 2
+
+
+def test_nothing_is_an_error() -> None:
+    """There is no coverage of nothing."""
     with pytest.raises(OptionError, match="nothing was instrumented"):
         united([])
-    with pytest.raises(OptionError, match="different ways"):
-        united([of(text, 1), of(text, 1, "count=plain")])

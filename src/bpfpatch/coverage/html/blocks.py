@@ -41,7 +41,7 @@ def _row(content: Content, number: int, one: FunctionCoverage) -> list[str]:
 
 
 def _blocks(one: FunctionCoverage) -> CoverTally:
-    return CoverTally.of(block.times for block in one.blocks if block.end > block.start)
+    return CoverTally.of(one.block_counts())
 
 
 def block_part(content: Content, one: FunctionCoverage, *, is_open: bool) -> Iterator[str]:

@@ -52,7 +52,10 @@ class Content:
         anchor = {}
         for mine in pieces.of_function:
             for piece in mine:
-                is_shown = piece.line and piece.file in numbers
+                is_shown = piece.file in numbers and (
+                    piece.line in coverage.files[piece.file].lines
+                    or piece.line in sources.of(coverage.files[piece.file]).lines
+                )
                 anchor[piece.start] = (
                     f"f{numbers[piece.file]}-{piece.line}" if is_shown else f"s{piece.start}"
                 )
