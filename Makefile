@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.ready
 SMALL  ?= --disable-pip-version-check --progress-bar off
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types deps bench bench-setup fresh ends fixtures fuzz fuzz-model parity parity-long interp-long cover-table crowded-long conformance coverage repair-table intercept-table trace-table lower-table dwarf-table relax-long shrink-long values-long clean
+.PHONY: help demo test check lint types man deps bench bench-setup fresh ends fixtures fuzz fuzz-model parity parity-long interp-long cover-table crowded-long conformance coverage repair-table intercept-table trace-table lower-table dwarf-table relax-long shrink-long values-long clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,11 @@ coverage: $(STAMP) ## Tests of the core, which must cover every branch of it
 	@$(BIN)/python -m pytest tests/unit/program tests/unit/patch tests/property/test_patch_model.py \
 	  --quiet --cov=bpfpatch.program --cov=bpfpatch.patch --cov-branch \
 	  --cov-report=term-missing:skip-covered --cov-fail-under=100
+
+man: $(STAMP) ## Write the man page, build/man/bpfpatch.1
+	@mkdir -p build/man
+	@$(BIN)/python -m bpfpatch.cli.manpage >build/man/bpfpatch.1
+	@echo build/man/bpfpatch.1
 
 fresh: ## What a new user does: clone, make demo, make test, on a machine with nothing else
 	@.ci/fresh
@@ -113,4 +118,4 @@ values-long: $(STAMP) ## 100,000 random cases for each rule of the value analysi
 	@$(BIN)/python tests/property/long.py values
 
 clean: ## Remove what make made
-	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf build $(VENV) $(VENV)-oldest $(VENV)-newest demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -36,14 +36,14 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 def plural(count: int, thing: str, things: str = "") -> str:
-    """A number of things, such as ``1 run`` or ``1,200 runs``.
+    """A number of things, such as ``1 run`` or ``12 runs``.
 
     Args:
         count: how many.
         thing: one of them.
         things: several of them; by default the same with an s.
     """
-    return f"{count:,} {thing if count == 1 else things or f'{thing}s'}"
+    return f"{count} {thing if count == 1 else things or f'{thing}s'}"
 
 
 def unknown(what: str, name: str, known: Iterable[str], also: Iterable[str] = ()) -> str:

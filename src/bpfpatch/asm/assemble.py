@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from bpfpatch.errors import AsmError
-from bpfpatch.isa import Insns, RefKind, ref_kinds
+from bpfpatch.isa import HELPER_IDS, Insns, RefKind, ref_kinds
 from bpfpatch.program import FIELD_LIMITS, Program, Subprogs
+from bpfpatch.text import unknown
 
 from .fragment import Fragment, FragmentRef
 from .parser import parse
@@ -41,7 +44,7 @@ def _resolved(fragment: Fragment) -> Insns:
     for ref in fragment.refs:
         target = fragment.labels.get(ref.label)
         if target is None:
-            raise AsmError(_undefined(ref), ref.line, ref.column)
+            raise AsmError(_undefined(ref, fragment.labels), ref.line, ref.column)
         kind = RefKind(int(kinds[ref.slot]))
         distance = target - ref.slot - 1
         _check_reach(ref, kind, distance)
@@ -61,9 +64,11 @@ def _check_reach(ref: FragmentRef, kind: RefKind, distance: int) -> None:
     )
 
 
-def _undefined(ref: FragmentRef) -> str:
+def _undefined(ref: FragmentRef, labels: Iterable[str]) -> str:
     if ref.label.startswith("@"):
         return f"{ref.label} is for edits: a program has no original instruction"
     if ref.label.startswith("bpf_"):
-        return f"there is no label and no helper {ref.label!r}; a kfunc is called by BTF id"
-    return f"there is no label {ref.label!r}"
+        helpers = [f"bpf_{name}" for name in HELPER_IDS]
+        what = unknown("label and no helper", ref.label, labels, helpers)
+        return f"{what}; a kfunc is called by BTF id"
+    return unknown("label", ref.label, labels)

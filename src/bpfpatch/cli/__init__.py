@@ -41,7 +41,7 @@ def main() -> None:
             raise
         sys.stderr.write(
             f"bpfpatch: the command line needs {error.name}, which is not installed: "
-            "pip install 'bpfpatch[cli]'\n"
+            f"pip install {error.name.partition('.')[0]}\n"
         )
         code = 2
     sys.exit(code)

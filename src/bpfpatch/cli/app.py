@@ -13,8 +13,10 @@ from types import FrameType
 from typing import Final
 
 import click
+from click.shell_completion import CompletionItem
 
 from bpfpatch._version import __version__
+from bpfpatch.text import unknown
 
 from . import INTERRUPTED, stop_at_once
 from .failure import forget_stdout
@@ -73,6 +75,21 @@ class LazyGroup(click.Group):
         assert isinstance(found, click.Command)
         return found
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the arguments name; one that is not there, with those alike."""
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            ctx.fail(unknown("command", args[0], COMMANDS))
+        return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Commands and options that begin so, without importing any command."""
+        if incomplete and not incomplete[0].isalnum():
+            return click.Command.shell_complete(self, ctx, incomplete)
+        found = [(name, what) for name, what in COMMANDS.items() if name.startswith(incomplete)]
+        return [CompletionItem(name, help=what) for name, what in found]
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands, without importing any."""
         with formatter.section("Commands"):
@@ -89,7 +106,7 @@ def _module(cmd_name: str) -> str:
     epilog=EXAMPLES,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-@click.version_option(__version__, prog_name="bpfpatch")
+@click.version_option(__version__, "-V", "--version", prog_name="bpfpatch")
 def cli() -> None:
     """Rewrite compiled eBPF programs to any length, with everything in them consistent."""
 

@@ -46,7 +46,9 @@ _MAX_TEXT: Final = 1 << 26
 @click.option(
     "--mode", type=click.Choice(MODES), default="interp", show_default=True, help="Where to run it."
 )
-@click.option("-p", "--passes", metavar="PIPELINE", default="", help="Rewrite it first.")
+@click.option(
+    "-p", "--pipeline", "passes", metavar="PIPELINE", default="", help="Rewrite it first."
+)
 @click.option("--internal", is_flag=True, help="Let passes make the kernel's own form (interp).")
 @plugin_option
 def command(

@@ -17,6 +17,7 @@ from bpfpatch.errors import BpfPatchError
 from bpfpatch.facts import ProgType
 from bpfpatch.passes import Pipeline, Result, Sprinkle
 from bpfpatch.report import Diff, diff_programs
+from bpfpatch.text import plural
 
 from . import bpftool
 from .demo_packets import packets
@@ -54,7 +55,7 @@ def command(output: str) -> None:
     The kernel judges where bpf(2) is allowed, elsewhere bpfpatch's interpreter.
     """
     obj = _bundled()
-    _head(f"An XDP load balancer: {len(obj.code.subprogs)} functions, {_size(obj)}")
+    _head(f"An XDP load balancer: {plural(len(obj.code.subprogs), 'function')}, {_size(obj)}")
     pipeline = Pipeline((Sprinkle(), Scrub()))
     click.echo(f"The pipeline is {pipeline}: a goto +0 before every instruction, and a pass")
     click.echo("that is not part of bpfpatch:\n")
@@ -76,7 +77,7 @@ def _bundled() -> ElfObject:
 
 
 def _size(obj: ElfObject) -> str:
-    return f"{int((~obj.code.second_slots).sum())} instructions"
+    return f"{plural(int((~obj.code.second_slots).sum()), 'instruction')}"
 
 
 def _head(text: str) -> None:
@@ -116,7 +117,7 @@ def _compare(objects: dict[Path, ElfObject]) -> None:
         Failure: they differ, or only the original can be loaded.
     """
     (_, obj), (path, patched) = objects.items()
-    click.echo(f"Running both on {len(packets())} packets ...")
+    click.echo(f"Running both on {plural(len(packets()), 'packet')} ...")
     judge, mode, old = _judged(obj)
     with blame(str(path)):
         new = _outcomes(patched, mode)

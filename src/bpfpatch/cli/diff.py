@@ -8,6 +8,7 @@ import click
 
 from bpfpatch.isa import ByteOrder
 from bpfpatch.report import Op, diff_programs
+from bpfpatch.text import plural
 
 from .failure import Command, Failure, blame
 from .inputs import endian_option, format_option, read_input
@@ -49,7 +50,7 @@ class DiffCommand(Command):
 @loaded_options
 @context_option("change")
 @click.option("--all", "show_all", is_flag=True, help="Show all instructions.")
-@click.option("-q", "--brief", is_flag=True, help="Only say whether they differ.")
+@click.option("-q", "--quiet", "brief", is_flag=True, help="Only say whether they differ.")
 @click.option("--html", metavar="FILE", help="Write a page, too; it needs no other file.")
 @format_option
 @endian_option
@@ -90,7 +91,8 @@ def command(
         echo_diff(diff.lines(context, show_all=show_all))
     elif not diff.is_equal:
         echo(
-            f"{old.shown} and {new.shown} differ: {diff.count(Op.ADDED)} instructions added, "
+            f"{old.shown} and {new.shown} differ: "
+            f"{plural(diff.count(Op.ADDED), 'instruction')} added, "
             f"{diff.count(Op.REMOVED)} removed, {diff.count(Op.CHANGED)} changed"
         )
     if not diff.is_equal:

@@ -18,6 +18,7 @@ from bpfpatch.program import Program
 from bpfpatch.report.cfg import cfg_dot
 from bpfpatch.report.dottext import picture
 from bpfpatch.report.keys import function_name
+from bpfpatch.text import unknown
 
 from .failure import Command, Failure, blame
 from .inputs import CliInput, endian_option, format_option, read_input
@@ -132,7 +133,7 @@ def _span(shown: str, program: Program, section: str | None, prog: str | None) -
     span = (0, len(program))
     if section is not None:
         if section not in program.sections:
-            raise Failure(shown, f"no code section {section!r}; {_choices(program.sections)}")
+            raise Failure(shown, unknown("code section", section, program.sections))
         bounds = program.section_bounds[program.sections.index(section) :]
         span = int(bounds[0]), int(bounds[1])
     if prog is None:
@@ -144,11 +145,7 @@ def _span(shown: str, program: Program, section: str | None, prog: str | None) -
         start = int(subprogs.start[index])
         if name == prog and span[0] <= start < span[1]:
             return start, int(ends[index])
-    raise Failure(shown, f"no program or subprogram {prog!r}; {_choices(names)}")
-
-
-def _choices(names: Any) -> str:
-    return f"there are: {', '.join(names) or 'none'}"
+    raise Failure(shown, unknown("program or subprogram", prog, names))
 
 
 def _only(text: str, span: Span, names: Mapping[int, str], *, to_end: bool) -> Iterator[str]:

@@ -16,6 +16,7 @@ from bpfpatch.isa import ByteOrder
 from bpfpatch.passes import Pass, Pipeline, Target
 from bpfpatch.program import Program
 from bpfpatch.runs import Input, Outcome, Runner, available, open_runner
+from bpfpatch.text import plural
 
 from .exec_inputs import Given, given_inputs, read_btf, run_options, tell_limits
 from .exec_show import Shown, Tracer, show_many, show_one, to_json
@@ -71,10 +72,12 @@ class Asked:
 @setup_options
 @click.option("--maps", is_flag=True, help="Print what changed in the maps.")
 @click.option("--trace", is_flag=True, help="Print each instruction as it runs (interp).")
-@click.option("-p", "--passes", "text", metavar="PIPELINE", default="", help="Rewrite it first.")
+@click.option("-p", "--pipeline", "text", metavar="PIPELINE", default="", help="Rewrite it first.")
 @click.option("--internal", is_flag=True, help="Let passes make the kernel's own form (interp).")
 @plugin_option
-@click.option("--seed", type=int, default=0, help="Seed of random numbers (interp).")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, help="Seed of random numbers (interp)."
+)
 @format_option
 @endian_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -226,4 +229,6 @@ def _status(shown_name: str, shown: Shown) -> int:
         return 0
     if len(shown.runs) == 1:
         raise Failure(shown_name, str(failed[0])) from failed[0]
-    raise Failure(shown_name, f"{len(failed)} of {len(shown.runs)} runs failed: {failed[0]}")
+    raise Failure(
+        shown_name, f"{len(failed)} of {plural(len(shown.runs), 'run')} failed: {failed[0]}"
+    )

@@ -18,6 +18,7 @@ from bpfpatch.interp.contexts import SKB_FIELDS, SKB_SIZE, XDP_FIELDS, XDP_SIZE
 from bpfpatch.interp.limits import limits_met
 from bpfpatch.runs import MODES, Input, Outcome
 from bpfpatch.runs.skb import SKB_TYPES
+from bpfpatch.text import unknown
 
 from .captures import read_packets
 from .failure import blame
@@ -102,7 +103,7 @@ def parse_context(text: str, prog_type: ProgType | None) -> bytes:
         name = name.strip().replace("[", "").replace("]", "")
         if name not in known:
             raise click.BadParameter(
-                f"the context has no field {name!r}; it has {', '.join(known)}", param_hint="--ctx"
+                unknown("field of the context", name, known), param_hint="--ctx"
             )
         at, width = known[name]
         try:

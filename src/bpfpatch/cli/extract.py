@@ -28,7 +28,7 @@ Each object becomes a file NAME.N.bpf.o, N from 0.
     "-o", "--output", metavar="DIR", default=".", show_default=True, help="Folder to write to."
 )
 @click.option("--list", "only_list", is_flag=True, help="Only say what there is.")
-@click.option("-f", "--force", is_flag=True, help="Replace files that exist.")
+@click.option("--force", is_flag=True, help="Replace files that exist.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(binary: str, output: str, *, only_list: bool, force: bool, as_json: bool) -> None:
     """Find the BPF objects that are embedded in BINARY, a program or a library; - is stdin."""

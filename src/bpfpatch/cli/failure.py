@@ -13,6 +13,8 @@ import click
 from bpfpatch.errors import BpfPatchError, ValidationError
 from bpfpatch.text import visible
 
+from .complete import complete_values
+
 BROKEN_PIPE: Final = 128 + 13
 """What a shell says of a process that SIGPIPE ended."""
 
@@ -49,6 +51,10 @@ class Command(click.Command):
     """A command; a subclass may let failures exit with another status than 1."""
 
     failure: ClassVar[type[Failure]] = Failure
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        complete_values(self.params)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse; an option that takes one value and is given twice is an error, not the last."""

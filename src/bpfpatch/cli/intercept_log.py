@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from bpfpatch.bpf.intercept import LoadOutcome
 from bpfpatch.intercept import told_load
-from bpfpatch.text import visible
+from bpfpatch.text import plural, visible
 
 
 class Log:
@@ -68,7 +68,7 @@ class Log:
         """Write how many loads there were."""
         n_loads = sum(self._counts.values())
         parts = ", ".join(f"{count} {name}" for name, count in sorted(self._counts.items()))
-        self.say(f"{n_loads} loads" + (f": {parts}" if parts else ""))
+        self.say(f"{plural(n_loads, 'load')}" + (f": {parts}" if parts else ""))
 
 
 def _whose(outcome: LoadOutcome) -> str:

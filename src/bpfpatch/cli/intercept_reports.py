@@ -13,6 +13,7 @@ from bpfpatch.coverage.totals import of_object
 from bpfpatch.elf.files import write_all
 from bpfpatch.errors import BpfPatchError
 from bpfpatch.intercept import Session
+from bpfpatch.text import plural
 
 from .intercept_log import Log
 
@@ -63,7 +64,7 @@ class Reports:
         self._log.say(f"{path}: {tally.percent} of the {name} ran")
 
     def _tell(self, profile: Profile) -> None:
-        self._log.say(f"{profile.n_insns} instructions ran")
+        self._log.say(f"{plural(profile.n_insns, 'instruction')} ran")
         for title, costs in (("function", profile.functions), ("line", profile.lines)):
             for cost in costs[:_TOP]:
                 self._log.say(_row(title, cost))

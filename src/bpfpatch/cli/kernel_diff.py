@@ -11,6 +11,7 @@ import click
 from bpfpatch.elf import ElfObject
 from bpfpatch.elf.files import read_all
 from bpfpatch.linux import versions
+from bpfpatch.text import unknown
 
 from .diff import DIFFERENT, DiffCommand, Trouble
 from .failure import Failure, blame
@@ -152,7 +153,7 @@ def _check_names(obj: ElfObject, names: Sequence[str], *, is_required: bool) -> 
     known = [info.name for info in obj.programs]
     for name in names:
         if is_required and name not in known:
-            raise click.UsageError(f"there is no program {name!r}; there are: {', '.join(known)}")
+            raise click.UsageError(unknown("program", name, known))
 
 
 def _say_optional(obj: ElfObject) -> None:

@@ -19,6 +19,7 @@ from bpfpatch.isa import ByteOrder
 from bpfpatch.linux.log.judge import LoadVerdict, judge_flat, judge_linked
 from bpfpatch.loader.guess import Guess, guess_types, named_type
 from bpfpatch.loader.object import KernelObject
+from bpfpatch.text import plural
 
 from .failure import Command, Failure, blame
 from .inputs import CliInput, endian_option, format_option, read_input
@@ -219,7 +220,8 @@ def _show(rows: Sequence[LoadRow], *, why: bool, with_log: bool, changes: list[s
     n_loaded = sum(verdict.is_loaded for row in rows for verdict in row.verdicts)
     n_all = sum(len(row.verdicts) for row in rows)
     processed = sum(v.stats.processed for row in rows for v in row.verdicts if v.stats)
-    echo(f"{n_loaded} of {n_all} programs loaded, {processed} instructions processed")
+    loaded = f"{n_loaded} of {plural(n_all, 'program')} loaded"
+    echo(f"{loaded}, {plural(processed, 'instruction')} processed")
     for change in changes or ():
         echo(change)
 

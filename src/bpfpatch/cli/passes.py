@@ -9,6 +9,7 @@ from typing import Any, Final, get_type_hints
 import click
 
 from bpfpatch.passes import Pass, registered
+from bpfpatch.text import unknown
 
 from .failure import Command
 from .plugins import load_plugins, plugin_option
@@ -34,7 +35,7 @@ def command(name: str | None, plugins: tuple[str, ...], *, as_json: bool) -> Non
     load_plugins(plugins)
     passes = registered()
     if name is not None and name not in passes:
-        raise click.BadParameter(f"no pass {name!r}; there are: {', '.join(passes)}")
+        raise click.BadParameter(unknown("pass", name, passes))
     if as_json:
         chosen = passes if name is None else {name: passes[name]}
         echo_json([_json(one) for one in chosen.values()])

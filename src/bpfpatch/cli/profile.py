@@ -14,6 +14,7 @@ from bpfpatch.coverage.run import instrumented
 from bpfpatch.elf import ElfObject, Setup
 from bpfpatch.elf.files import write_all
 from bpfpatch.report.dottext import picture
+from bpfpatch.text import plural
 
 from .counters import counter_options, read_counters
 from .counting import AskedRun, run_counting
@@ -133,7 +134,7 @@ def _show(profile: Profile, by: str, top: int) -> None:
     if by != "line":
         columns, rows = columns[:-1], [row[:-1] for row in rows]  # type: ignore[misc]
     echo_table("", columns, rows)
-    echo(f"{profile.n_insns} instructions ran")
+    echo(f"{plural(profile.n_insns, 'instruction')} ran")
     if len(costs) > top:
         echo(f"{len(costs) - top} more rows: see --top")
 

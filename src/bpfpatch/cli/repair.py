@@ -24,7 +24,7 @@ EPILOG: Final = """\b
 Examples:
   bpfpatch repair lb.o -o lb.loads.o
   bpfpatch repair --type classifier bpf_lxc.o --dry-run
-  bpfpatch repair --count --on-guard return=1 lb.o -o lb.loads.o
+  bpfpatch repair --count-guards --on-guard return=1 lb.o -o lb.loads.o
 
 \b
 Loads, reads what the verifier refuses, mends that, and loads again. What is
@@ -40,7 +40,12 @@ Exit status: 0 all programs load, 1 some do not, 2 wrong arguments.
 @click.option("-o", "--output", metavar="OUT", help="File to write; - for stdout.")
 @click.option("--type", "kind", metavar="TYPE", help="Kind of all programs: xdp, classifier, ...")
 @click.option("--dry-run", is_flag=True, help="Print what would change; write nothing.")
-@click.option("--count", is_flag=True, help="Count guards that fire, in variable bpfpatch_guards.")
+@click.option(
+    "--count-guards",
+    "count",
+    is_flag=True,
+    help="Count guards that fire, in variable bpfpatch_guards.",
+)
 @click.option(
     "--on-guard",
     metavar="return=VALUE",

@@ -167,7 +167,9 @@ def _missing_helpers(places: list[TracePlace]) -> Iterator[str]:
 @click.option("--id", "map_id", metavar="N", type=KERNEL_ID, help="The map, by its id.")
 @click.option("--prog-id", metavar="N", type=KERNEL_ID, help="The program, by its id.")
 @click.option("-f", "--follow", is_flag=True, help="Wait for more, until interrupted.")
-@click.option("-n", "--count", type=click.IntRange(min=1), help="Stop after so many records.")
+@click.option(
+    "-n", "--max-records", "count", type=click.IntRange(min=1), help="Stop after so many records."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one record a line.")
 def read(
     *,

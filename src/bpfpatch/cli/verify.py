@@ -107,7 +107,7 @@ arguments, or some program could not be checked in some mode.
 @click.option("--fixed-rodata", is_flag=True, help="Do not vary read-only data.")
 @format_option
 @endian_option
-@click.option("-q", "--brief", is_flag=True, help="Only say whether they differ.")
+@click.option("-q", "--quiet", "brief", is_flag=True, help="Only say whether they differ.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     *,

@@ -21,6 +21,7 @@ from bpfpatch.errors import FormatError, LinkError
 from bpfpatch.program import FUNC_INFO, LINE_INFO, Anchor, AnchoredTable, Program, Remap, Subprogs
 from bpfpatch.program.refs import write_distances
 from bpfpatch.program.types import INSERTED, Slots
+from bpfpatch.text import unknown
 
 from .addresses import JUMP_TABLES_SECTION
 from .contents import BTF_MAPS, ProgramInfo, functions, is_legacy_maps, map_symbols, programs
@@ -176,7 +177,7 @@ def link(raw: RawElf, code: ObjectCode, name: str) -> LinkedProgram:
     if not picked:
         names = [info.name for info in found or functions(code)]
         what = "program" if found else "function"
-        raise LinkError(f"the object has no {what} {name!r}; it has: {', '.join(names) or 'none'}")
+        raise LinkError(unknown(what, name, names))
     main = picked[0]
     units = list(_reached(code, main))
     program = code.program

@@ -12,7 +12,6 @@ names are looked up, and values become bytes by their BTF types.
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from bpfpatch.btf.values import value_bytes, write_value
 from bpfpatch.errors import OptionError
 from bpfpatch.facts.kinds import MapFlag, MapType
 from bpfpatch.facts.maps import MapDefinition
+from bpfpatch.text import unknown
 
 from .mapdefs import map_definitions
 from .object import ElfObject
@@ -298,11 +298,7 @@ def _named(known: Mapping[str, MapDefinition], name: str) -> MapDefinition:
         return found
     if name.startswith("."):
         raise OptionError(f"{name} is a section of variables: set these by their own names")
-    near = difflib.get_close_matches(name, known, 5)
-    names = ", ".join(near or list(known)[:20]) or "none"
-    raise OptionError(
-        f"there is no map {name!r}; {'did you mean' if near else 'there are'}: {names}"
-    )
+    raise OptionError(unknown("map", name, known))
 
 
 def _prepared(entry: SetupEntry, spec: MapDefinition, obj: ElfObject) -> PreparedEntry:

@@ -6,7 +6,6 @@ writes it, a variable's place is its symbol's.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any, Final
 from bpfpatch.btf import Btf, BtfPlace, DataSec, Kind, Var
 from bpfpatch.btf.values import read_value, write_value
 from bpfpatch.errors import OptionError
+from bpfpatch.text import unknown
 
 from .raw import SHT_NOBITS, Buffer, RawElf
 from .symtab import STT_SECTION, SymbolTable, read_relocations, read_symbols
@@ -145,11 +145,7 @@ def find_spot(btf: Btf | None, known: Sequence[Variable], name: str) -> Spot:
             raise OptionError(f"several variables are called {name[:end]!r}: {homes}")
         if found:
             return _spot(btf, found[0], name, name[end:])
-    near = difflib.get_close_matches(re.split(r"[.\[]", name)[0], [one.name for one in known], 5)
-    names = ", ".join(near or [one.name for one in known][:20]) or "none"
-    raise OptionError(
-        f"there is no variable {name!r}; {'did you mean' if near else 'there are'}: {names}"
-    )
+    raise OptionError(unknown("variable", re.split(r"[.\[]", name)[0], [one.name for one in known]))
 
 
 def _spot(btf: Btf, variable: Variable, name: str, path: str) -> Spot:

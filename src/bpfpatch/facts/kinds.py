@@ -10,6 +10,7 @@ from enum import IntEnum
 from typing import Final, Self
 
 from bpfpatch.errors import OptionError
+from bpfpatch.text import unknown
 
 
 class _Named(IntEnum):
@@ -30,8 +31,15 @@ class _Named(IntEnum):
         try:
             return cls(value) if isinstance(value, int) else cls[value.upper()]
         except (KeyError, ValueError):
-            known = ", ".join(member.text for member in cls)
-            raise OptionError(f"there is no {cls.__name__} {value!r}; known are: {known}") from None
+            known = [member.text for member in cls]
+            raise OptionError(unknown(_WHAT[cls.__name__], str(value), known)) from None
+
+
+_WHAT: Final = {
+    "ProgType": "kind of program",
+    "MapType": "kind of map",
+    "AttachType": "kind of attachment",
+}
 
 
 class ProgType(_Named):

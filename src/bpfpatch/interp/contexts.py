@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from bpfpatch.errors import OptionError
 from bpfpatch.facts.contexts import CONTEXTS, SKB_AT, XDP_AT, Places
+from bpfpatch.text import unknown
 
 from .memory import Region
 from .packet import Packet
@@ -136,7 +137,7 @@ class _PacketContext:
     def _check(self, known: Mapping[str, tuple[int, int]]) -> None:
         for name in self.fields:
             if name not in known:
-                raise OptionError(f"the context has no field {name!r}; it has {', '.join(known)}")
+                raise OptionError(unknown("field of the context", name, known))
 
     def _write(
         self, machine: Machine, known: Mapping[str, tuple[int, int]], values: Mapping[str, int]

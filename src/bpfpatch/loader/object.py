@@ -22,6 +22,7 @@ from bpfpatch.errors import BpfPatchError, OptionError, UnsupportedError
 from bpfpatch.facts.kinds import AttachType, MapType, ProgType
 from bpfpatch.facts.maps import MapDefinition
 from bpfpatch.facts.sections import section_kind
+from bpfpatch.text import unknown
 
 from .externs import Needs
 from .kconfig import kconfig_layout
@@ -327,7 +328,7 @@ def open_object(
         obj = ElfObject.read(str(obj))
     known = [info.name for info in obj.programs]
     for missing in set(programs or ()) - set(known):
-        raise OptionError(f"the object has no program {missing!r}; it has: {', '.join(known)}")
+        raise OptionError(unknown("program", missing, known))
     opened = KernelObject(obj, name or "", kconfig)
     wanted = opened.autoloaded() if programs is None else programs
     program = ""

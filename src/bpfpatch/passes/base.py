@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Final, Self, TypeVar, Union, get_args, get_ori
 from bpfpatch.errors import OptionError
 from bpfpatch.patch import PatchList
 from bpfpatch.program import Program
+from bpfpatch.text import unknown
 
 from .builtin import CLASSES, built_in
 from .setting import Setting
@@ -109,8 +110,7 @@ class Pass:
         values: dict[str, Any] = {}
         for key, text in options.items():
             if key not in known:
-                have = ", ".join(sorted(known)) or "none"
-                raise OptionError(f"pass {cls.name} has no option {key!r}; it has: {have}")
+                raise OptionError(f"pass {cls.name}: {unknown('option', key, sorted(known))}")
             values[key] = _value(cls.name, key, text, types[key])
         try:
             return cls(**values)

@@ -21,6 +21,7 @@ from bpfpatch.linux.verifier.auxdata import aux_data
 from bpfpatch.linux.versions import check_modelled, parse_version, text
 from bpfpatch.patch import How, Linearized, PatchList
 from bpfpatch.program import LANDING_PAD, Program, Remap, violations
+from bpfpatch.text import plural, unknown
 
 from .base import Pass, registered
 from .setting import ObjectEdit, Setting
@@ -79,9 +80,9 @@ class Report:
     def __str__(self) -> str:
         """One line."""
         return (
-            f"{self.n_before} -> {self.n_after} instructions, {self.jumps_moved} jumps and calls "
-            f"adjusted, {self.rows_moved} records moved, {self.rows_gone} removed, "
-            f"{self.milliseconds:.1f} ms"
+            f"{self.n_before} -> {plural(self.n_after, 'instruction')}, {self.jumps_moved} jumps "
+            f"and calls adjusted, {plural(self.rows_moved, 'record')} moved, "
+            f"{self.rows_gone} removed, {self.milliseconds:.1f} ms"
         )
 
 
@@ -243,8 +244,9 @@ class Pipeline:
                 )
             if one.is_internal and setting.target.is_loadable:
                 raise OptionError(
-                    f"pass {one.name} makes the kernel's own form, which bpf(2) refuses; "
-                    "ask for it with Target.internal()"
+                    f"pass {one.name} makes the kernel's own form, which bpf(2) refuses; to see "
+                    "it, kernel-diff compares it with the kernel's, exec and conform run it with "
+                    "--internal, and Target.internal() asks for it in Python"
                 )
         have = program.columns.keys() | program.tables.keys()
         needed = [(one, one.needed(program, setting.target)) for one in self.passes]
@@ -257,11 +259,11 @@ class Pipeline:
                 f"pass {one.name} needs the column {name!r}, which is for flat programs; run it on "
                 "what ElfObject.link() gives"
             )
-        unknown = [(name, one) for name, one in missing if name not in (*AUX_COLUMNS, STACK_DEPTH)]
-        if not unknown:
+        strange = [(name, one) for name, one in missing if name not in (*AUX_COLUMNS, STACK_DEPTH)]
+        if not strange:
             found = aux_data(program, setting.subject or Subject(), setting.target.btf)
             return found.with_columns(**program.columns).with_tables(**program.tables)
-        name, one = unknown[0]
+        name, one = strange[0]
         raise OptionError(f"pass {one.name} needs the column {name!r}")
 
 
@@ -299,7 +301,7 @@ def _parse(text: str) -> Iterator[Pass]:
             raise OptionError(f"column {at + 1} of pipeline {text!r}: expected the name of a pass")
         name, options = match[1], match[2]
         if name not in passes:
-            raise OptionError(f"no pass {name!r}; there are: {', '.join(passes)}")
+            raise OptionError(unknown("pass", name, passes))
         yield passes[name].from_options(_options(name, options or ""))
         at = match.end()
         if at == len(text):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from bpfpatch.errors import EditError, OptionError
 from bpfpatch.program import Anchor, AnchoredTable, Column, Program, check_references
 from bpfpatch.program.types import LOST, Insns, Mask, Slots, compress, frozen, gather
+from bpfpatch.text import unknown
 
 from .attached import AttachedRows
 from .body import EMPTY, Body, bodies_of, body_of
@@ -244,8 +245,7 @@ class PatchList:
 
     def _table(self, name: str) -> AnchoredTable:
         if name not in self.program.tables:
-            known = ", ".join(sorted(self.program.tables)) or "none"
-            raise OptionError(f"no table {name!r}; the program has {known}")
+            raise OptionError(unknown("table", name, sorted(self.program.tables)))
         return self.program.tables[name]
 
     def attached(self) -> Slots:
@@ -301,8 +301,9 @@ class PatchList:
         subprogs = self.program.subprogs
         rows = [row for row, known in enumerate(subprogs.names) if known == name]
         if len(rows) != 1:
-            known_names = ", ".join(n for n in subprogs.names if n) or "no named ones"
-            raise OptionError(f"{len(rows)} subprogs are called {name!r}; there are: {known_names}")
+            if rows:
+                raise OptionError(f"{len(rows)} subprogs are called {name!r}")
+            raise OptionError(unknown("subprog", name, [one for one in subprogs.names if one]))
         self.flush()
         state = self._state
         head = int(state.entry[subprogs.start[rows[0]]])
@@ -347,8 +348,7 @@ class PatchList:
             OptionError: no such column.
         """
         if name not in self._fills:
-            names = ", ".join(sorted(self._fills)) or "none"
-            raise OptionError(f"no column {name!r}; there are: {names}")
+            raise OptionError(unknown("column", name, sorted(self._fills)))
         self.flush()
         column = self._fills[name]
         known = self._columns.get(name)

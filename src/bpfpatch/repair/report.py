@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any
 
 from bpfpatch.errors import Where
+from bpfpatch.text import plural
 
 
 class Order(Enum):
@@ -50,7 +51,7 @@ class Mending:
         shown = f", shown by {self.shown_by}" if self.shown_by else ""
         return (
             f"{self.kind} ({self.order.value}{shown}) at {self.where}: {self.refusal}; "
-            f"{self.inserted} instructions: {self.why}"
+            f"{plural(self.inserted, 'instruction')}: {self.why}"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -136,7 +137,7 @@ class RepairReport:
             if program.was_loaded and program.is_loaded:
                 continue
             word = "loads now" if program.is_loaded else "is still refused"
-            yield f"{program.name} {word}, after {program.rounds} mendings"
+            yield f"{program.name} {word}, after {plural(program.rounds, 'mending')}"
             yield from (
                 f"  {mending}" for mending in self.mendings if mending.program == program.name
             )
@@ -145,7 +146,8 @@ class RepairReport:
         n_loaded = sum(program.is_loaded for program in self.programs)
         added = self.insns_after - self.insns_before
         yield (
-            f"{n_loaded} of {len(self.programs)} programs load; {len(self.mendings)} mendings, "
+            f"{n_loaded} of {plural(len(self.programs), 'program')} load; "
+            f"{plural(len(self.mendings), 'mending')}, "
             f"{self.n_first_order} of which change nothing; {added} slots added to "
             f"{self.insns_before}; {self.seconds:.1f} s, {self.seconds_in_kernel:.1f} s of them "
             "loading"

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from bpfpatch.text import visible
+from bpfpatch.text import plural, visible
 
 from .diff import Diff, FunctionDiff, Op
 from .diff_text import describe_change
@@ -75,12 +75,12 @@ def _page(diff: Diff, title: str, context: int) -> Iterator[str]:
 
 def _summary(diff: Diff) -> str:
     if diff.is_equal:
-        return f"All {len(diff.functions)} functions are the same."
+        return f"All {plural(len(diff.functions), 'function')} are the same."
     n_equal = sum(function.is_equal for function in diff.functions)
     return (
-        f"{diff.count(Op.ADDED)} instructions added, {diff.count(Op.REMOVED)} removed, "
+        f"{plural(diff.count(Op.ADDED), 'instruction')} added, {diff.count(Op.REMOVED)} removed, "
         f"{diff.count(Op.CHANGED)} changed; {len(diff.functions) - n_equal} of "
-        f"{len(diff.functions)} functions differ."
+        f"{plural(len(diff.functions), 'function')} differ."
     )
 
 

@@ -8,6 +8,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from bpfpatch.text import plural
+
 from .diff import Diff, FunctionDiff, Op
 from .lines import DiffLines, LineKind, Lines
 
@@ -40,9 +42,9 @@ def _head(function: FunctionDiff) -> str:
 def describe_change(function: FunctionDiff) -> str:
     """What became of a function, in a few words."""
     if function.old is None:
-        return f"new, {function.op.size} instructions"
+        return f"new, {plural(function.op.size, 'instruction')}"
     if function.new is None:
-        return f"removed, {function.op.size} instructions"
+        return f"removed, {plural(function.op.size, 'instruction')}"
     if function.is_equal:
         return "the same"
     parts = ("+{}", Op.ADDED), ("-{}", Op.REMOVED), ("{} changed", Op.CHANGED)

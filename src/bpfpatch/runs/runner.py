@@ -14,6 +14,7 @@ from bpfpatch.elf.setup import Prepared, Setup
 from bpfpatch.errors import OptionError
 from bpfpatch.facts.kinds import ProgType
 from bpfpatch.program import Program
+from bpfpatch.text import unknown
 
 from .model import MODES, Input, Maps, Mode, Outcome
 
@@ -93,7 +94,7 @@ class Runner(ABC):
 
 def no_such_map(name: str, names: Iterable[str]) -> OptionError:
     """The error for a map that is not there."""
-    return OptionError(f"there is no map {name!r}; there are: {', '.join(names) or 'none'}")
+    return OptionError(unknown("map", name, names))
 
 
 def available(mode: str) -> str | None:

@@ -14,6 +14,7 @@ from bpfpatch.errors import BpfPatchError, OptionError
 from bpfpatch.facts import MapDefinition
 from bpfpatch.interp.limits import limits_met
 from bpfpatch.runs import MODES
+from bpfpatch.text import unknown
 
 from .case import Case
 from .compare import WHAT, differences, is_inconclusive
@@ -148,9 +149,7 @@ def verify_objects(
     known = [info.name for info in before.programs] or functions
     for name in names:
         if name not in functions:
-            raise OptionError(
-                f"the original has no program {name!r}; it has: {', '.join(known) or 'none'}"
-            )
+            raise OptionError(f"in the original {unknown('program', name, known)}")
     if not known:
         raise OptionError("the original has neither programs nor named functions")
     for name in names or known:

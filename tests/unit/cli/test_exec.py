@@ -199,7 +199,7 @@ def test_the_kernel_says_the_same(run: Run, mode: str) -> None:
         ([BALANCER, "--pcap", BALANCER], 1, "not a packet capture"),
         ([BALANCER, "--mode", "jit", "--trace"], 2, "--trace is for --mode interp"),
         ([BALANCER, "-p", "nopass"], 2, "no pass 'nopass'"),
-        ([BALANCER, "--type", "nokind"], 1, "no ProgType 'nokind'"),
+        ([BALANCER, "--type", "nokind"], 1, "no kind of program 'nokind'"),
         ([BALANCER, "--type", "syscall", "--pcap", capture.PATH], 2, "runs on no packets"),
         ([BALANCER, "--type", "syscall", "--hex", "00", "--ctx", "00"], 2, "give one input"),
         (["-", "--file", "-"], 2, "only one"),

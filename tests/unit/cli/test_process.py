@@ -92,12 +92,11 @@ def test_output_that_is_full(demo: Path) -> None:
 
 
 def test_without_click_there_is_a_message() -> None:
-    """Installed without its extra, the command line says what to install."""
+    """Installed without what it needs, the command line says what to install."""
     done = subprocess.run([sys.executable, "-c", BLOCKED], capture_output=True, check=False)
     assert done.returncode == 2
     assert done.stderr.decode().splitlines() == [
-        "bpfpatch: the command line needs click, which is not installed: "
-        "pip install 'bpfpatch[cli]'"
+        "bpfpatch: the command line needs click, which is not installed: pip install click"
     ]
 
 

@@ -58,5 +58,5 @@ def test_a_question_mark_means_not_by_itself():
 def test_types_go_by_name_or_number():
     """A type is found by bpftool's name, in either case, and by its number."""
     assert MapType.of("percpu_array") is MapType.of(6) is MapType.PERCPU_ARRAY
-    with pytest.raises(OptionError, match="no MapType 'tree'"):
+    with pytest.raises(OptionError, match="no kind of map 'tree'"):
         MapType.of("tree")

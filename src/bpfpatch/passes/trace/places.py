@@ -12,6 +12,7 @@ from bpfpatch import isa
 from bpfpatch.errors import OptionError
 from bpfpatch.program import LINE_INFO, Program
 from bpfpatch.program.types import Slots
+from bpfpatch.text import unknown
 
 _SLOT: Final = re.compile(r"#(\d+)")
 _LINE: Final = re.compile(r"(.+):(\d+)")
@@ -60,8 +61,9 @@ def find_spots(program: Program, at: str) -> tuple[TraceSpot, ...]:
         inside = int(match[2], 0)
         spans = _functions(program, match[1])
         return tuple(TraceSpot(_instruction(program, a + inside, b, at)) for a, b in spans)
-    known = ", ".join(name for name in program.subprogs.names if name) or "none"
-    raise OptionError(f"{at!r} is no place: give {FORMS}; the functions are: {known}")
+    known = [name for name in program.subprogs.names if name]
+    function = unknown("function", at.partition("+")[0], known)
+    raise OptionError(f"{at!r} is no place: give {FORMS}; {function}")
 
 
 def _functions(program: Program, name: str) -> list[tuple[int, int]]:
@@ -89,7 +91,7 @@ def _in_line(program: Program, file: str, line: int) -> tuple[TraceSpot, ...]:
     mine = [row for row in rows if _is_of(row[1], file)]
     if not mine:
         files = sorted({row[1].rpartition("/")[2] for row in rows})
-        raise OptionError(f"no code is of file {file!r}; there are: {_some(files)}")
+        raise OptionError(unknown("file with code", file, files))
     entered = _jump_targets(program)
     out = []
     before: tuple[int, str, int, int] | None = None

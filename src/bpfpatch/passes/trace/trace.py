@@ -168,7 +168,8 @@ def _registers(text: str) -> tuple[int, ...]:
         match = _REGISTER.fullmatch(part.strip())
         if match is None or int(match[1]) > isa.R10:
             raise OptionError(
-                f"pass trace: regs are r0 to r10 with a plus between them, or all, not {text!r}"
+                f"pass trace: {part.strip()!r} is no register: give r0 to r10 with a plus between "
+                "them (on the command line a comma), or all"
             )
         if int(match[1]) not in out:
             out.append(int(match[1]))

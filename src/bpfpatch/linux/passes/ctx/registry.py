@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from bpfpatch.errors import OptionError
 from bpfpatch.facts import ProgType
+from bpfpatch.text import unknown
 
 from .table import ContextTable
 
@@ -48,7 +49,7 @@ def context(name: str) -> ContextTable:
         OptionError: there is none of that name.
     """
     if name not in _BY_NAME:
-        raise OptionError(f"there is no context {name!r}; there are: {', '.join(contexts())}")
+        raise OptionError(unknown("context", name, contexts()))
     return _BY_NAME[name]
 
 
