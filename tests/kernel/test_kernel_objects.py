@@ -178,7 +178,7 @@ def test_big_endian_objects_are_refused() -> None:
 def test_names_are_checked() -> None:
     """A program that the object does not have is named, with those that it has."""
     path = fixture_path("xdp_count.clang-19.v3.el.g.o")
-    with pytest.raises(OptionError, match=r"no program 'nothing'; it has: \w+"):
+    with pytest.raises(OptionError, match=r"no program 'nothing'; there are: \w+"):
         kernel.open_object(path, ["nothing"])
 
 

@@ -103,7 +103,7 @@ def parse_context(text: str, prog_type: ProgType | None) -> bytes:
         name = name.strip().replace("[", "").replace("]", "")
         if name not in known:
             raise click.BadParameter(
-                unknown("field of the context", name, known), param_hint="--ctx"
+                unknown("context field", name, known), param_hint="--ctx"
             )
         at, width = known[name]
         try:

@@ -137,7 +137,7 @@ class _PacketContext:
     def _check(self, known: Mapping[str, tuple[int, int]]) -> None:
         for name in self.fields:
             if name not in known:
-                raise OptionError(unknown("field of the context", name, known))
+                raise OptionError(unknown("context field", name, known))
 
     def _write(
         self, machine: Machine, known: Mapping[str, tuple[int, int]], values: Mapping[str, int]

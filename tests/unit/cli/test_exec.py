@@ -318,7 +318,11 @@ def test_fields_of_the_context_that_changed(run: Run, source: Source, mode: str)
 
 @pytest.mark.parametrize(
     ("ctx", "what"),
-    [("nomark=1", "has no field 'nomark'"), ("mark=x", "a number of 4 bytes"), ("mark=-1", "mark")],
+    [
+        ("nomark=1", "no context field 'nomark'"),
+        ("mark=x", "a number of 4 bytes"),
+        ("mark=-1", "mark"),
+    ],
 )
 def test_no_such_context(run: Run, source: Source, ctx: str, what: str) -> None:
     """A field that is not there, or what is no number for it, is a usage error."""

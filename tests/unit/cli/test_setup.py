@@ -100,7 +100,7 @@ def test_verify_leaves_the_setup_alone(run: Any, source: Path, tmp_path: Path) -
     [
         (["--map", "ports=1"], 2, "an entry is NAME[KEY]=VALUE"),
         (["--map", "ports[80]=1", "--map", "ports[80]=2"], 2, "--map gives ports[80] twice"),
-        (["--map", "prots[80]=1"], 1, "did you mean: ports"),
+        (["--map", "prots[80]=1"], 1, "did you mean ports"),
         (["--map", "cfg[9]={limit=1}"], 1, "the map has 4 elements"),
     ],
 )

@@ -52,7 +52,9 @@ def test_words_are_completed(words: list[str], found: list[str]) -> None:
 def test_each_shell_gets_its_code(shell: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the variable set, the command prints what the shell is to read."""
     # click asks bash for its version, and a test may start no command that might load programs.
-    monkeypatch.setattr("click.shell_completion.BashComplete._check_version", lambda: None)
+    monkeypatch.setattr(
+        "click.shell_completion.BashComplete._check_version", staticmethod(lambda: None)
+    )
     assert "_bpfpatch_completion" in said([], _BPFPATCH_COMPLETE=f"{shell}_source")
 
 

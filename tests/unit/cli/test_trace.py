@@ -62,7 +62,7 @@ def test_a_second_trace_tells_its_own_places(run: Any, tmp_path: Path) -> None:
     [
         (("--at", "drain"), "Missing option '-o'"),
         (("-o", "x.o"), "Missing option '--at'"),
-        (("--at", "drain", "--regs", "r12", "-o", "x.o"), "regs are r0 to r10"),
+        (("--at", "drain", "--regs", "r12", "-o", "x.o"), "is no register: give r0 to r10"),
         (("--at", "drain", "--size", "4096", "-o", "x.o"), "--size is of the ring buffer"),
         (("--at", "drain", "-o", ""), "-o takes the name of a file"),
     ],
@@ -79,7 +79,7 @@ def test_wrong_arguments(
 def test_no_such_place(run: Any, tmp_path: Path) -> None:
     """A place that is not there exits with 1, and says what there is."""
     done = run("trace", LOOP, "--at", "nowhere", "-o", tmp_path / "x.o", status=1)
-    assert "the functions are: drain, drain_wide, back_edge" in done.stderr
+    assert "there are: drain, drain_wide, back_edge" in done.stderr
 
 
 def test_help_shows_both_forms(run: Any) -> None:

@@ -140,7 +140,7 @@ def test_broken_pcap(run: Any, demo: Path, tmp_path: Path) -> None:
 def test_unknown_program(run: Any, demo: Path) -> None:
     """A program that is not there is refused."""
     result = run("verify", demo, demo, "--prog", "nope", status=2)
-    assert "the original has no program 'nope'; it has: balancer" in result.stderr
+    assert "in the original there is no program 'nope'; there are: balancer" in result.stderr
 
 
 def test_ignore(run: Any, demo: Path, broken: Path) -> None:

@@ -74,7 +74,7 @@ def test_functions_of_text_alone_can_be_linked(text_only):
 
 def test_unknown_function_is_refused_with_the_names_there_are(text_only):
     """Without programs the error names the functions."""
-    with pytest.raises(LinkError, match="no function 'main'; it has: inner, entry, second"):
+    with pytest.raises(LinkError, match="no function 'main'; there are: inner, entry, second"):
         text_only.link("main")
 
 

@@ -68,7 +68,7 @@ def test_what_is_left_to_the_loader_is_listed(obj):
 
 def test_an_unknown_name_is_refused_with_the_names_there_are(obj):
     """An error says which programs there are."""
-    with pytest.raises(LinkError, match="it has: main"):
+    with pytest.raises(LinkError, match="there are: main"):
         obj.link("absent")
 
 

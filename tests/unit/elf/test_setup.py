@@ -67,7 +67,7 @@ def test_the_later_of_two_entries_counts(obj: ElfObject) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("prots[80]=1", "there is no map 'prots'; did you mean: ports"),
+        ("prots[80]=1", "there is no map 'prots' (did you mean ports"),
         (".bss[0]=1", ".bss is a section of variables: set these by their own names"),
         ("ports[65536]=1", "the key of ports[65536] holds 0 to 65535, not 65536"),
         ("ports[80]=-1", "ports[80] holds 0 to 4294967295, not -1"),

@@ -97,7 +97,7 @@ def test_value_is_written(obj: ElfObject, name: str, value: Any, variable: str, 
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("mod", 1, "no variable 'mod'; did you mean: mode"),
+        ("mod", 1, "no variable 'mod' (did you mean mode"),
         ("xyzzy", 1, "there are: limits"),
         ("mode", "MODE_X", "give MODE_SLOW, MODE_FAST"),
         ("is_on", 2, "is_on holds 0 to 1, not 2"),

@@ -117,7 +117,7 @@ def test_context_fields(make: Make) -> None:
     outcome = make(text).run(Skb(PACKET, {"mark": 5}))
     assert outcome.r0 == 5
     assert outcome.ctx[8:12] == b"\6\0\0\0"
-    with pytest.raises(OptionError, match="no field 'colour'"):
+    with pytest.raises(OptionError, match="no context field 'colour'"):
         make(text).run(Skb(PACKET, {"colour": 5}))
 
 

@@ -114,9 +114,11 @@ def test_numbers_may_be_hex_or_negative() -> None:
 
 def test_unknown_option_lists_the_known_ones() -> None:
     """The error says what there is."""
-    with pytest.raises(OptionError, match="no option 'evry'; it has: every, seed"):
+    with pytest.raises(
+        OptionError, match=r"no option 'evry' \(did you mean every\?\); there are: every, seed"
+    ):
         Pipeline.parse("sprinkle{evry=2}")
-    with pytest.raises(OptionError, match="no option 'x'; it has: once"):
+    with pytest.raises(OptionError, match="no option 'x'; there are: once"):
         Pipeline.parse("nops{x=1}")
 
 

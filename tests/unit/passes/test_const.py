@@ -130,7 +130,7 @@ def test_a_second_run_changes_nothing(feature: ElfObject) -> None:
 
 def test_wrong_names_are_refused(feature: ElfObject) -> None:
     """A name in only= that is no variable is an error that says what there is."""
-    with pytest.raises(OptionError, match="did you mean: use_rare"):
+    with pytest.raises(OptionError, match="did you mean use_rare"):
         run(feature, "const{only=use_rar}")
 
 

@@ -84,7 +84,7 @@ def test_several_texts_mean_the_same(text: str) -> None:
             "column 19 of pipeline 'dce{branches=true}}': expected `,` or the end",
         ),
         ("dce{a{b}}", "column 4 of pipeline 'dce{a{b}}': expected `,` or the end"),
-        ("nothing", f"no pass 'nothing'; there are: {', '.join(registered())}"),
+        ("nothing", f"there is no pass 'nothing'; there are: {', '.join(registered())}"),
         ("dce{branches}", "options of pass dce are key=value, not 'branches'"),
         ("dce{branches=}", "options of pass dce are key=value, not 'branches='"),
         ("dce{=1}", "options of pass dce are key=value, not '=1'"),

@@ -461,8 +461,8 @@ def test_a_deleted_instruction_cannot_be_traced() -> None:
     ("options", "message"),
     [
         ({"to": "disk"}, "to is pipe or ring, not 'disk'"),
-        ({"regs": "r11"}, "regs are r0 to r10 with a plus between them, or all, not 'r11'"),
-        ({"regs": "r1,r2"}, "regs are r0 to r10"),
+        ({"regs": "r11"}, "'r11' is no register: give r0 to r10"),
+        ({"regs": "r1,r2"}, "is no register: give r0 to r10"),
         ({"size": 5000}, "size is a power of two and at least 4096, not 5000"),
         ({"message": "caf\N{LATIN SMALL LETTER E WITH ACUTE}"}, "printable ASCII characters only"),
         ({"message": "x" * 201}, "a message has 200 characters at most, not 201"),

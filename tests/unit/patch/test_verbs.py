@@ -378,5 +378,5 @@ def test_rows_of_another_form_are_refused() -> None:
     for rows in (np.array([1, 2], np.int32), np.array([1], np.int64)):
         with pytest.raises(OptionError, match="table 'depth' has rows of int32"):
             patches.set_rows("depth", rows)
-    with pytest.raises(OptionError, match="no table 'other'; the program has depth"):
+    with pytest.raises(OptionError, match="no table 'other'; there are: depth"):
         patches.set_rows("other", table.rows)

@@ -133,7 +133,9 @@ def test_objects() -> None:
 def test_unknown_program() -> None:
     """A program that the original lacks is refused, with those that it has."""
     obj = ElfObject.read(fixture_path("xdp_parse.clang-19.v3.el.g.o"))
-    with pytest.raises(OptionError, match="original has no program 'nope'; it has: parse_xdp"):
+    with pytest.raises(
+        OptionError, match="in the original there is no program 'nope'; there are: parse_xdp"
+    ):
         list(verify_objects(obj, obj, ["nope"]))
 
 
