@@ -102,9 +102,7 @@ def parse_context(text: str, prog_type: ProgType | None) -> bytes:
         name, _, number = part.partition("=")
         name = name.strip().replace("[", "").replace("]", "")
         if name not in known:
-            raise click.BadParameter(
-                unknown("context field", name, known), param_hint="--ctx"
-            )
+            raise click.BadParameter(unknown("context field", name, known), param_hint="--ctx")
         at, width = known[name]
         try:
             out[at : at + width] = int(number, 0).to_bytes(width, "little")
