@@ -41,6 +41,7 @@ COMMANDS: Final = {
     "profile": "Say where an instrumented object spends its instructions.",
     "repair": "Mend programs that the verifier refuses although they are right.",
     "rules": "List the rules of the pass peephole, and prove them.",
+    "shrink": "Make an object smaller, with the running kernel as judge.",
     "trace": "Print registers at places of an object, or read what it sent.",
     "verify": "Run two objects on made inputs, and look for where they differ.",
 }

@@ -49,7 +49,7 @@ FORMS = (
     Form("plain"),
     Form("sprinkle", "sprinkle"),
     Form("dce,nops", "dce,nops"),
-    Form("shrink", "shrink"),
+    Form("shrink", "shrink{safe=false}"),
     Form("blind", "blind"),
     Form("blind, internal", "blind", Target.internal()),
     Form("zext", "zext{force=true}"),

@@ -12,11 +12,11 @@ from support.generators.programs.memory import HASH_SIZE, KEYS
 from support.models.agreement import inputs
 
 PIPELINES = (
+    "shrink{safe=false}",
     "shrink",
-    "shrink{safe=true}",
-    "copies,dead-stores",
-    "jumps,copies,jumps",
-    "dead-stores,jumps{safe=true},copies{safe=true},dead-stores",
+    "copies{safe=false},dead-stores",
+    "jumps{safe=false},copies{safe=false},jumps{safe=false}",
+    "dead-stores,jumps,copies,dead-stores",
 )
 PACKETS = (bytes(range(64)), bytes(100), b"\x08\0" * 45)
 _HASH, _ARRAY = 5, 6

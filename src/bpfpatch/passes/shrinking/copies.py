@@ -35,8 +35,8 @@ class Copies(Pass):
     only if all that reads it can have it as an immediate. What computes a number of numbers
     becomes a move of that, and a load of a word of the frame that a register holds one of that.
 
-    With ``safe=true`` only moves go, of registers and of numbers; a number goes into a store only
-    if it is 0 and the store is one to the frame.
+    With ``safe=true``, which is the default, only moves go, of registers and of numbers; a number
+    goes into a store only if it is 0 and the store is one to the frame.
 
     Attributes:
         safe: whether to do only what takes nothing from any kernel's verifier.
@@ -44,7 +44,7 @@ class Copies(Pass):
 
     name = "copies"
     knows_landing_pads = True
-    safe: bool = False
+    safe: bool = True
 
     def run(self, patches: PatchList) -> None:
         """Go round until nothing is found, or for a bounded number of rounds."""

@@ -29,9 +29,9 @@ class Jumps(Pass):
     that goes where the `goto` after it does. What cannot be reached then goes, too. Where two
     paths end in the same instructions in front of one place, one of them jumps to the other's.
 
-    With ``safe=true`` conditional jumps stay of which both ways lead to the same place, since the
-    verifier learns from them; and only arithmetic is merged, since the verifier takes one
-    instruction for one kind of memory only.
+    With ``safe=true``, which is the default, conditional jumps stay of which both ways lead to the
+    same place, since the verifier learns from them; and only arithmetic is merged, since the
+    verifier takes one instruction for one kind of memory only.
 
     Attributes:
         safe: whether to do only what takes nothing from any kernel's verifier.
@@ -40,7 +40,7 @@ class Jumps(Pass):
 
     name = "jumps"
     knows_landing_pads = True
-    safe: bool = False
+    safe: bool = True
     tails: bool = True
 
     def run(self, patches: PatchList) -> None:

@@ -28,6 +28,8 @@ _ROUNDS: Final = 8
 _FEW: Final = 512
 """One edit in so many instructions is not worth another round."""
 _ALL: Final = "*"
+UNSAFE: Final = "unsafe"
+"""In place of a step: all that may take something from a verifier."""
 
 Step = Callable[[PatchList, Scope], int]
 
@@ -47,13 +49,14 @@ class Shrink(Pass):
         safe: whether to do only what takes nothing from any kernel's verifier.
         skip: names of steps, and of rules of ``peephole``, to leave out, with ``+`` between them.
         keep: functions to leave as they are, with ``+`` between them; ``NAME:STEP`` leaves out
-            that step for one only. A function without a name of its own is its number.
+            that step for one only, ``NAME:unsafe`` what is not safe. A function without a name of
+            its own is its number.
         rules: a file of further rules for ``peephole``.
     """
 
     name = "shrink"
     knows_landing_pads = True
-    safe: bool = False
+    safe: bool = True
     skip: str | None = None
     keep: str | None = None
     rules: str | None = None
@@ -100,7 +103,7 @@ class Keeps:
             name, _, step = word.partition(":")
             for subprog in _numbers(program, name):
                 found.setdefault(subprog, set()).add(step or _ALL)
-        named = everywhere.union(*found.values()) - known - {_ALL}
+        named = everywhere.union(*found.values()) - known - {_ALL, UNSAFE}
         if named:
             raise OptionError(
                 f"pass shrink has no step or rule {min(named)!r}; there are: "
@@ -111,6 +114,10 @@ class Keeps:
     def skipped(self, step: str) -> frozenset[int]:
         """The subprogs that a step leaves as they are."""
         return frozenset(one for one, steps in self.subprogs.items() if steps & {step, _ALL})
+
+    def safe_only(self) -> frozenset[int]:
+        """The subprogs in which only safe steps are taken."""
+        return frozenset(one for one, steps in self.subprogs.items() if UNSAFE in steps)
 
     def rules_off(self, subprog: int) -> frozenset[str]:
         """The rules that are left out in a subprog."""
@@ -155,14 +162,27 @@ class _Driver:
             return 0
         before = fingerprints(self.patches.view())
         done = self.done.get(name, {})
-        scope = Scope(self.keeps.skipped(name), self.options.safe, n_rounds=1)
-        if name != "dce":
-            scope = scope.without(one for one, mark in done.items() if before.get(one) == mark)
+        unchanged = frozenset(one for one, mark in done.items() if before.get(one) == mark)
+        skipped = self.keeps.skipped(name) | (unchanged if name != "dce" else frozenset())
         n_before = _n_slots(self.patches)
-        n_edits = self.steps[name](self.patches, scope)
+        n_edits = sum(
+            self.steps[name](self.patches, scope) for scope in self._scopes(skipped, set(before))
+        )
         self.done[name] = fingerprints(self.patches.view())
         self.setting.counts[name] += n_before - _n_slots(self.patches)
         return n_edits
+
+    def _scopes(self, skipped: frozenset[int], subprogs: set[int]) -> list[Scope]:
+        """What a step may change: once what it does safely, once the rest."""
+        if self.options.safe:
+            return [Scope(skipped, True, 1)]
+        is_safe = self.keeps.safe_only()
+        groups = ((is_safe, True), (frozenset(subprogs) - is_safe, False))
+        return [
+            Scope(skipped | frozenset(subprogs - group), safe, 1)
+            for group, safe in groups
+            if group & subprogs - skipped
+        ]
 
     def _peephole(self, patches: PatchList, scope: Scope) -> int:
         """Run the rules, on functions with the same ones together."""
@@ -173,7 +193,7 @@ class _Driver:
         for off, subprogs in groups.items():
             one = Peephole(
                 self.options.rules,
-                self.options.safe,
+                scope.is_safe,
                 "+".join(sorted(off)) or None,
                 "+".join(subprogs),
             )
