@@ -58,6 +58,9 @@ _CALLS: Final[dict[str, Callable[[int], Any]]] = {
 extended. ``power2`` is `is_power2`; a rule that asks for it is proved for each power by itself.
 """
 
+SPLITS: Final[dict[str, tuple[int, ...]]] = {"power2": tuple(1 << at for at in range(31))}
+"""Numbers for which a function holds, where they are proved one by one."""
+
 
 @dataclass(frozen=True, slots=True)
 class RuleExpr:
@@ -67,14 +70,14 @@ class RuleExpr:
         text: as written.
         names: constants in it.
         tree: what it is made of.
-        powers: constants that ``power2`` or ``log2`` is asked of.
+        splits: (constant, function) where a rule is proved for each number by itself.
         run: its value by those of its constants.
     """
 
     text: str
     names: frozenset[str]
     tree: ast.expr
-    powers: frozenset[str]
+    splits: frozenset[tuple[str, str]]
     run: Callable[[Mapping[str, int]], Any]
 
     @classmethod
@@ -89,9 +92,9 @@ class RuleExpr:
         except (SyntaxError, ValueError, RecursionError) as error:
             raise OptionError(f"{text!r} is no expression: {error}") from None
         names: set[str] = set()
-        powers: set[str] = set()
-        run = _compiled(tree, names, powers)
-        return cls(text.strip(), frozenset(names), tree, frozenset(powers), run)
+        splits: set[tuple[str, str]] = set()
+        run = _compiled(tree, names, splits)
+        return cls(text.strip(), frozenset(names), tree, frozenset(splits), run)
 
     @property
     def fitting(self) -> frozenset[str]:
@@ -116,7 +119,7 @@ def _is_and(tree: ast.expr) -> TypeGuard[ast.BoolOp]:
 
 
 def _compiled(  # noqa: PLR0911 - one way out for each kind
-    tree: ast.expr, names: set[str], powers: set[str]
+    tree: ast.expr, names: set[str], splits: set[tuple[str, str]]
 ) -> Callable[[Mapping[str, int]], Any]:
     """A function that evaluates; what it uses is added to the sets."""
     if isinstance(tree, ast.Constant) and type(tree.value) is int:
@@ -128,27 +131,27 @@ def _compiled(  # noqa: PLR0911 - one way out for each kind
         return lambda values: values[name]
     if isinstance(tree, ast.BinOp) and type(tree.op) in _BINARY:
         function = _BINARY[type(tree.op)]
-        left, right = (_compiled(one, names, powers) for one in (tree.left, tree.right))
+        left, right = (_compiled(one, names, splits) for one in (tree.left, tree.right))
         if isinstance(tree.op, ast.LShift):
             return lambda values: signed(left(values) << (right(values) & _MOST_SHIFT), 64)
         return lambda values: signed(function(left(values), right(values)), 64)
     if isinstance(tree, ast.UnaryOp) and type(tree.op) in _UNARY:
-        change, only = _UNARY[type(tree.op)], _compiled(tree.operand, names, powers)
+        change, only = _UNARY[type(tree.op)], _compiled(tree.operand, names, splits)
         return lambda values: signed(change(only(values)), 64)
     if isinstance(tree, ast.UnaryOp) and isinstance(tree.op, ast.Not):
-        only = _compiled(tree.operand, names, powers)
+        only = _compiled(tree.operand, names, splits)
         return lambda values: not only(values)
     if isinstance(tree, ast.BoolOp):
-        parts = [_compiled(one, names, powers) for one in tree.values]
+        parts = [_compiled(one, names, splits) for one in tree.values]
         if isinstance(tree.op, ast.And):
             return lambda values: all(part(values) for part in parts)
         return lambda values: any(part(values) for part in parts)
     if isinstance(tree, ast.Compare) and len(tree.ops) == 1 and type(tree.ops[0]) in _COMPARED:
         compare = _COMPARED[type(tree.ops[0])]
-        left, right = (_compiled(one, names, powers) for one in (tree.left, tree.comparators[0]))
+        left, right = (_compiled(one, names, splits) for one in (tree.left, tree.comparators[0]))
         return lambda values: compare(left(values), right(values))
     if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and len(tree.args) == 1:
-        return _called(tree.func.id, tree.args[0], names, powers)
+        return _called(tree.func.id, tree.args[0], names, splits)
     raise OptionError(
         f"{ast.unparse(tree)!r} cannot be in a rule: there are + - * & | ^ ~ <<, one comparison "
         f"at a time, and, or, not, {', '.join(_CALLS)}"
@@ -156,15 +159,15 @@ def _compiled(  # noqa: PLR0911 - one way out for each kind
 
 
 def _called(
-    name: str, argument: ast.expr, names: set[str], powers: set[str]
+    name: str, argument: ast.expr, names: set[str], splits: set[tuple[str, str]]
 ) -> Callable[[Mapping[str, int]], Any]:
     if name not in _CALLS:
         raise OptionError(f"no function {name!r} for rules; there are {', '.join(_CALLS)}")
-    if name in ("power2", "log2"):
+    if name in (*SPLITS, "log2"):
         if not isinstance(argument, ast.Name):
             raise OptionError(f"{name} takes a constant of the rule, not {ast.unparse(argument)!r}")
-        powers.add(argument.id)
-    function, only = _CALLS[name], _compiled(argument, names, powers)
+        splits.add((argument.id, "power2" if name == "log2" else name))
+    function, only = _CALLS[name], _compiled(argument, names, splits)
     return lambda values: function(only(values))
 
 
@@ -204,12 +207,12 @@ class _Terms:
 
     def _call(self, name: str, argument: ast.expr) -> Term:
         z3 = self.z3
-        if name in ("power2", "log2"):
+        if name in (*SPLITS, "log2"):
             assert isinstance(argument, ast.Name)
             known = self.values[argument.id]
-            assert isinstance(known, int), "each power is proved by itself"
+            assert isinstance(known, int), "each number is proved by itself"
             value = _CALLS[name](known)
-            return z3.BoolVal(value) if name == "power2" else z3.BitVecVal(value, 64)
+            return z3.BitVecVal(value, 64) if name == "log2" else z3.BoolVal(value)
         value = self.of(argument)
         low = z3.Extract(31, 0, value)
         if name == "fits":

@@ -13,12 +13,11 @@ from bpfpatch.errors import OptionError, UnsupportedError
 from bpfpatch.isa.semantics import ALU, ALU64, CLASS_MASK, END, OP_MASK
 from bpfpatch.prove import Fields, SymbolicCode, SymbolicState, Term, require_z3
 
-from .expr import RuleExpr
+from .expr import SPLITS, RuleExpr
 from .rule import NUMBER_OF, Operand, Rule, RuleInsn
 
 SECONDS: Final = 20.0
 """What a proof may take; one that takes longer is none."""
-_POWERS: Final = range(31)
 _SWAPS: Final = (ALU, ALU64)
 
 Byte = tuple[Term, int]
@@ -31,7 +30,7 @@ class RuleProof:
     Attributes:
         rule: which.
         milliseconds: how long it took to prove.
-        n_cases: cases it was split into: byte orders, powers of two.
+        n_cases: cases it was split into: byte orders, values of constants.
     """
 
     rule: Rule
@@ -57,8 +56,8 @@ def prove_rule(rule: Rule, seconds: float = SECONDS) -> RuleProof:
     z3 = require_z3()
     began = time.perf_counter()
     cases = list(_cases(rule))
-    for little, powers in cases:
-        _Case(z3, rule, powers, little=little).prove(seconds)
+    for little, given in cases:
+        _Case(z3, rule, given, little=little).prove(seconds)
     return RuleProof(rule, 1000 * (time.perf_counter() - began), len(cases))
 
 
@@ -78,7 +77,7 @@ def check_rules(rules: tuple[Rule, ...], seconds: float = SECONDS) -> tuple[Rule
 
 
 def _cases(rule: Rule) -> Iterator[tuple[bool, dict[str, int]]]:
-    """Byte orders and powers of two to look at one by one."""
+    """Byte orders and values of constants to look at one by one."""
     insns = (*rule.before, *rule.after)
     has_order = any(
         one.is_load
@@ -89,24 +88,24 @@ def _cases(rule: Rule) -> Iterator[tuple[bool, dict[str, int]]]:
     exprs = [*rule.when, *(mask for _, mask in rule.clear)]
     for insn in rule.after:
         exprs += [one for one in (insn.off, insn.imm) if isinstance(one, RuleExpr)]
-    names = sorted({name for expr in exprs for name in expr.powers})
+    splits = dict(sorted(split for expr in exprs for split in expr.splits))
     for little in (True, False) if has_order and not rule.little else (True,):
-        for powers in itertools.product(_POWERS, repeat=len(names)):
-            yield little, {name: 1 << at for name, at in zip(names, powers, strict=True)}
+        for values in itertools.product(*(SPLITS[how] for how in splits.values())):
+            yield little, dict(zip(splits, values, strict=True))
 
 
 class _Case:
-    """One case of a rule: a byte order, and values of constants that are powers of two."""
+    """One case of a rule: a byte order, and values of some constants."""
 
-    def __init__(self, z3: Any, rule: Rule, powers: Mapping[str, int], *, little: bool) -> None:
+    def __init__(self, z3: Any, rule: Rule, given: Mapping[str, int], *, little: bool) -> None:
         self.z3 = z3
         self.rule = rule
         self.little = little
         self.assumed: list[Term] = []
         self.constants: dict[str, Term] = {}
-        self._bind(powers)
+        self._bind(given)
 
-    def _bind(self, powers: Mapping[str, int]) -> None:
+    def _bind(self, given: Mapping[str, int]) -> None:
         """Make terms of the constants, each as wide as the field that it is in."""
         z3 = self.z3
         for insn in self.rule.before:
@@ -120,9 +119,9 @@ class _Case:
             # What fits is a term of 32 bits: an equation that says so hides it from multiplication.
             value = z3.SignExt(32, z3.BitVec(name, 32)) if name in narrow else None
             self.constants.setdefault(name, z3.BitVec(name, 64) if value is None else value)
-        for name, value in powers.items():
+        for name, value in given.items():
             self.assumed.append(self.constants[name] == value)
-        self.constants.update(powers)
+        self.constants.update(given)
 
     def prove(self, seconds: float) -> None:
         """Prove it.

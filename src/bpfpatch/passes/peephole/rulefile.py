@@ -294,8 +294,8 @@ def _check_registers(rule: Rule) -> None:
             "what goes by a register that `from` does not read has one instruction, and no `dead` "
             "or `low`"
         )
-    if rule.low and (len(rule.before) > 1 or rule.known or rule.clear):
-        raise OptionError("`low` goes with one instruction, and not with `known` or `clear`")
+    if rule.low and (rule.known or rule.clear):
+        raise OptionError("`low` does not go with `known` or `clear`")
 
 
 def _check_constants(rule: Rule) -> None:
