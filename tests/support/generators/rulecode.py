@@ -48,7 +48,7 @@ class _Writer:
             adds = insn.code in (0xBF, 0x07, 0x0F) and insn.dst in self.bases
             if adds and insn.code == 0xBF:
                 self.bases.add(insn.src)
-        self.lines: list[str] = []
+        self.has_alu32 = max(insn.cpu for insn in (*rule.before, *rule.after)) > 1
 
     def text(self) -> str | None:
         constants = self._constants()
@@ -116,13 +116,11 @@ class _Writer:
         out = []
         for _ in range(rng.randint(1, 2)):
             left, right = rng.choice(self.other), rng.choice(self.other)
-            kind = rng.choice("rw")
+            kind = rng.choice("rw" if self.has_alu32 else "r")
             choice = rng.random()
             if choice < 0.15 and index:
                 values = [one for key, one in self.number.items() if key not in self.bases]
                 right = rng.choice(values or [right])
-            if choice > 0.93:
-                out.append(f"*(u8 *)(r10 - 8) = {rng.randrange(256)}" if False else "r0 = r0")
             out.append(f"{kind}{left} {rng.choice(_OTHERS)} {kind}{right}")
         return out
 
@@ -193,11 +191,11 @@ class _Writer:
             is_shift = insn.code & 7 in (4, 7) and insn.code & 0xF0 in (0x60, 0x70, 0xC0)
             bits = 64 if insn.code & 7 == 7 else 32
             imm = insn.imm
-            if is_shift and not insn.code & 8 and isinstance(imm, str):
-                if not 0 <= values[imm] < bits:
-                    return False
+            is_ours = not insn.code & 8 and isinstance(imm, str)
+            if is_shift and is_ours and not 0 <= values[imm] < bits:
+                return False
             is_division = insn.code & 7 in (4, 7) and insn.code & 0xF0 in (0x30, 0x90)
-            if is_division and not insn.code & 8 and isinstance(imm, str) and not values[imm]:
+            if is_division and is_ours and not values[imm]:
                 return False
             if isinstance(insn.off, str) and not -16 <= values[insn.off] <= 16:
                 return False

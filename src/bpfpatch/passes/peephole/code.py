@@ -125,21 +125,46 @@ class RuleCode:
             return NONE
         return writers[at]
 
-    def definitions(self, registers: NDArray[np.uint8], slots: Slots) -> Slots:
-        """(k,) the same at many slots, of a register each."""
-        out = np.full(slots.size, NONE, np.int32)
-        for register in np.unique(registers).tolist():
-            here = registers == register
-            writers = self._writer_slots(register)
-            at = np.searchsorted(writers, slots[here]) - 1
-            found = np.where(at >= 0, writers[at], NONE) if writers.size else np.full(at.size, NONE)
-            first = self.blocks.start[self._block_of[slots[here]]]
-            out[here] = np.where(found >= first, found, NONE)
+    @cached_property
+    def slots_of(self) -> dict[int, Slots]:
+        """By opcode, the slots that have it, ascending."""
+        order = np.argsort(self.codes, kind="stable").astype(np.int32)
+        ordered = self.codes[order]
+        firsts = np.flatnonzero(np.diff(ordered, prepend=-1))
+        found = np.split(order, firsts[1:])
+        return dict(zip(ordered[firsts].tolist(), found, strict=True))
+
+    @cached_property
+    def defines_dst(self) -> Slots:
+        """(n,) `definition` of the register in each ``dst`` field."""
+        return self._definitions(isa.dst(self.view.insns))
+
+    @cached_property
+    def defines_src(self) -> Slots:
+        """(n,) `definition` of the register in each ``src`` field."""
+        return self._definitions(isa.src(self.view.insns))
+
+    def _definitions(self, registers: NDArray[np.uint8]) -> Slots:
+        out = np.full(registers.size, NONE, np.int32)
+        first = self.blocks.start[self._block_of]
+        for register in range(N_REGS):
+            writers = np.array(self.writers[register], np.int32)
+            slots = np.flatnonzero(registers == register)
+            if writers.size and slots.size:
+                at = np.searchsorted(writers, slots) - 1
+                found = np.where(at >= 0, writers[at], NONE)
+                out[slots] = np.where(found >= first[slots], found, NONE)
         return out
 
-    def _writer_slots(self, register: int) -> Slots:
-        slots: Slots = np.array(self.writers[register], np.int32)
-        return slots
+    @cached_property
+    def is_known_dst(self) -> Mask:
+        """(n,) whether the value of the register in the ``dst`` field is known."""
+        return np.array([not unknown for _, unknown, _ in self.bits.dst], bool)
+
+    @cached_property
+    def is_known_src(self) -> Mask:
+        """(n,) the same of the ``src`` field."""
+        return np.array([not unknown for _, unknown, _ in self.bits.src], bool)
 
 
 def between(slots: list[int], first: int, last: int) -> list[int]:

@@ -23,6 +23,7 @@ from .code import NONE, RuleCode, between
 from .expr import RuleExpr
 from .rule import Operand, Rule, RuleInsn
 
+_NO_SLOTS: Final = np.zeros(0, np.int32)
 _FIELD_OFF: Final = (-(1 << 15), (1 << 15) - 1)
 
 
@@ -77,10 +78,39 @@ class RuleMatcher:
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
-        self._last = rule.before[-1]
+        self._last = last = rule.before[-1]
+        self._codes = {insn.code for insn in rule.before}
         self._definers = _definers(rule)
         self._first_use = _first_uses(rule)
+        self._reads = [insn.reads() for insn in rule.before]
+        self._writes = [insn.writes() for insn in rule.before]
         touched = {reg for insn in rule.before for reg in (*insn.reads(), *insn.writes())}
+        self._literals = [
+            (name, value)
+            for name, value in (("off", last.off), ("imm", last.imm))
+            if isinstance(value, int)
+            and not (name == "off" and last.target)
+            and last.code != isa.LD_IMM64
+        ]
+        n_last = len(rule.before) - 1
+        self._definers_of_last = [
+            (register == last.dst, rule.before[definer].code)
+            for consumer, register, definer in self._definers
+            if consumer == n_last
+        ]
+        self._known_at_last = [
+            is_dst
+            for at, is_dst in (self._first_use[register] for register, _ in rule.known)
+            if at == n_last
+        ]
+        self._definers_at = [
+            [
+                (register, definer)
+                for consumer, register, definer in self._definers
+                if consumer == at
+            ]
+            for at in range(len(rule.before))
+        ]
         self._named = {reg for reg in touched if isinstance(reg, int)}
 
     def find(self, code: RuleCode) -> Iterator[Match]:
@@ -92,22 +122,17 @@ class RuleMatcher:
 
     def _candidates(self, code: RuleCode) -> Slots:
         """(k,) slots at which the last instruction may be, by what is quickly seen."""
-        last = self._last
-        slots: Slots = np.flatnonzero(code.codes == last.code).astype(np.int32)
-        if not slots.size:
-            return slots
-        insns = code.view.insns
-        for name, value in (("off", last.off), ("imm", last.imm)):
-            is_seen = isinstance(value, int) and not (name == "off" and last.target)
-            if is_seen and last.code != isa.LD_IMM64:
-                slots = slots[insns[name][slots] == value]
-        for consumer, register, definer in self._definers:
-            if consumer == len(self.rule.before) - 1 and slots.size:
-                field = isa.dst if register == last.dst else isa.src
-                found = code.definitions(field(insns[slots]), slots)
-                is_there = found != NONE
-                is_there &= code.codes[found] == self.rule.before[definer].code
-                slots = slots[is_there]
+        last, insns = self._last, code.view.insns
+        slots = code.slots_of.get(last.code, _NO_SLOTS)
+        if not slots.size or not self._codes <= code.slots_of.keys():
+            return _NO_SLOTS
+        for name, value in self._literals:
+            slots = slots[insns[name][slots] == value]
+        for is_dst, opcode in self._definers_of_last:
+            found = (code.defines_dst if is_dst else code.defines_src)[slots]
+            slots = slots[(found != NONE) & (code.codes[found] == opcode)]
+        for is_dst in self._known_at_last:
+            slots = slots[(code.is_known_dst if is_dst else code.is_known_src)[slots]]
         return slots
 
     def _match(self, code: RuleCode, slot: int) -> Match | None:
@@ -120,9 +145,7 @@ class RuleMatcher:
             here = slots[at]
             if here == NONE or not _unify(before[at], code, here, registers, constants):
                 return None
-            for consumer, register, definer in self._definers:
-                if consumer != at:
-                    continue
+            for register, definer in self._definers_at[at]:
                 found = code.definition(_number(register, registers), here)
                 if found == NONE or slots[definer] not in (NONE, found):
                     return None
@@ -143,8 +166,8 @@ class RuleMatcher:
         if max(slots) != root:
             return False
         for at, insn in enumerate(self.rule.before):
-            definers = {reg: one for consumer, reg, one in self._definers if consumer == at}
-            for register in insn.reads():
+            definers = {reg for reg, _ in self._definers_at[at]}
+            for register in self._reads[at]:
                 number = match.register(register)
                 # What comes in from outside must still be there at the last one.
                 if register not in definers and (
@@ -152,7 +175,7 @@ class RuleMatcher:
                     or not own.issuperset(between(code.writers[number], slots[at], root))
                 ):
                     return False
-            for register in insn.writes():
+            for register in self._writes[at]:
                 number = match.register(register)
                 if not own.issuperset(between(code.touchers[number], slots[at], root)):
                     return False
@@ -163,8 +186,8 @@ class RuleMatcher:
     def _is_in_order(self, match: Match) -> bool:
         """Whether what is defined several times is so in the rule's order."""
         latest: dict[int | str, int] = {}
-        for slot, insn in zip(match.slots, self.rule.before, strict=True):
-            for register in insn.writes():
+        for slot, registers in zip(match.slots, self._writes, strict=True):
+            for register in registers:
                 if latest.get(register, NONE) > slot:
                     return False
                 latest[register] = slot

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from dataclasses import dataclass
 from typing import Final
@@ -59,12 +60,16 @@ class Peephole(Pass):
         """
         chosen = self._chosen(patches, setting)
         subprogs = self._subprogs(len(patches.program.subprogs))
-        groups = [[RuleMatcher(rule) for rule in group] for group in _groups(chosen)]
-        for _ in range(MOST_ROUNDS):
-            before = setting.counts.total()
-            for matchers in groups:
-                setting.counts.update(self._round(patches, matchers, subprogs))
-            if setting.counts.total() == before:
+        # What saves more goes first: of what overlaps, one is taken.
+        chosen.sort(key=lambda rule: -rule.saves)
+        groups = [[_matcher(rule) for rule in group] for group in _groups(chosen)]
+        idle, code = 0, None
+        for turn in range(MOST_ROUNDS * len(groups)):
+            code = code or RuleCode(patches, branches=not self.safe)
+            found = self._round(patches, code, groups[turn % len(groups)], subprogs)
+            setting.counts.update(found)
+            idle, code = (0, None) if found else (idle + 1, code)
+            if idle == len(groups):
                 return
 
     def _chosen(self, patches: PatchList, setting: Setting) -> list[Rule]:
@@ -109,12 +114,13 @@ class Peephole(Pass):
         return out
 
     def _round(
-        self, patches: PatchList, matchers: list[RuleMatcher], subprogs: list[bool] | None
+        self,
+        patches: PatchList,
+        code: RuleCode,
+        matchers: list[RuleMatcher],
+        subprogs: list[bool] | None,
     ) -> Counter[str]:
         """Find all places, and rewrite those that do not overlap; how often each rule did."""
-        if not matchers:
-            return Counter()
-        code = RuleCode(patches, branches=not self.safe)
         taken = bytearray(len(code.view))
         matches: list[Match] = []
         if subprogs is not None:
@@ -128,6 +134,11 @@ class Peephole(Pass):
                         taken[slot] = 1
         _rewrite(patches, code, matches)
         return Counter(match.rule.name for match in matches)
+
+
+@functools.cache
+def _matcher(rule: Rule) -> RuleMatcher:
+    return RuleMatcher(rule)
 
 
 def _groups(rules: list[Rule]) -> list[list[Rule]]:

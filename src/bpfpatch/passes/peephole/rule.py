@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from bpfpatch import isa
+from bpfpatch.errors import OptionError
 from bpfpatch.isa.semantics import CLASS_MASK, JMP, JMP32
 
 from .expr import RuleExpr
@@ -39,26 +41,27 @@ class RuleInsn:
     target: str = ""
 
     @property
-    def _mask(self) -> isa.Insns:
-        return isa.make(
+    def opcode(self) -> isa.Opcode:
+        """Its row of the table."""
+        return _row(
             self.code,
-            _number(self.dst),
-            _number(self.src),
-            self.off if isinstance(self.off, int) else 0,
-            0 if self.code == isa.LD_IMM64 or not isinstance(self.imm, int) else self.imm,
+            self.src if isinstance(self.src, int) else None,
+            self.off if isinstance(self.off, int) else None,
+            self.imm if isinstance(self.imm, int) else None,
         )
 
     def reads(self) -> tuple[int | str, ...]:
         """Registers that it reads."""
-        return self._touched(int(isa.reads(self._mask)[0]))
+        return self._touched(self.opcode.reads, self.opcode.reads_fixed)
 
     def writes(self) -> tuple[int | str, ...]:
         """Registers that it defines."""
-        return self._touched(int(isa.writes(self._mask)[0]))
+        return self._touched(self.opcode.writes, self.opcode.writes_fixed)
 
-    def _touched(self, mask: int) -> tuple[int | str, ...]:
-        fields = {_number(self.dst): self.dst, _number(self.src): self.src}
-        return tuple(reg for number, reg in fields.items() if mask >> number & 1)
+    def _touched(self, words: frozenset[str], fixed: int) -> tuple[int | str, ...]:
+        fields = {"dst": self.dst, "src": self.src}
+        named = [reg for word, reg in fields.items() if word in words]
+        return (*dict.fromkeys(named), *(reg for reg in range(isa.R10) if fixed >> reg & 1))
 
     @property
     def n_slots(self) -> int:
@@ -83,12 +86,23 @@ class RuleInsn:
     @property
     def cpu(self) -> int:
         """The lowest cpu version that has it."""
-        return int(isa.min_cpu(self._mask)[0])
+        return self.opcode.cpu
 
 
-def _number(register: int | str) -> int:
-    """Variables stand for registers that no program has."""
-    return register if isinstance(register, int) else NUMBER_OF[register]
+@functools.cache
+def _row(code: int, src: int | None, off: int | None, imm: int | None) -> isa.Opcode:
+    """The row of an instruction; None for fields that a variable stands for.
+
+    Raises:
+        OptionError: there is none.
+    """
+    fields = {"src": src, "off": off, "imm": imm}
+    for opcode in isa.OPCODES:
+        wanted = {name: getattr(opcode, name) for name in fields}
+        is_it = all(one is None or fields[name] == one for name, one in wanted.items())
+        if opcode.code == code and is_it and opcode.cpu != isa.CPU_INTERNAL:
+            return opcode
+    raise OptionError(f"no instruction has opcode {code:#04x} with fields {fields}")
 
 
 NUMBER_OF: Final = {chr(ord("A") + at): 1 + at for at in range(8)}
