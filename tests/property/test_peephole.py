@@ -17,6 +17,9 @@ NAMES = list(dict.fromkeys(rule.name for rule in builtin_rules()))
 N_VARIANTS = 4
 """How many variants of a rule are looked at; all of them are proved."""
 
+LEAST = 12
+"""How many programs for each rule."""
+
 
 def variants(name: str) -> list[Rule]:
     """Some variants of a rule."""
@@ -43,7 +46,8 @@ def rewritten(program: Program, only: str | None = None) -> tuple[Program, dict[
 def test_code_does_what_it_did(name: str) -> None:
     """A program gives the same packet and verdict with the rule, and with all rules."""
     fired = 0
-    for seed, rule in enumerate(variants(name) * 3):
+    found = variants(name)
+    for seed, rule in enumerate(found * (LEAST // len(found))):
         text = program_for(rule, seed)
         if text is None:
             continue
