@@ -10,13 +10,16 @@ import numpy as np
 
 from bpfpatch.btf import Btf, Func
 from bpfpatch.errors import OptionError
-from bpfpatch.facts.columns import NONE
+from bpfpatch.facts.columns import LD_MAP, NONE, column
+from bpfpatch.facts.maps import MapFacts
+from bpfpatch.facts.subject import Subject
 from bpfpatch.program import Program, Subprogs
 
 from .errors import KernelError
 from .loaded import LoadedProgram
 from .loadedbtf import read_btf_by_id
 from .map import Map, MapInfo
+from .mapfacts import map_facts
 from .pinned import pinned
 from .proginfo import ProgInfo
 from .xlated import XlatedProgram, read_xlated
@@ -33,6 +36,7 @@ class InspectedProgram:
         maps: those that it uses.
         map_names: by slot of each ld_imm64 of a map, its name.
         btf: its types, or None.
+        subject: what passes may know of it, such as what its frozen maps hold.
     """
 
     info: ProgInfo
@@ -41,6 +45,7 @@ class InspectedProgram:
     maps: tuple[MapInfo, ...]
     map_names: Mapping[int, str]
     btf: Btf | None
+    subject: Subject
 
     @property
     def names(self) -> dict[int, str]:
@@ -61,14 +66,24 @@ def inspect_program(prog_id: int) -> InspectedProgram:
         loaded.btf = btf
         found = read_xlated(loaded)
         maps = {int(map_id): _map_info(int(map_id)) for map_id in info.map_ids.tolist()}
+        facts = tuple(_map_facts(one) for one in maps.values())
+    index_of = {map_id: index for index, map_id in enumerate(maps)}
+    ld_map = [index_of.get(map_id, NONE) for map_id in found.map_ids.tolist()]
+    program = _named(found, info, btf)
     return InspectedProgram(
         info,
-        _named(found, info, btf),
+        program.with_columns(**{LD_MAP: column(LD_MAP, np.array(ld_map, np.int32))}),
         {slot: _one(names) for slot, names in found.call_names.items() if names},
         tuple(maps.values()),
         _map_names(found, maps),
         btf,
+        Subject(info.type, maps=facts, btf=btf, is_gpl=info.is_gpl),
     )
+
+
+def _map_facts(info: MapInfo) -> MapFacts:
+    with Map.from_id(info.id) as opened:
+        return map_facts(opened, read_btf_by_id(info.btf_id) if info.btf_id else None)
 
 
 def _map_info(map_id: int) -> MapInfo:

@@ -19,13 +19,15 @@ from bpfpatch.elf.space import CORE_RELO, RELOC_TABLE, SYMBOL_TABLE
 from bpfpatch.elf.symtab import STB_LOCAL, read_relocations, read_symbols
 from bpfpatch.elf.values import READ_ONLY, find_spot, is_kind
 from bpfpatch.errors import OptionError
+from bpfpatch.facts.subject import Subject
 from bpfpatch.patch import Body, CodeView, PatchList
 from bpfpatch.program import Program
 from bpfpatch.program.types import Mask, Slots
 
 from .base import Pass, register
 from .dce import kept_functions
-from .setting import Setting
+from .frozen import frozen_data
+from .setting import ObjectEdit, Setting
 from .sites import indirect_targets, landing_pads, opaque_slots
 
 _MOV32: Final = 0xB4
@@ -49,7 +51,8 @@ class Const(Pass):
     folded goes, too.
 
     By default the variables are those that the object was given values for
-    (``--set``, `ElfObject.with_values`): a loader may still change any other.
+    (``--set``, `ElfObject.with_values`): a loader may still change any other. Of a program that is
+    being loaded, or was, they are what its frozen, read-only maps hold.
 
     Attributes:
         only: names of variables, or members or elements, with ``+`` between them: the word that
@@ -66,19 +69,13 @@ class Const(Pass):
         """Find all constants at once, then take out what only they needed.
 
         Raises:
-            OptionError: nothing is known for good, or the code is of no object.
+            OptionError: nothing is known for good, or the code is of no object or load.
         """
-        edit = setting.edit
-        if edit is None:
-            raise OptionError(
-                "pass const reads the variables of an object: run it on one (apply), "
-                "not on a program alone"
-            )
-        names = self._names(edit.obj)
-        edit.obj = replace(edit.obj, settled=tuple(dict.fromkeys((*edit.obj.settled, *names))))
         view = patches.view()
-        ranges = _all_ranges(edit.obj) if self.all else _ranges(edit.obj, names)
-        constants, reach = _search(patches, view, edit.obj, ranges)
+        if setting.edit is None:
+            constants, reach = self._search_frozen(patches, view, setting.subject)
+        else:
+            constants, reach = self._search_object(patches, view, setting.edit)
         folded = _fold(patches, view, constants)
         patches.modify(view.node[reach.taken], code=isa.JA, dst=0, src=0, imm=0)
         patches.delete(view.node[reach.never])
@@ -89,6 +86,36 @@ class Const(Pass):
                 f"const: {len(constants.kept)} loads of variables are kept, as a loader may "
                 f"change them (CO-RE); the first is {patches.program.where(int(view.node[slot]))}"
             )
+
+    def _search_object(
+        self, patches: PatchList, view: CodeView, edit: ObjectEdit
+    ) -> tuple[Constants, Reach]:
+        names = self._names(edit.obj)
+        edit.obj = replace(edit.obj, settled=tuple(dict.fromkeys((*edit.obj.settled, *names))))
+        ranges = _all_ranges(edit.obj) if self.all else _ranges(edit.obj, names)
+        return _search(patches, view, edit.obj, ranges)
+
+    def _search_frozen(
+        self, patches: PatchList, view: CodeView, subject: Subject | None
+    ) -> tuple[Constants, Reach]:
+        """The same of a load, whose frozen maps are constant whatever anyone says."""
+        if subject is None or not any(one.content is not None for one in subject.maps):
+            raise OptionError(
+                "pass const reads the variables of an object, or the frozen maps of a load: run "
+                "it on one that has some (apply, intercept), not on a program alone"
+            )
+        if self.only is not None:
+            raise OptionError(
+                "const{only=...} names variables of an object; of a load, all that is in its "
+                "frozen maps is constant: say const"
+            )
+        data = frozen_data(patches, view, subject)
+        pads = landing_pads(patches.program, view)
+        blocks = Blocks.of(view, indirect_targets(patches.program, view), pads - 1)
+        constants = Constants(view, blocks, opaque_slots(patches, view), data)
+        # Which functions are global a load does not say: none knows its arguments.
+        roots = np.arange(len(view.starts), dtype=np.int32)
+        return constants, reachable(view, blocks, roots, constants, pads)
 
     def _names(self, obj: ElfObject) -> tuple[str, ...]:
         if self.all:

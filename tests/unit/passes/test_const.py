@@ -5,12 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from bpfpatch import isa
 from bpfpatch.asm import format_program
 from bpfpatch.elf import ElfObject
 from bpfpatch.errors import OptionError
+from bpfpatch.facts.columns import column
+from bpfpatch.facts.kinds import MapType
+from bpfpatch.facts.maps import MapFacts
+from bpfpatch.facts.subject import Subject
 from bpfpatch.passes import Pipeline
+from bpfpatch.program import Program
 from support.inputs.compiled import compile_bpf
 from support.machine.tools import loaded, need_bpf
 
@@ -138,6 +145,47 @@ def test_code_without_an_object_is_refused(feature: ElfObject) -> None:
     """A flat program has no variables."""
     with pytest.raises(OptionError, match="variables of an object"):
         Pipeline.parse("const").run(feature.link("run").program)
+
+
+def frozen_load(content: bytes | None) -> tuple[Program, Subject]:
+    """A load with a place in a frozen map, of which it compares a byte and returns a word."""
+    code = isa.concat(
+        [
+            isa.ld_imm64(1, 8 << 32 | 77, src=isa.Pseudo.MAP_VALUE),
+            isa.load("u8", 2, 1, 4),
+            isa.mov(0, 0),
+            isa.jump("jeq", 2, 0, 1),
+            isa.load("s16", 0, 1, -2),
+            isa.exit_(),
+        ]
+    )
+    kind = MapFacts("rodata", MapType.ARRAY, 4, 16, 1, content=content)
+    ld_map = np.full(len(code), -1, np.int32)
+    ld_map[0] = 0
+    program = Program(code).with_columns(ld_map=column("ld_map", ld_map))
+    return program, Subject(maps=(kind,))
+
+
+def test_frozen_maps_of_a_load_are_constants() -> None:
+    """A frozen map's contents are read at the place's own offset; branches follow from them."""
+    program, subject = frozen_load(bytes(6) + b"\xfe\xff" + bytes(4) + b"\x01" + bytes(3))
+    done = Pipeline.parse("const,dce,nops").run(program, subject=subject)
+    assert format_program(done.program).split("\n")[-3:-1] == [
+        "     0: r0 = -0x2",
+        "     1: exit",
+    ]
+
+
+def test_maps_that_are_not_frozen_are_no_constants() -> None:
+    """Without contents, or outside of them, nothing is known; and names are an object's."""
+    program, subject = frozen_load(None)
+    with pytest.raises(OptionError, match="frozen maps of a load"):
+        Pipeline.parse("const").run(program, subject=subject)
+    program, subject = frozen_load(bytes(7))
+    done = Pipeline.parse("const").run(program, subject=subject)
+    assert done.program.insns.tobytes() == program.insns.tobytes()
+    with pytest.raises(OptionError, match="names variables of an object"):
+        Pipeline.parse("const{only=a}").run(program, subject=subject)
 
 
 def test_core_records_are_kept(tmp_path: Path) -> None:
