@@ -19,9 +19,11 @@ from bpfpatch.interp import Skb, Xdp
 from bpfpatch.passes import Pipeline
 from bpfpatch.runs.interpreted import configuration
 from support.inputs.bpfobjects import FIXTURES, debian_objects, fixture_objects, xdp_tools_objects
+from support.inputs.compiled import compile_bpf
 from support.machine import tools
 from support.machine.bpfloads import loaded_bytes
 from support.models.covering import Trace, disagreements
+from support.models.refusals import verified
 
 pytestmark = pytest.mark.kernel
 
@@ -134,6 +136,46 @@ def combinations() -> list[tuple[str, bytes, str]]:
     some = rng.sample(every, min(N_LOADS, len(every)))
     ways = [f"edges={edges},count={count}" for edges in ("true", "false") for count in COUNTING[:2]]
     return [(name, data, ways[number % 4]) for number, (name, data) in enumerate(some)]
+
+
+NAKED = """
+SEC("xdp") __attribute__((naked)) void naked(void)
+{
+    asm volatile("r2 = *(u32 *)(r1 + 0); r3 = *(u32 *)(r1 + 4); r3 -= r2; r0 = 2;"
+                 "if r3 > 60 goto +1; r0 = 1; exit" ::: "r0", "r1", "r2", "r3");
+}
+LICENSE;
+"""
+UNREAD = """
+NOINLINE int last(int (*values)[10])
+{
+    if (values)
+        return (*values)[9];
+    return 0;
+}
+
+SEC("xdp") int unread(struct xdp_md *ctx)
+{
+    int values[10];
+    return last(&values) ? 2 : 1;
+}
+LICENSE;
+"""
+
+
+@pytest.mark.parametrize("count", COUNTING)
+@pytest.mark.parametrize("text", [NAKED, UNREAD], ids=["naked", "unread"])
+def test_what_only_the_verifier_takes_for_used(text: str, count: str, tmp_path: Path) -> None:
+    """What the types of functions say decides what is in use, beside their code.
+
+    A program gets its context though its prototype has no argument; what a global function's
+    argument points to counts as read and overwritten, whatever the function does.
+    """
+    obj = ElfObject.read(compile_bpf(tmp_path, text))
+    names = [info.name for info in obj.programs]
+    assert all(isinstance(found, int) for found in verified(obj, names).values())
+    after = verified(instrumented(obj, f"edges=true,count={count}"), names)
+    assert [name for name, found in after.items() if isinstance(found, int)] == names, after
 
 
 def test_what_loads_still_loads(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from bpfpatch import isa
 from bpfpatch.patch import CodeView
-from bpfpatch.program.types import LOST
+from bpfpatch.program.types import LOST, Mask
 
 from .blocks import Blocks
 from .stackvalues import DEEPEST, LOADED, ceiling_of, floor_of
@@ -21,17 +21,26 @@ class FrameWalks:
     Addresses are followed through moves, additions, and words of the frame in
     which they were stored; through subprogs and callbacks, whatever is called
     goes as far from an address as its own code does from that argument.
-    Helpers and kernel functions go upwards from the address that they are given.
+    Helpers and kernel functions go upwards from the address that they are given, and so
+    does a function that the verifier checks alone, by its types: it takes all that the
+    type of an argument has for read and overwritten, whatever the code does.
+
+    Args:
+        view: the code.
+        blocks: its blocks.
+        checked: (m,) functions that the verifier checks alone: global ones; by default none.
 
     What the verifier would refuse needs no answer: other arithmetic makes no
     address, an atomic operation stores and fetches none, and none gets into a
     caller's frame.
 
     Source: linux v6.18, kernel/bpf/verifier.c, adjust_ptr_min_max_vals(),
-    check_stack_write_fixed_off(), check_stack_read_fixed_off(), prepare_func_exit().
+    check_stack_write_fixed_off(), check_stack_read_fixed_off(), prepare_func_exit(),
+    btf_check_func_arg_match().
     """
 
-    def __init__(self, view: CodeView, blocks: Blocks) -> None:
+    def __init__(self, view: CodeView, blocks: Blocks, checked: Mask | None = None) -> None:
+        self.checked = np.zeros(len(view.starts), bool) if checked is None else checked
         self.view = view
         self.blocks = blocks
         live = view.ref_is_entry & (view.ref_target != LOST)

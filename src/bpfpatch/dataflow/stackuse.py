@@ -41,12 +41,17 @@ class StackUse:
     walks: FrameWalks
 
     @classmethod
-    def of(cls, view: CodeView, blocks: Blocks) -> Self:
+    def of(cls, view: CodeView, blocks: Blocks, checked: Mask | None = None) -> Self:
         """The stack frames of a view.
 
         A frame that is not understood counts as far as it is: its room is a guess.
+
+        Args:
+            view: the code.
+            blocks: its blocks.
+            checked: (m,) functions that the verifier checks alone, by their types.
         """
-        walks = FrameWalks(view, blocks)
+        walks = FrameWalks(view, blocks, checked)
         found = [walks.depth(m) for m in range(len(view.starts))]
         is_known = np.array([is_certain for _, is_certain in found], bool)
         deepest = np.array([depth for depth, _ in found], np.int32)

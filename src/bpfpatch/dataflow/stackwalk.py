@@ -13,6 +13,7 @@ from bpfpatch.facts.helperproto import ArgKind, HelperAccess, HelperProto
 from bpfpatch.facts.helpers import HELPER_PROTOS
 from bpfpatch.isa.semantics import ALU64, CLASS_MASK, SRC_X
 from bpfpatch.patch import CodeView
+from bpfpatch.program.types import Mask
 
 from .blocks import Blocks
 from .stackcode import FrameCode
@@ -91,6 +92,7 @@ class Walks(Protocol):
     view: CodeView
     blocks: Blocks
     callee: dict[int, int]
+    checked: Mask
 
     def reach(self, subprog: int, args: int) -> Reach:
         """How far a subprog goes, with some of its arguments addresses in a frame."""
@@ -348,6 +350,10 @@ class FrameWalk:
 
     def _follow(self, state: State, given: Given, callee: int, args: dict[int, int]) -> None:
         """What a callee does with the addresses that it is given."""
+        if self.walks.checked[callee]:
+            for address in given.values():
+                self._touch(address, SPACE, is_read=True)
+            return
         reach = self.walks.reach(callee, sum(1 << arg for arg in args.values()))
         for register, address in given.items():
             if args[register] in reach:

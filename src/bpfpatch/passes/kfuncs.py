@@ -11,10 +11,12 @@ from bpfpatch import isa
 from bpfpatch.btf import Btf, Func, FuncLinkage, FuncProto, Kind
 from bpfpatch.dataflow.backward import Masks
 from bpfpatch.elf import ElfObject
+from bpfpatch.elf.decode import is_text_name
+from bpfpatch.elf.space import SYMBOL_TABLE
 from bpfpatch.facts.helperproto import MOST_ARGS
 from bpfpatch.patch import CodeView
 from bpfpatch.program import Program
-from bpfpatch.program.types import LOST, Slots
+from bpfpatch.program.types import LOST, Mask, Slots
 
 _STAND_INS: Final = (
     "ktime_get_ns",
@@ -62,17 +64,41 @@ def arguments_taken(view: CodeView, program: Program, btf: Btf | None) -> Masks 
     """(m,) registers that each subprog may be given at most, by its prototype; None without types.
 
     The verifier gives a global function what its prototype has and no more, whatever else its
-    callers have set; a static one gets all.
+    callers have set; a static one gets all. A program gets its context, even one whose
+    prototype says void, as those written in assembly do.
     """
     if btf is None:
         return None
     out = np.full(len(view.starts), isa.ARGS, np.uint16)
+    enters = may_be_programs(view, program)
     for row, subprog in enumerate(view.subprog.tolist()):
         name = program.subprogs.names[subprog]
-        count = _n_params(btf, name, FuncLinkage.GLOBAL) if name else None
+        count = _n_params(btf, name, FuncLinkage.GLOBAL) if name and not enters[row] else None
         if count is not None and count < MOST_ARGS:
             out[row] = ((1 << count) - 1) << 1
     return out
+
+
+def may_be_programs(view: CodeView, program: Program) -> Mask:
+    """(m,) functions that the kernel may enter: of a program's section, or called by none."""
+    called = view.subprog_of(view.ref_target[view.ref_is_entry & (view.ref_target != LOST)])
+    subprogs = program.subprogs
+    out: Mask = subprogs.is_root[view.subprog] | ~np.isin(np.arange(len(view.starts)), called)
+    if SYMBOL_TABLE in program.tables:  # an object's code: a flat program is all of one section
+        is_text = np.array([is_text_name(name) for name in program.sections], bool)
+        out |= ~is_text[subprogs.section[view.subprog]]
+    return out
+
+
+def checked_alone(view: CodeView, program: Program, btf: Btf | None) -> Mask | None:
+    """(m,) global functions, which the verifier checks alone, by their types; None without."""
+    if btf is None:
+        return None
+    names = [program.subprogs.names[subprog] for subprog in view.subprog.tolist()]
+    is_checked = [
+        bool(name) and _n_params(btf, name, FuncLinkage.GLOBAL) is not None for name in names
+    ]
+    return np.array(is_checked, bool)
 
 
 def roots_of(view: CodeView, program: Program, btf: Btf | None, mains: Slots) -> list[int]:

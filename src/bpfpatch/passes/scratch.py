@@ -43,7 +43,7 @@ from bpfpatch.isa import Syntax
 from bpfpatch.patch import Body, CodeView, Insn, PatchList
 from bpfpatch.program.types import Insns, Mask, Slots
 
-from .kfuncs import arguments_taken, roots_of
+from .kfuncs import arguments_taken, checked_alone, roots_of
 from .sites import indirect_targets, opaque_slots
 
 _GENERAL: Final = np.uint16((1 << isa.R10) - 1)
@@ -131,6 +131,7 @@ class Scratch:
             default none.
         takes: (m,) arguments that each subprog may have at most, where its type is known: the
             verifier gives a global function no others.
+        checked: (m,) subprogs that the verifier checks alone, by their types; by default none.
         roots: the subprogs, by number, whose R0 the kernel looks at; by default all.
     """
 
@@ -142,6 +143,7 @@ class Scratch:
         opaque: Mask | None = None,
         copyable: Mask | None = None,
         takes: Masks | None = None,
+        checked: Mask | None = None,
         roots: Collection[int] | None = None,
     ) -> None:
         liveness = Liveness.of(view, blocks, takes=takes, roots=roots)
@@ -154,7 +156,7 @@ class Scratch:
         self._view = view
         self._liveness = liveness
         self._set = is_set & _GENERAL
-        self._stack = StackUse.of(view, blocks)
+        self._stack = StackUse.of(view, blocks, checked)
         self._reserved = reserved
         self._fits: dict[tuple[int, int], Mask] = {}
         self._frames: dict[int, FrameLiveness] = {}
@@ -187,8 +189,9 @@ class Scratch:
         mains = np.array([info.start for info in obj.programs], np.int32)
         entries = np.flatnonzero(np.isin(view.node, mains)).astype(np.int32)
         takes = arguments_taken(view, program, obj.btf)
+        checked = checked_alone(view, program, obj.btf)
         roots = roots_of(view, program, obj.btf, entries)
-        return cls(view, blocks, reserved, opaque, takes=takes, roots=roots)
+        return cls(view, blocks, reserved, opaque, takes=takes, checked=checked, roots=roots)
 
     @property
     def stack(self) -> StackUse:

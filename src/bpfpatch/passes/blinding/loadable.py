@@ -12,7 +12,7 @@ from bpfpatch.dataflow.blocks import Blocks
 from bpfpatch.patch import Body, CodeView, PatchList
 from bpfpatch.program.types import Mask, Slots, gather
 
-from ..kfuncs import arguments_taken
+from ..kfuncs import arguments_taken, checked_alone
 from ..scratch import Scratch
 from ..sites import copyable_slots, indirect_targets, opaque_slots
 from .forms import Form, Forms, by_register, forms_of, halves, is_narrow, slots_where, with_register
@@ -123,6 +123,7 @@ def _through_register(
         opaque=opaque_slots(patches, view),
         copyable=copyable_slots(patches, view),
         takes=arguments_taken(view, patches.program, btf),
+        checked=checked_alone(view, patches.program, btf),
     )
     free = scratch.liveness.free()[slots]
     lowest = free & -free.astype(np.int32)

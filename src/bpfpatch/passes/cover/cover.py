@@ -16,7 +16,7 @@ from bpfpatch.program.types import Mask, Slots
 from bpfpatch.text import visible
 
 from ..base import Pass, register
-from ..kfuncs import arguments_taken
+from ..kfuncs import arguments_taken, checked_alone
 from ..locks import held
 from ..scratch import Scratch
 from ..setting import Setting
@@ -77,6 +77,7 @@ class Cover(Pass):
             opaque_slots(patches, view),
             copyable_slots(patches, view),
             arguments_taken(view, patches.program, edit.obj.btf),
+            checked_alone(view, patches.program, edit.obj.btf),
         )
         code = CoveredCode(patches, view, blocks, scratch)
         lookups = _lookups(code) if is_percpu else {}

@@ -21,6 +21,7 @@ from bpfpatch.facts.helperproto import MOST_ARGS
 from bpfpatch.patch import Body, CodeView, PatchList
 from bpfpatch.program.types import LOST, Insns, Mask
 
+from ..kfuncs import checked_alone
 from ..sites import indirect_targets
 from .mapping import WORD
 
@@ -44,11 +45,14 @@ class Frames:
         self._patches = patches
         self._view = view
         self._btf = btf
-        certain = StackUse.of(view, blocks)
+        checked = checked_alone(view, patches.program, btf)
+        certain = StackUse.of(view, blocks, checked)
         self._use = certain
         self._is_known = certain.is_known.copy()
         if not certain.is_known.all():
-            self._use = StackUse.of(replace(view, insns=_without_calls(view.insns)), blocks)
+            self._use = StackUse.of(
+                replace(view, insns=_without_calls(view.insns)), blocks, checked
+            )
             self._is_known |= self._use.is_known & self._is_upward()
 
     def home(self, slot: int, n_bytes: int) -> int | str:
