@@ -16,6 +16,7 @@ SHORT = {
     "-V": "--version",
     "-f": "--follow",
     "-h": "--help",
+    "-m": "--missing",
     "-n": "--max-records",
     "-o": "--output",
     "-p": "--pipeline",

@@ -12,6 +12,7 @@ import pytest
 from bpfpatch import kernel
 from bpfpatch.elf import ElfObject
 from bpfpatch.passes.trace import MAP_NAME, trace_map
+from support.cases.schemas import check
 from support.inputs.bpfobjects import fixture_path
 from support.machine import tools
 
@@ -130,6 +131,7 @@ def test_reads_records_as_json(run: Any, loaded: Any) -> None:
     for wanted in (1, 0):
         (line,) = run("trace", "read", path, *where, "--json", "-f", "-n", "1").stdout.splitlines()
         record = json.loads(line)
+        check("trace-read", record)
         assert record.pop("time_ns") > 0
         assert record == {
             "function": "drain",
