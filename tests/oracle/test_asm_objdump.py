@@ -20,6 +20,10 @@ MISREAD = {"call_args", "zext_mark", "load_acquire_w", "load_acquire_dw"}
 MISREAD_BY_DEFAULT = {*MISREAD, "atomic_fetch_add_w"}
 
 
+LEAST = 40
+"""Objects whose code is no other one's."""
+
+
 def differences(path: Path, data: bytes, *, alu32: bool) -> list[str]:
     """Where our text is not what the tool prints, of all that it knows."""
     theirs = objdump(path, *(["--mcpu=v4"] if alu32 else []))
@@ -49,10 +53,16 @@ def test_real_objects(
     cases = objects()
     if not cases:
         pytest.skip("no such objects on this machine")
+    seen: set[bytes] = set()
     for name, data in cases:
+        code = b"".join(code for _, _, code in code_sections(data))
+        if code in seen:
+            continue  # it is built in several ways that leave the code as it is
+        seen.add(code)
         path = tmp_path / "case.o"
         path.write_bytes(data)
         assert differences(path, data, alu32=alu32)[:5] == [], name
+    assert len(seen) > LEAST
 
 
 @pytest.mark.parametrize("alu32", [False, True])

@@ -22,8 +22,8 @@ from support.machine.tools import need_bpf
 
 pytestmark = pytest.mark.kernel
 
-N_RANDOM = 120
-PER_TEST = 40
+N_RANDOM = 60
+PER_TEST = 30
 OBJECTS = {name: data for name, data in fixture_objects() if data[5] == 1}
 PIPELINES = {
     "plain": Pipeline.kernel("6.18"),

@@ -13,9 +13,9 @@ from support.machine.tools import need_bpf
 
 pytestmark = pytest.mark.kernel
 
-N_PROGRAMS = 1000
+N_PROGRAMS = 500
 """`make parity-long` takes 50,000."""
-N_BLINDED = 100
+N_BLINDED = 60
 PER_TEST = 100
 MOST = 0.9
 

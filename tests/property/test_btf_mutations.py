@@ -18,7 +18,7 @@ from support.inputs.bpfobjects import fixture_objects
 #: Of all fixtures, these many of the smallest and of the richest sections.
 SMALLEST = 6
 LARGEST_BYTES = 4000
-ROUNDS = 1500
+ROUNDS = 700
 WORDS = (0, 1, 2, 3, 4, 7, 8, 0x7F, 0xFF, 0xFFFF, 0xFFFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
 

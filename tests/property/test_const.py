@@ -14,7 +14,7 @@ from bpfpatch.elf.build import DataPart, NewObjectParts, NewVariable, build_obje
 from bpfpatch.passes import Pipeline
 from bpfpatch.runs import Input, open_runner
 
-N_PROGRAMS = 40
+N_PROGRAMS = 24
 SIZE = 32
 MARK = 0x5EED0000
 """In an ld_imm64: this is an address in the settings, that many bytes from their start."""

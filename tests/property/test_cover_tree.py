@@ -25,7 +25,7 @@ from support.models.covering import (
     unknown_edges,
 )
 
-N_PROGRAMS = 30
+N_PROGRAMS = 20
 PACKETS = [bytes(range(64)), bytes(64)]
 
 

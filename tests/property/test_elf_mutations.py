@@ -15,7 +15,7 @@ from bpfpatch.errors import BpfPatchError, FormatError, ValidationError
 from bpfpatch.patch import Body, PatchList
 from support.inputs.bpfobjects import fixture_objects
 
-SEEDS = 8
+SEEDS = 4
 ROUNDS = 500
 LARGEST = 12_000
 WORDS = (0, 1, 4, 7, 8, 0xFF, 0xFFF1, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFF8, 0xFFFFFFFF)

@@ -12,7 +12,7 @@ from bpfpatch import kernel
 from bpfpatch.asm import assemble
 from support.models.agreement import Agreement, inputs
 
-N_PROGRAMS = 1000
+N_PROGRAMS = 500
 PER_TEST = 250
 
 pytestmark = pytest.mark.kernel

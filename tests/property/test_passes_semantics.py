@@ -15,7 +15,7 @@ from bpfpatch.program import Program
 from support.generators.programs import random_code, random_program
 from support.models.miniinterp import result
 
-N_PROGRAMS = 250
+N_PROGRAMS = 120
 
 
 def run(pipeline: str, program: Program) -> Program:

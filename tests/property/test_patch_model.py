@@ -11,11 +11,11 @@ from bpfpatch.isa import decode
 from bpfpatch.patch import patchlist
 from support.models.edited import run_case
 
-# (most runs merged, first seed, cases): 2,000 programs in all; `make fuzz-model` runs more.
+# (most runs merged, first seed, cases): 1,000 programs in all; `make fuzz-model` runs more.
 MODES = [
-    *[(None, first, 500) for first in range(0, 1000, 500)],
-    *[(0, first, 500) for first in range(3000, 3500, 500)],
-    *[(50, first, 500) for first in range(4000, 4500, 500)],
+    *[(None, first, 250) for first in range(0, 500, 250)],
+    *[(0, first, 250) for first in range(3000, 3250, 250)],
+    *[(50, first, 250) for first in range(4000, 4250, 250)],
 ]
 
 

@@ -173,10 +173,10 @@ def test_liveness_has_its_registers(opcode: isa.Opcode) -> None:
     assert bool(defines) or not opcode.defines_32
 
 
-@BY_ROW
-def test_what_is_not_submitted_is_newer(opcode: isa.Opcode) -> None:
-    """A row that the value analysis never meets is none that a program of today is made of."""
-    assert opcode in SUBMITTED or opcode.cpu >= isa.CPU_NEWER
+def test_what_is_not_submitted_is_newer() -> None:
+    """A row that the value analysis never meets is not one that programs of today are made of."""
+    others = [opcode for opcode in isa.OPCODES if opcode not in SUBMITTED]
+    assert min(opcode.cpu for opcode in others) >= isa.CPU_NEWER
 
 
 @pytest.mark.parametrize("opcode", SUBMITTED, ids=lambda opcode: opcode.name)
