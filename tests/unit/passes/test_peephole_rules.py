@@ -22,13 +22,14 @@ BY_NAME = {
 def test_every_rule_is_proved(name: str) -> None:
     """Each rule, in each variant, does what was there: for all registers, constants and memory."""
     pytest.importorskip("z3")
+    assert BY_NAME[name]
     for rule in BY_NAME[name]:
-        prove_rule(rule)
+        prove_rule(rule)  # raises where it finds a difference
 
 
 def test_no_rule_makes_code_longer() -> None:
     """What comes in takes no more slots than what was there."""
-    assert all(rule.saves >= 0 for rule in builtin_rules())
+    assert min(rule.saves for rule in builtin_rules()) >= 0
 
 
 def rule_of(text: str) -> Rule:

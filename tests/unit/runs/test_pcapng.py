@@ -69,13 +69,18 @@ def test_sections_have_their_own_interfaces() -> None:
         read_pcap(BY_HAND + SECTION + PACKET)
 
 
-@pytest.mark.parametrize("n_bytes", range(4, len(BY_HAND)))
+WHOLE = (len(SECTION), *(len(SECTION + INTERFACE) + n for n in (0, 20, 64)))
+
+
+@pytest.mark.parametrize(("n_bytes", "n_packets"), [*zip(WHOLE, (0, 0, 0, 1), strict=True)])
+def test_whole_blocks_are_read(n_bytes: int, n_packets: int) -> None:
+    """A capture that ends where a block does is a capture."""
+    assert len(read_pcap(BY_HAND[:n_bytes]).frames) == n_packets
+
+
+@pytest.mark.parametrize("n_bytes", [n for n in range(4, len(BY_HAND)) if n not in WHOLE])
 def test_a_cut_capture_is_refused(n_bytes: int) -> None:
-    """Whatever is cut off, there is a FormatError with a place, or whole blocks are read."""
-    whole = [len(SECTION), *(len(SECTION + INTERFACE) + n for n in (0, 20, 64))]
-    if n_bytes in whole:
-        read_pcap(BY_HAND[:n_bytes])
-        return
+    """Whatever else is cut off, there is a FormatError with a place."""
     with pytest.raises(FormatError) as caught:
         read_pcap(BY_HAND[:n_bytes])
     assert caught.value.byte_off is not None
