@@ -78,7 +78,7 @@ def test_fixtures_have_the_verifiers_aux() -> None:
     """All columns and the stack depths of our own objects' programs are the verifier's."""
     n_programs, found = compare([(n, data) for n, data in fixture_objects() if ".eb." not in n])
     assert found == []
-    assert n_programs > 0
+    assert n_programs > 40
 
 
 def test_installed_programs_have_the_verifiers_aux() -> None:
@@ -86,7 +86,7 @@ def test_installed_programs_have_the_verifiers_aux() -> None:
     objects = debian_objects()
     if not objects:
         pytest.skip("neither libxdp1 nor libbpf-tools is installed")
-    n_programs, found = compare(objects)
+    n_programs, found = compare(objects[::2])
     if not n_programs:
         pytest.skip("not on this kernel: none of the installed programs loads")
     assert found == []

@@ -50,6 +50,8 @@ def test_it_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     tree = ast.parse(code)
     if missing(tree) or SHARED.search(code):
         tree.body = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    if not tree.body:
+        pytest.skip("no such case: it goes on from another block, and imports nothing")
     own_registry(monkeypatch)
     (tmp_path / "lb.o").write_bytes((ROOT / "src/bpfpatch/data/demo.o").read_bytes())
     monkeypatch.chdir(tmp_path)

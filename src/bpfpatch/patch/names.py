@@ -113,7 +113,7 @@ class ListNames:
                 if key not in found:
                     found[key] = self._source.symbol_row(section, name, is_call=is_call)
                 table, row = found[key]
-                rows.add(table, node, row, since)
+                rows.add(table, np.array([node], np.int32), row, since)
         self._open.clear()
 
     def _section(self, view: CodeView, slot: int) -> str:

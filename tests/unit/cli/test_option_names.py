@@ -49,6 +49,7 @@ def options() -> Iterator[tuple[str, click.Option]]:
 
 def test_short_and_long_names_belong_together() -> None:
     """A short name is of one long name in all commands, and that has it in all."""
+    assert len(list(options())) > 100
     for path, option in options():
         names = [*option.opts, *option.secondary_opts]
         shorts = [name for name in names if not name.startswith("--")]
@@ -82,7 +83,9 @@ def test_one_meaning_has_one_name() -> None:
 
 def test_every_command_has_examples() -> None:
     """Help ends with commands to copy."""
-    for name in cli.list_commands(click.Context(cli)):
+    names = cli.list_commands(click.Context(cli))
+    assert len(names) > 15
+    for name in names:
         command = cli.get_command(click.Context(cli), name)
         assert command is not None
         assert f"bpfpatch {name}" in (command.epilog or ""), name

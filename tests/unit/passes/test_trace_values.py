@@ -17,7 +17,7 @@ from bpfpatch.passes.trace import TracePlace, trace_map
 from support.inputs import packets
 from support.inputs.bpfobjects import fixture_objects
 
-N_PLACES = 4
+N_PLACES = 3
 FRAMES = (packets.tcp4("10.0.0.1", "10.0.0.2", 80), packets.udp4("10.0.0.1", "10.0.0.2", 53))
 ADDRESS = 1 << 52
 """From here on a value is an address, which moves where an object has one more variable."""
