@@ -29,6 +29,13 @@ CORE_RELO = np.dtype(
     [("insn_off", "<u4"), ("type_id", "<u4"), ("access_str_off", "<u4"), ("kind", "<u4")]
 )
 
+_CORE_RELO_OLD = 12
+"""Bytes of a CO-RE record without a kind: clang 9 had one kind. libbpf ignores all of .BTF.ext
+then, so a loader adapts nothing; the records move with their instructions all the same.
+
+Source: llvm 9, BPF back end, BTFDebug.h, BTFOffsetReloc; libbpf 1.1, src/btf.c,
+btf_ext_setup_core_relos()."""
+
 #: hdr_len without and with the CO-RE part.
 _HEADER_LEN = 24
 _HEADER_LEN_CORE = 32
@@ -46,7 +53,8 @@ class ExtSection:
         name: the ELF section's name.
         name_off: its offset in the strings of .BTF.
         records: (n,) FUNC_INFO, LINE_INFO or CORE_RELO, whatever the file's byte order;
-            longer records end in a field ``extra`` of raw bytes. Read-only.
+            longer records end in a field ``extra`` of raw bytes, and CO-RE records of 12 bytes
+            lack their ``kind``. Read-only.
     """
 
     name: str
@@ -194,7 +202,14 @@ def _with_extra(dtype: np.dtype[Any], size: int) -> np.dtype[Any]:
     """The record type for records of ``size`` bytes."""
     if size == dtype.itemsize:
         return dtype
+    if size < dtype.itemsize:
+        return np.dtype(dtype.descr[: size // 4])
     return np.dtype([*dtype.descr, ("extra", f"V{size - dtype.itemsize}")])
+
+
+def _least(name: str, dtype: np.dtype[Any]) -> int:
+    """Bytes of a part's shortest records."""
+    return _CORE_RELO_OLD if name == "core_relo" else dtype.itemsize
 
 
 def _names_nothing(rest: bytes) -> bool:
@@ -208,7 +223,8 @@ def _names_nothing(rest: bytes) -> bool:
 def _check_part(name: str, dtype: np.dtype[Any], sections: tuple[ExtSection, ...]) -> None:
     for section in sections:
         records = section.records
-        if records.dtype != _with_extra(dtype, max(records.dtype.itemsize, dtype.itemsize)):
+        size = max(records.dtype.itemsize, _least(name, dtype))
+        if records.dtype != _with_extra(dtype, size):
             raise OptionError(
                 f"{name} of {section.name!r} has records of {records.dtype}, "
                 f"they have to start with {dtype}"
@@ -282,7 +298,7 @@ class _Part:
         if self.length < 4:
             raise FormatError(f"{self.name} has {self.length} bytes, its record size needs 4", at)
         (size,) = read_words(self.data, at, 1, self.strings.byteorder)
-        least = _PARTS[self.row][1].itemsize
+        least = _least(*_PARTS[self.row])
         if size < least or size % 4 or (size > self.length and self.length > 4):
             raise FormatError(
                 f"{self.name} has records of {size} bytes in a part of {self.length}; "

@@ -81,8 +81,8 @@ def apply_core(program: Program, btf: Btf, kernel: CoreTypes | None = None) -> N
     """
     insns = program.insns.copy()
     table = program.tables.get(CORE_RELO)
-    if table is None or not len(table):
-        return insns
+    if table is None or not len(table) or "kind" not in (table.rows.dtype.names or ()):
+        return insns  # what clang 9 wrote libbpf ignores, see `bpfpatch.btf.ext`
     resolver = _Resolver(Types(btf), kernel)
     rows = table.rows
     for slot, type_id, str_off, kind in zip(

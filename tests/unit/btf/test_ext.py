@@ -284,3 +284,25 @@ def test_header_of_clang_9(little):
     """Clang 9 names the place of one more part, for externs, which has nothing in it."""
     found = BtfExt.parse(full(hdr_len=40, extra=words(8, 0)), little)
     assert found.with_sections(core_relo=()).to_bytes()[32:40] == words(8, 0)
+
+
+def test_core_records_without_a_kind(strings, byteorder):
+    """Records of 12 bytes, as clang 9 wrote them, are read, kept and written in that form."""
+    old = ext(b"", b"", part(12, (TC, [(16, 1, ACCESS), (24, 2, ACCESS)]), byteorder=byteorder),
+              byteorder=byteorder)  # fmt: skip
+    found = BtfExt.parse(old, strings)
+    records = found.core_relo[0].records
+    assert records.tolist() == [(16, 1, ACCESS), (24, 2, ACCESS)]
+    moved = records.copy()
+    moved["insn_off"] += 8
+    out = found.with_sections(core_relo=[ExtSection("tc", TC, moved)])
+    assert BtfExt.parse(out.to_bytes(), strings).core_relo[0].records.tolist() == moved.tolist()
+    assert len(out.to_bytes()) == len(old)
+
+
+def test_shorter_records_are_refused(little):
+    """Less than the place, the type and the access is no record."""
+    with pytest.raises(FormatError, match="at least 12"):
+        BtfExt.parse(ext(b"", b"", part(8, (TC, [(16, 1)]))), little)
+    with pytest.raises(FormatError, match="at least 16"):
+        BtfExt.parse(ext(b"", part(12, (TC, [(16, FILE, LINE)])), b""), little)

@@ -9,9 +9,10 @@ import pytest
 
 from bpfpatch import isa
 from bpfpatch.elf import ElfObject
-from bpfpatch.interp import Machine, Skb
+from bpfpatch.interp import Machine, Skb, Xdp
 from bpfpatch.passes import Pipeline
 from bpfpatch.program import JUMP_TABLE
+from support.inputs.bpfobjects import fixture_path
 from support.inputs.compiled import compile_bpf
 
 SWITCHES = """
@@ -100,3 +101,22 @@ def test_dead_case_takes_no_entry_along(obj: ElfObject) -> None:
     """No entry is lost, also where nothing is left to delete."""
     new, _ = Pipeline.parse("dce,nops").run_object(obj)
     assert len(new.code.tables[JUMP_TABLE]) == len(obj.code.tables[JUMP_TABLE])
+
+
+@pytest.mark.parametrize("order", ["el", "eb"])
+@pytest.mark.parametrize("pipeline", ["", "sprinkle{every=1}", "dce,nops", "blind{seed=3}"])
+def test_a_committed_object_answers_as_the_one_without_tables(order: str, pipeline: str) -> None:
+    """clang-22's tables and clang-19's branches are of one source, and so are their answers."""
+    with_tables = ElfObject.read(fixture_path(f"switches.clang-22.v4.{order}.g.tables.o"))
+    assert len(with_tables.code.tables[JUMP_TABLE]) == 14
+    if pipeline:
+        with_tables, _ = Pipeline.parse(pipeline).run_object(with_tables)
+    without = ElfObject.read(fixture_path("switches.clang-19.v3.el.g.o"))
+    machines = [Machine.of_object(one, "machine") for one in (with_tables, without)]
+    packets = [bytes((3 * at + first) % 23 for at in range(size)) for first, size in _SIZES]
+    answers = [[machine.run(Xdp(packet)).r0 for packet in packets] for machine in machines]
+    assert answers[0] == answers[1]
+    assert len(set(answers[0])) > 2
+
+
+_SIZES = [(first, size) for first in (0, 5, 11) for size in (14, 60, 64, 100, 128, 1000, 1500)]
