@@ -55,7 +55,7 @@ def test_they_move_with_their_instructions(objects: tuple[ElfObject, ElfObject])
 
 
 def test_nothing_is_adapted_by_them(objects: tuple[ElfObject, ElfObject]) -> None:
-    """Libraries like libbpf ignore them, so that a loader leaves the code as the compiler made it."""
+    """As libbpf ignores them, a loader leaves the code as the compiler made it."""
     obj = objects[1]
     program = obj.link(obj.programs[0].name).program
     assert obj.btf is not None
