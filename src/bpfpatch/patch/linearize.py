@@ -308,7 +308,7 @@ def _with_attached(
     insn = np.concatenate([moved.insn, place[lives]])
     rows = np.concatenate([moved.rows, added[lives]])
     by_slot = np.argsort(insn, kind="stable")
-    return moved.with_rows(insn[by_slot], rows[by_slot])
+    return moved.with_rows(gather(insn, by_slot), gather(rows, by_slot))
 
 
 def _column(

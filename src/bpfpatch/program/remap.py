@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from .anchors import Anchor, AnchoredTable, OnReplace
-from .types import DELETED, INSERTED, LOST, REPLACED, Mask, Slots, frozen
+from .types import DELETED, INSERTED, LOST, REPLACED, Mask, Slots, compress, frozen
 
 Lazy = NDArray[Any] | Callable[[], NDArray[Any]]
 """An array, or a function of no arguments that makes it on the first use."""
@@ -171,7 +171,7 @@ class Remap:
         if table.unique and keep.any():
             keep &= ~_followed_by_same(place, keep)
         end = None if table.end is None else self.bound[table.end][keep]
-        return table.with_rows(place[keep], table.rows[keep], end)
+        return table.with_rows(compress(place, keep), compress(table.rows, keep), end)
 
     def broken_rows(self, table: AnchoredTable) -> NDArray[np.intp]:
         """Rows of an OWN table whose instruction was replaced or modified, against its policy."""

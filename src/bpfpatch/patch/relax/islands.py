@@ -107,8 +107,8 @@ def by_islands(code: RelaxedCode, reach: int) -> RelaxPlan:
         count = counts[0] + counts[1]
         if (count <= size).all():
             return _islands(code, sites, ways, chains, room, reach)
-        # An eighth more than is needed now, since room for one island moves others.
-        needed = count + (count >> 3)
+        # A quarter more than is needed now, since room for one island moves others.
+        needed = count + (count >> 2)
         # At first room is given back, so that it is close; then it only grows, which has an end.
         size = needed if n_rounds < PATIENCE else np.maximum(size + (size >> 4), needed)
         n_rounds += 1
@@ -129,7 +129,7 @@ def _sites(code: RelaxedCode, step: int) -> _Sites:
     That is the last one that control cannot fall into, or the last one.
     """
     n_slots = code.n_slots
-    free = np.flatnonzero(_IS_END[code.opcode(slice(None))])
+    free = code.places_of(_IS_END)
     edge = np.minimum(np.arange(step, n_slots + step, step), n_slots)
     last = code.at_or_before(edge - 1)
     # After the last instruction of a subprog, a jump around would lead into the next subprog.
@@ -160,17 +160,19 @@ def _way(code: RelaxedCode, sites: _Sites, sign: int) -> _Way:
     """The jumps in one direction, by their targets."""
     row = np.flatnonzero((code.target > code.slot) == (sign > 0))
     slot, target = code.slot[row], code.target[row]
-    farthest = np.full(code.n_slots, -1, np.int32)
+    low = int(target.min(initial=code.n_slots)) if row.size else 0
+    span = int(target.max(initial=-1)) + 1 - low if row.size else 0
+    farthest = np.full(span, -1, np.int32)
     # The farthest one is the first in the way, and the last to be written.
-    farthest[target[::-sign]] = slot[::-sign]
+    farthest[target[::-sign] - low] = slot[::-sign]
     targets = np.flatnonzero(farthest >= 0)
-    number = np.zeros(code.n_slots, np.int32)
+    number = np.empty(span, np.int32)
     number[targets] = np.arange(targets.size, dtype=np.int32)
-    source = farthest[targets]
+    source, group, targets = farthest[targets], number[target - low], targets + low
     return _Way(
         sign,
         row,
-        number[target],
+        group,
         source,
         targets,
         np.searchsorted(sites.bound, source, side="right"),
@@ -204,14 +206,13 @@ def _chains(
     grown = np.append(0, np.cumsum(room))
     at = _towards(way.sign, total, way.source + grown[way.source_room])
     goal = _towards(way.sign, total, way.target + grown[way.target_room])
-    live = np.arange(at.size)
+    live = np.flatnonzero(goal - at > map_.reach)
+    at = at[live]
+    site = np.searchsorted(map_.end, at + map_.reach, side="right") - 1
+    # From the second island on the places are few: those of sites.
+    onward = np.searchsorted(map_.end, map_.near + map_.reach, side="right") - 1
     groups, places = [np.zeros(0, np.intp)], [np.zeros(0, np.intp)]
-    while True:
-        too_far = goal[live] - at > map_.reach
-        live, at = live[too_far], at[too_far]
-        if not live.size:
-            break
-        site = np.searchsorted(map_.end, at + map_.reach, side="right") - 1
+    while live.size:
         stuck = (site < 0) | (map_.near[site] <= at)
         if stuck.any():
             raise StuckError(
@@ -219,9 +220,11 @@ def _chains(
                 "so many jumps cross here that their islands are out of one another's reach; "
                 "allow cpu v4, whose gotol reaches any target, or split the subprog",
             )
-        at = map_.near[site]
         groups.append(live)
         places.append(site)
+        at = map_.near[site]
+        too_far = goal[live] - at > map_.reach
+        live, at, site = live[too_far], at[too_far], onward[site[too_far]]
     group, site = np.concatenate(groups), np.concatenate(places)
     by_group = _by(group)
     site = site[by_group]

@@ -125,8 +125,18 @@ class RelaxedCode:
 
     def opcode(self, slots: NDArray[Any] | slice) -> NDArray[np.uint8]:
         """(n,) opcode bytes at these slots."""
-        by_node = self.merged.pool.view(isa.INSN)["code"]
-        return gather(by_node, self.layout.pool_slot[slots])
+        # The opcode is the lowest byte of the word. A column of the pool would be copied first.
+        return gather(self.merged.pool, self.layout.pool_slot[slots]).astype(np.uint8)
+
+    def places_of(self, is_some: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """(k,) slots of the instructions whose opcode byte is marked, ascending."""
+        words = self.merged.pool[: self.merged.state.n_pool]
+        found = [
+            np.flatnonzero(is_some.take(words[part].astype(np.uint8))) + part.start
+            for part in isa.portions(words.size)
+        ]
+        slots = self.layout.slots(np.concatenate([np.zeros(0, np.int32), *found]).astype(np.int32))
+        return np.sort(slots[slots >= 0]).astype(np.int64)
 
     def node(self, slots: NDArray[Any]) -> Slots:
         """(n,) nodes of the instructions at these slots."""
