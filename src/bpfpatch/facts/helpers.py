@@ -285,7 +285,8 @@ get_numa_node_id 4.10, probe_read_str 4.11, get_socket_cookie 4.12, set_hash 4.1
 redirect_map 4.14, xdp_adjust_meta 4.15, override_return 4.16, msg_redirect_map 4.17,
 xdp_adjust_tail 4.18, get_local_storage 4.19, sk_lookup_tcp 4.20, msg_pop_data 5.0, spin_lock 5.1,
 skc_lookup_tcp 5.2, send_signal 5.3, tcp_gen_syncookie 5.4, skb_output 5.5, tcp_send_ack 5.6,
-read_branch_records 5.7, ktime_get_boot_ns 5.8, skc_to_tcp6_sock 5.9, load_hdr_opt 5.10, task_storage_get 5.11,
+read_branch_records 5.7, ktime_get_boot_ns 5.8, skc_to_tcp6_sock 5.9, load_hdr_opt 5.10,
+task_storage_get 5.11,
 check_mtu 5.12, for_each_map_elem 5.13, sys_bpf 5.14, timer_init 5.15, get_branch_snapshot 5.16,
 find_vma 5.17, get_retval 5.18, kptr_xchg 5.19, tcp_raw_gen_syncookie_ipv4 6.0,
 ktime_get_tai_ns 6.1, cgrp_storage_get 6.2
