@@ -84,7 +84,8 @@ _INSNS: Final = """
 """Beginnings of names in the opcode table; 32-bit arithmetic is there from the start."""
 
 
-def _read(text: str) -> dict[str, Version]:
+def read_versions(text: str) -> dict[str, Version]:
+    """Names by version, a line ``6.1: name name`` each."""
     out: dict[str, Version] = {}
     for line in text.strip().splitlines():
         version, _, names = line.partition(": ")
@@ -94,16 +95,16 @@ def _read(text: str) -> dict[str, Version]:
 
 
 MAP_TYPE_SINCE: Final = MappingProxyType(
-    {MapType.of(name): since for name, since in _read(_MAPS).items()}
+    {MapType.of(name): since for name, since in read_versions(_MAPS).items()}
 )
 """The first version with each kind of map."""
 
 PROG_TYPE_SINCE: Final = MappingProxyType(
-    {ProgType.of(name): since for name, since in _read(_PROGRAMS).items()}
+    {ProgType.of(name): since for name, since in read_versions(_PROGRAMS).items()}
 )
 """The first version with each kind of program."""
 
-INSN_SINCE: Final = MappingProxyType(_read(_INSNS))
+INSN_SINCE: Final = MappingProxyType(read_versions(_INSNS))
 """The first version with instructions whose name begins so."""
 
 STACK_ARGS_SINCE: Final[Version] = (7, 2)

@@ -20,6 +20,7 @@ from bpfpatch.elf.mapdefs import map_definitions
 from bpfpatch.elf.space import RELOC_TABLE
 from bpfpatch.errors import BpfPatchError
 from bpfpatch.facts.helpers import HELPER_PROTOS
+from bpfpatch.facts.kfuncs import kfunc_since
 from bpfpatch.facts.kinds import map_flag_names
 from bpfpatch.facts.maps import MapDefinition
 from bpfpatch.facts.since import MAP_TYPE_SINCE, Version
@@ -138,16 +139,19 @@ def call_facts(obj: ElfObject) -> tuple[CallFact, ...]:
         found[place].append(slot)
         if number in HELPER_PROTOS:
             since[place] = HELPER_PROTOS[number].since
-    for slot, name in _kfunc_calls(obj):
+    for slot, name in kfunc_calls(obj):
         found["kfunc", name].append(slot)
+        version = kfunc_since(name)
+        if version is not None:
+            since["kfunc", name] = version
     return tuple(
         CallFact(*place, len(slots), since.get(place), _functions(code, slots))
         for place, slots in sorted(found.items())
     )
 
 
-def _kfunc_calls(obj: ElfObject) -> Iterator[tuple[int, str]]:
-    """Calls of functions that no section of the object has."""
+def kfunc_calls(obj: ElfObject) -> Iterator[tuple[int, str]]:
+    """Slot and name of calls of functions that no section of the object has."""
     code = obj.code
     is_call = isa.is_call(code.insns) & ~isa.is_helper_call(code.insns)
     table = code.tables[RELOC_TABLE]

@@ -14,6 +14,7 @@ from bpfpatch.elf.mapdefs import map_definitions
 from bpfpatch.errors import UnsupportedError
 from bpfpatch.facts import ProgType
 from bpfpatch.facts.helpers import HELPER_PROTOS
+from bpfpatch.facts.kfuncs import kfunc_since
 from bpfpatch.facts.since import (
     FIRST,
     MAP_TYPE_SINCE,
@@ -24,6 +25,8 @@ from bpfpatch.facts.since import (
 )
 from bpfpatch.program import Program
 
+from .inventory import kfunc_calls
+
 STACK_ARGUMENT = "stack_argument"
 
 
@@ -32,7 +35,7 @@ class Need:
     """One thing that an object needs.
 
     Attributes:
-        kind: "insn", "helper", "map type" or "program type".
+        kind: "insn", "helper", "kfunc", "map type" or "program type".
         name: which.
         since: the first kernel version that has it.
         count: how often it is there.
@@ -53,7 +56,8 @@ def needs(obj: ElfObject) -> list[Need]:
         FormatError: the object is broken.
     """
     code = obj.code
-    found = [*_insns(code), *_stack_args(code), *_helpers(code), *_maps(obj), *_programs(obj)]
+    insns, calls = (*_insns(code), *_stack_args(code)), (*_helpers(code), *_kfuncs(obj))
+    found = [*insns, *calls, *_maps(obj), *_programs(obj)]
     return sorted(found, key=lambda need: (-need.since[0], -need.since[1], need.kind, need.name))
 
 
@@ -79,6 +83,13 @@ def _helpers(code: Program) -> Iterator[Need]:
     for number, count in Counter(calls["imm"].tolist()).items():
         if number in HELPER_PROTOS:
             yield Need("helper", isa.HELPERS[number], HELPER_PROTOS[number].since, count)
+
+
+def _kfuncs(obj: ElfObject) -> Iterator[Need]:
+    for name, count in Counter(name for _, name in kfunc_calls(obj)).items():
+        since = kfunc_since(name)
+        if since is not None:
+            yield Need("kfunc", name, since, count)
 
 
 def _maps(obj: ElfObject) -> Iterator[Need]:

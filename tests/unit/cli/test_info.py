@@ -17,6 +17,7 @@ from support.inputs.compiled import compile_bpf
 from support.inputs.configured import configured
 from support.machine.tools import need_bpf
 
+KFUNCS = fixture_path("kfuncs.clang-19.v3.el.g.o")
 DEMO_PATH = fixture_path("xdp_balancer.clang-19.v3.el.g.o")
 
 
@@ -165,7 +166,7 @@ def test_maps_without_types(run: Any, run_json: Any) -> None:
 
 
 def test_calls_are_counted(run_json: Any) -> None:
-    """Helpers come with their version, kfuncs without; both with who calls them."""
+    """Helpers and kfuncs come with their version, where it is known, and with who calls them."""
     calls = {one["name"]: one for one in run_json("info", DEMO_PATH)["calls"]}
     assert calls["map_lookup_elem"] == {
         "kind": "helper",
@@ -174,13 +175,14 @@ def test_calls_are_counted(run_json: Any) -> None:
         "since": "3.19",
         "callers": ["count", "pick_backend", "balancer"],
     }
-    kfuncs = [
-        one
-        for one in run_json("info", fixture_path("kfuncs.clang-19.v3.el.g.o"))["calls"]
-        if one["kind"] == "kfunc"
-    ]
+    kfuncs = [one for one in run_json("info", KFUNCS)["calls"] if one["kind"] == "kfunc"]
     assert {one["name"] for one in kfuncs} >= {"bpf_dynptr_from_xdp", "bpf_dynptr_slice"}
-    assert {one["since"] for one in kfuncs} == {None}
+    versions = {one["name"]: one["since"] for one in kfuncs}
+    assert versions["bpf_dynptr_from_xdp"] == "6.4"
+    missing = run_json("info", KFUNCS, "--kernel", "6.1")["missing"]
+    assert ("kfunc", "bpf_dynptr_slice", "6.4") in {
+        (one["kind"], one["name"], one["since"]) for one in missing
+    }
 
 
 def test_what_it_prints(run_json: Any) -> None:
