@@ -74,13 +74,13 @@ def test_diff_with_a_loaded_program(balancer: Loaded) -> None:
     assert "parse_ip4" in text
 
 
-@pytest.mark.parametrize("command", ["info", "dump", "diff"])
-def test_a_folder_is_listed(balancer: Loaded, command: str) -> None:
+@pytest.mark.parametrize("command", [["info"], ["dump"], ["diff"], ["profile", OBJ]])
+def test_a_folder_is_listed(balancer: Loaded, command: list[Any]) -> None:
     """Of a folder, what is pinned in it is told: kind, id and name."""
     _, prog_id = pinned(str(balancer.pin()))
-    (row,) = json.loads(run(command, "--pin", balancer.root, "--json").stdout)
+    (row,) = json.loads(run(*command, "--pin", balancer.root, "--json").stdout)
     assert (row["kind"], row["id"], row["name"]) == ("program", prog_id, "balancer")
-    assert str(prog_id) in run(command, "--pin", balancer.root).stdout
+    assert str(prog_id) in run(*command, "--pin", balancer.root).stdout
 
 
 def test_a_map_is_no_program(balancer: Loaded) -> None:

@@ -15,7 +15,7 @@ from bpfpatch.errors import OptionError
 from .failure import Failure, blame
 from .inputs import CliInput
 from .options import Callback
-from .values import given_values
+from .values import given_values, set_file_option
 
 _OPTIONS: Final = (
     click.option(
@@ -25,13 +25,7 @@ _OPTIONS: Final = (
         multiple=True,
         help="Start with a variable, or a.member or an[element], of this value.",
     ),
-    click.option(
-        "--set-file",
-        "set_files",
-        metavar="FILE.json",
-        multiple=True,
-        help="The same for all names in a JSON object.",
-    ),
+    set_file_option,
     click.option(
         "--map",
         "map_texts",

@@ -1,4 +1,4 @@
-"""``--set``: values for an object's variables, in all commands that run or rewrite one."""
+"""``--set``: new values for an object's variables, in what rewrites one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import click
 
-from bpfpatch.elf import ElfObject
 from bpfpatch.elf.files import read_all
 from bpfpatch.errors import OptionError
 
@@ -17,6 +16,13 @@ from .failure import Failure, blame
 from .inputs import CliInput
 from .options import Callback
 
+set_file_option: Final = click.option(
+    "--set-file",
+    "set_files",
+    metavar="FILE.json",
+    multiple=True,
+    help="The same for all names in a JSON object.",
+)
 _OPTIONS: Final = (
     click.option(
         "--set",
@@ -25,13 +31,7 @@ _OPTIONS: Final = (
         multiple=True,
         help="Give a read-only variable, or a.member or an[element], a value.",
     ),
-    click.option(
-        "--set-file",
-        "set_files",
-        metavar="FILE.json",
-        multiple=True,
-        help="The same for all names in a JSON object.",
-    ),
+    set_file_option,
     click.option(
         "--set-writable",
         is_flag=True,
@@ -52,40 +52,18 @@ class Values:
     values: Mapping[str, Any]
     writable: bool
 
-    def into(self, shown: str, obj: ElfObject, skip: ElfObject | None = None) -> ElfObject:
-        """The object with these values.
-
-        Args:
-            shown: how messages call it.
-            obj: the object.
-            skip: what it was made of: a variable that only this has need not be there any more.
+    def into_input(self, source: CliInput) -> CliInput:
+        """An input with these values.
 
         Raises:
-            Failure: it has no such variable, or the value does not fit.
-        """
-        values = dict(self.values)
-        if skip is not None:
-            here, before = ({one.name for one in side.variables} for side in (obj, skip))
-            gone = before - here
-            for name in self.values:
-                if any(name == one or name.startswith((f"{one}.", f"{one}[")) for one in gone):
-                    del values[name]
-        if not values:
-            return obj
-        with blame(shown):
-            return obj.with_values(values, writable=self.writable)
-
-    def into_input(self, source: CliInput, skip: ElfObject | None = None) -> CliInput:
-        """The same of an input.
-
-        Raises:
-            Failure: it is no object, or see `into`.
+            Failure: it is no object, has no such variable, or the value does not fit.
         """
         if not self.values:
             return source
         if source.obj is None:
             raise Failure(source.shown, "--set gives variables of an object values; this is none")
-        obj = self.into(source.shown, source.obj, skip)
+        with blame(source.shown):
+            obj = source.obj.with_values(self.values, writable=self.writable)
         return replace(source, obj=obj, program=obj.code)
 
 

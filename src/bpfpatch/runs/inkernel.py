@@ -14,7 +14,7 @@ from bpfpatch.bpf.loaded import LoadedProgram
 from bpfpatch.bpf.map import Map
 from bpfpatch.elf import ElfObject, LinkedProgram
 from bpfpatch.elf.setup import PreparedEntry
-from bpfpatch.errors import BpfPatchError, OptionError
+from bpfpatch.errors import BpfPatchError, OptionError, UnsupportedError
 from bpfpatch.facts.kinds import MapType, ProgFlag, ProgType
 from bpfpatch.interp.contexts import SKB_SIZE
 from bpfpatch.program import Program, Remap
@@ -130,6 +130,15 @@ class KernelRunner(Runner):
         """Put in what the maps start with beside what the object says."""
         for entry in self._entries:
             self.put(*entry)
+        lru = (MapType.LRU_HASH, MapType.LRU_PERCPU_HASH)
+        maps = {} if self._object is None else self._object.maps
+        for entry in self._entries:
+            # The kernel's lists are approximate: they may let go of an entry while there is room.
+            if maps[entry.map].type in lru and maps[entry.map].get(entry.key) is None:
+                raise UnsupportedError(
+                    f"the kernel has dropped {entry.map}[{entry.key.hex()}] to make room for later "
+                    "entries: give this LRU map fewer"
+                )
 
     def close(self) -> None:
         """Unload the program and its maps."""

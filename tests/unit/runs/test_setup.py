@@ -11,6 +11,7 @@ from bpfpatch.elf import ElfObject, Setup, SetupEntry
 from bpfpatch.errors import OptionError
 from bpfpatch.interp import Machine, Xdp
 from bpfpatch.runs import Input, open_runner
+from bpfpatch.verify import Bounds, verify_objects
 from support.inputs.configured import configured
 
 INPUT = Input(packet=bytes(64))
@@ -81,3 +82,30 @@ def test_the_object_stays(obj: ElfObject, tmp_path: Path) -> None:
     with open_runner(obj.link("run"), obj=obj, setup=SETUP) as runner:
         runner.run(INPUT)
     assert obj.to_bytes() == before
+
+
+@pytest.mark.kernel
+def test_verify_in_every_mode(obj: ElfObject, mode: str) -> None:
+    """Verify starts both programs with the setup, and finds what differs only with it."""
+    other = obj.with_values({"scale": 9})
+    bounds = Bounds(seconds=1, runs=50)
+    alone = Setup(entries=SETUP.entries[:1])
+
+    def differs(setup: Setup) -> bool:
+        verdicts = verify_objects(
+            obj, other, setup=setup, modes=[mode], bounds=bounds, ignore=["maps:.rodata"]
+        )
+        (verdict,) = verdicts
+        assert verdict.is_checked
+        return verdict.differs
+
+    assert differs(alone)
+    assert not differs(Setup({"scale": 1}, SETUP.entries))
+
+
+@pytest.mark.kernel
+def test_an_lru_map_keeps_what_it_is_given(obj: ElfObject, mode: str) -> None:
+    """All entries of an LRU map are there when the program starts, or the runner says so."""
+    setup = Setup(entries=tuple(SetupEntry("recent", key, key + 1) for key in range(4)))
+    with open_runner(obj.link("run"), mode, obj=obj, setup=setup) as runner:
+        assert len(runner.maps()["recent"]) == 4
