@@ -24,7 +24,7 @@ from .errors import (
     StrayAccess,
     TrapError,
 )
-from .flow import read_function
+from .flow import Function, read_function
 from .insncode import InsnCode
 from .memory import FRAME_SIZE, MAX_FRAMES, U64, code_address
 from .registry import Helper
@@ -41,6 +41,11 @@ _TRANSLATION_FACTOR: Final = 3
 _TRANSLATION_FLOOR: Final = 20_000
 _MOST_AT_ONCE: Final = 150_000
 """A function longer than this is interpreted: compiling it would take longer than most runs."""
+_EAGER: Final = 4_000
+"""A function up to this long is compiled before it first runs."""
+_WARM: Final = 8
+"""Compiling an instruction takes about as long as interpreting it so many times: a long function
+is compiled when its runs have taken as long as that would."""
 
 _CAUSES: Final = (StrayAccess, OutOfMemory, BadHelperUse)
 _ACCESS_ERRORS: Final = (KeyError, IndexError, struct.error)
@@ -77,6 +82,9 @@ class Image:
         self._insns = InsnCode(
             self.code, self, machine.byteorder, bool(machine.memory.frames[0].wide)
         )
+        # Another program's slots say nothing about the branches of the one that is watched.
+        self._watch = machine.watch if number == 0 else None
+        self.hook = self._watch.hook if self._watch is not None else machine.hook
         self.names = self._namespace()
 
     def bind(self, values: Mapping[int, int], calls: Mapping[int, Helper | str]) -> None:
@@ -104,6 +112,7 @@ class Image:
             "ARENA": machine.arena,
             "MAY_GOTO": machine.may_goto,
             "HOOK": machine.hook,
+            "INDIRECT_SLOT": self.indirect,
             "PROBE": self.probe,
             "PROBE_STORE": self.probe_store,
             "PACKET": machine.packet_load,
@@ -120,6 +129,9 @@ class Image:
             "FAIL": self._fail,
             "PASSED": partial(PassedArgs, self),
         }
+        if self._watch is not None:
+            edges = self._watch.edges
+            names |= {"EDGES": edges, "TIMES": edges.get, "COMPARE": self._watch.compare}
         for size, letter in ((2, "H"), (4, "I"), (8, "Q")):
             form = struct.Struct(mark + letter)
             names[f"L{size}"], names[f"P{size}"] = form.unpack_from, form.pack_into
@@ -188,10 +200,14 @@ class Image:
         return found  # type: ignore[no-any-return]  # the namespace holds other things, too
 
     def _stub(self, slot: int) -> CompiledFunction:
+        name = f"f{slot}"
+
         def compile_first(*arguments: int) -> tuple[int, int]:
-            made = self._make(slot)
-            self.names[f"f{slot}"] = made
-            return made(*arguments)
+            made = self.names[name]
+            if made is compile_first:  # else this was kept, as a program array does
+                made = self.names[name] = self._make(slot)
+            assert callable(made)
+            return made(*arguments)  # type: ignore[no-any-return]  # as in at()
 
         return compile_first
 
@@ -203,7 +219,37 @@ class Image:
         # A hostile program can have as many overlapping functions as instructions.
         if shape.n_insns > _MOST_AT_ONCE or self._credit < 0:
             return self._interpreted(slot)
-        translator = Translator(self.code, shape, self._insns, self.machine.hook is not None)
+        return (
+            self._compiled(slot, shape) if shape.n_insns <= _EAGER else self._warming(slot, shape)
+        )
+
+    def _warming(self, slot: int, shape: Function) -> CompiledFunction:
+        """A long function, which is interpreted at first."""
+        name, interpreted = f"f{slot}", self._interpreted(slot)
+        n_interpreted = 0
+
+        def run(budget: int, *others: int) -> tuple[int, int]:
+            nonlocal n_interpreted
+            if n_interpreted >= _WARM * shape.n_insns:
+                if self.names[name] is run:
+                    self.names[name] = self._compiled(slot, shape)
+                made = self.names[name]
+                assert callable(made)
+                return made(budget, *others)  # type: ignore[no-any-return]  # as in at()
+            r0, left = interpreted(budget, *others)
+            n_interpreted += budget - left
+            return r0, left
+
+        return run
+
+    def _compiled(self, slot: int, shape: Function) -> CompiledFunction:
+        translator = Translator(
+            self.code,
+            shape,
+            self._insns,
+            is_hooked=self.machine.hook is not None,
+            is_watched=self._watch is not None,
+        )
         source = translator.source()
         self._sources[slot] = source.slots
         self._segments[slot] = shape.index

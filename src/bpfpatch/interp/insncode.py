@@ -225,7 +225,7 @@ class InsnCode:
             yield f"r0, n = POINTED(r{dst})(n, d + 1, {_ALL})"
             return
         if opcode.name == "tail_call" or (opcode.name == "call_helper" and imm == _TAIL_CALL):
-            yield "t = TAIL_CALL(r2, r3)"
+            yield "t = TAIL_CALL(r1, r2, r3)"
             yield f"if t is not None: return t(n, d, {_ALL})"
             return
         yield from self._helper_call(slot)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, Self, TypeAlias
 
 from bpfpatch import isa
 from bpfpatch.errors import OptionError
@@ -36,6 +36,27 @@ _SKF_LL_OFF: Final = -0x20_0000
 
 Engine: TypeAlias = Literal["compiled", "reference"]
 Hook: TypeAlias = Callable[[int, tuple[int, ...]], None]
+
+
+class Watch(Protocol):
+    """What notes the branches that the machine's own program takes.
+
+    Compiled code writes to it only where a branch is, which costs a tenth of a hook.
+
+    Attributes:
+        edges: how often each was taken: slot of the jump, slot where it went. The same
+            dictionary all the time.
+        hook: the same by a hook, for functions that are not compiled.
+    """
+
+    @property
+    def edges(self) -> dict[tuple[int, int], int]: ...  # noqa: D102 - see the class
+
+    @property
+    def hook(self) -> Hook: ...  # noqa: D102 - see the class
+
+    def compare(self, slot: int, left: int, right: int) -> None:
+        """Note what a conditional jump compares, or a jump through a table takes."""
 
 
 class HelperCall(NamedTuple):
@@ -113,6 +134,7 @@ class MachineOptions:
         seed: of get_prandom_u32.
         budget: instructions that a run may take, calls included.
         hook: called with slot and R0 to R11 before each instruction; this is slow.
+        watch: notes branches, where there is no hook.
         engine: "reference" interprets without compiling.
         trace_helpers: record helper calls in the outcome.
         memory_limit: bytes of all regions together.
@@ -125,6 +147,7 @@ class MachineOptions:
     seed: int = 0
     budget: int = 1_000_000
     hook: Hook | None = None
+    watch: Watch | None = None
     engine: Engine = "compiled"
     trace_helpers: bool = True
     memory_limit: int = 64 << 20
@@ -177,6 +200,7 @@ class Machine:
         self.seed = options.seed
         self.budget = options.budget
         self.hook = options.hook
+        self.watch = options.watch if options.hook is None else None
         self.engine: Engine = options.engine
         self.trace_helpers = options.trace_helpers
         self.may_goto = options.may_goto
@@ -190,7 +214,7 @@ class Machine:
         self.depth = 0
         self.passed: dict[int, int] = {}
         self.now = self.environment.time_ns
-        self.random = random.Random(options.seed)
+        self._random: random.Random | None = None
         self._run = _Run()
         self._maps_by_address: dict[int, SimulatedMap] = {}
         self._maps_by_fd: dict[int, SimulatedMap] = {}
@@ -317,7 +341,7 @@ class Machine:
         context = Plain(mem or b"") if context is None else context
         self._run = _Run()
         self.passed = {}
-        self.random = random.Random(self.seed)
+        self._random = None
         self.now = self.environment.time_ns
         first, second = context.enter(self)
         first = first if r1 is None else r1 & U64
@@ -389,6 +413,13 @@ class Machine:
         self.memory.charge(len(text))
         self._run.printed.append(text)
 
+    @property
+    def random(self) -> random.Random:
+        """Random numbers; each run has the same ones."""
+        if self._random is None:  # few programs ask for one
+            self._random = random.Random(self.seed)
+        return self._random
+
     def map_at(self, address: int) -> SimulatedMap:
         """The map that an address stands for.
 
@@ -439,7 +470,7 @@ class Machine:
         self.depth = depth
         return r0
 
-    def tail_call(self, map_address: int, index: int) -> CompiledFunction | None:
+    def tail_call(self, context: int, map_address: int, index: int) -> CompiledFunction | None:
         """The program that a tail call enters, or None where it falls through."""
         found = self.map_at(map_address)
         if not isinstance(found, ProgMap):

@@ -156,7 +156,10 @@ class Memory:
         self._windows = itertools.count(_FREE_WINDOW + count * (n_taken // count + 1))
 
     def _place(self, window: int, name: str, content: Bytes | int, writable: bool) -> Region:
-        size = content if isinstance(content, int) else len(memoryview(content))
+        if isinstance(content, int):
+            size = content
+        else:
+            size = len(content) if isinstance(content, bytes) else len(memoryview(content))
         self.check(size)
         data = bytearray(content)
         region = Region(name, window << WINDOW_BITS, data, writable)

@@ -17,17 +17,26 @@ class Packet:
         meta_at: where metadata starts in the buffer; where there is none, `data_at`.
         data_at: where the packet starts.
         end_at: where it ends.
+        room: bytes in the whole buffer.
     """
 
     def __init__(
         self, memory: Memory, content: bytes, headroom: int, tailroom: int, *, n_meta: int = 0
     ) -> None:
         self._memory = memory
-        self._buffer = bytearray(headroom) + content + bytearray(tailroom)
         self.meta_at = headroom
         self.data_at = headroom + n_meta
         self.end_at = headroom + len(content)
-        self._region = self._place()
+        self.room = self.end_at + tailroom
+        self._kept: bytearray | None = None  # most programs do not move a packet's ends
+        self._region = memory.add("packet", content, packet=True)
+
+    @property
+    def _buffer(self) -> bytearray:
+        """All of it with the room; what is in memory now is not up to date in it."""
+        if self._kept is None:
+            self._kept = bytearray(self.room)
+        return self._kept
 
     def _place(self) -> Region:
         content = self._buffer[self.meta_at : self.end_at]
@@ -35,11 +44,6 @@ class Packet:
 
     def __len__(self) -> int:
         return self.end_at - self.data_at
-
-    @property
-    def room(self) -> int:
-        """Bytes in the whole buffer."""
-        return len(self._buffer)
 
     @property
     def meta(self) -> int:
@@ -68,9 +72,10 @@ class Packet:
         self._memory.remove(self._region)
         headroom = self.data_at
         tailroom = self.room - self.end_at
-        self._buffer = bytearray(headroom) + content + bytearray(tailroom)
+        self._kept = None
         self.meta_at, self.end_at = headroom, headroom + len(content)
-        self._region = self._place()
+        self.room = self.end_at + tailroom
+        self._region = self._memory.add("packet", content, packet=True)
 
     def read(self, byte_off: int, size: int) -> bytes | None:
         """Bytes of the packet, or None where they are not all in it."""

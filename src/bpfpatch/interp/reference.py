@@ -55,8 +55,8 @@ def run_function(
             if step.budget <= 0:
                 image.over(slot)
             at = slot
-            if image.machine.hook is not None:
-                image.machine.hook(slot, tuple(step.regs[:12]))
+            if image.hook is not None:
+                image.hook(slot, tuple(step.regs[:12]))
             step.budget -= 1
             slot = step.run(slot)
     except StrayAccess as error:
@@ -234,7 +234,7 @@ class _Step:
         elif opcode.name == "callx":
             self._enter(self.machine.function_at(regs[dst]), self.depth + 1)
         elif opcode.name == "tail_call" or (opcode.name == "call_helper" and imm == _TAIL_CALL):
-            entered = self.machine.tail_call(regs[2], regs[3])
+            entered = self.machine.tail_call(regs[1], regs[2], regs[3])
             if entered is not None:
                 self._enter(entered, self.depth)
                 return None

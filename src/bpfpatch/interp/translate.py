@@ -65,15 +65,23 @@ class Translator:
         function: its shape.
         insns: writes single instructions.
         is_hooked: call ``HOOK`` before each instruction.
+        is_watched: note branches in ``EDGES`` and by ``COMPARE``.
     """
 
     def __init__(
-        self, code: InterpCode, function: Function, insns: InsnCode, is_hooked: bool
+        self,
+        code: InterpCode,
+        function: Function,
+        insns: InsnCode,
+        *,
+        is_hooked: bool = False,
+        is_watched: bool = False,
     ) -> None:
         self._code = code
         self._function = function
         self._insns = insns
         self._is_hooked = is_hooked
+        self._is_watched = is_watched
         self._lines: list[str] = []
         self._slots: list[int] = []
         self._ranges = Ranges()
@@ -243,9 +251,30 @@ class Translator:
         for slot in block.slots:
             if self._is_hooked:
                 self._put(indent, f"HOOK({slot}, ({ARGUMENTS}, r10, r11))", slot)
+            if self._is_watched:
+                self._watch(slot, indent)
             wanted = _ARGUMENT_REGISTERS if self._is_hooked else live.get(slot, 0)
             for line in self._insns.lines(slot, self._ranges, wanted):
                 self._put(indent, line, slot)
+
+    def _watch(self, slot: int, indent: int) -> None:
+        """Note what a branch compares, and where it goes."""
+        opcode = self._code.opcodes[slot]
+        if opcode is None or opcode.name == "may_goto" or self._code.why_unsound(slot):
+            return
+        _, dst, src, off, imm = self._code.insns[slot]
+        if opcode.name == "gotox":
+            self._put(indent, f"COMPARE({slot}, r{dst}, 0)", slot)
+            edge = f"({slot}, INDIRECT_SLOT(r{dst}, {slot}))"
+        elif opcode.kind is Kind.COND_JUMP:
+            bits = 32 if opcode.name.split("_")[0].endswith("32") else 64
+            right = f"r{src}" if opcode.name.endswith("_reg") else f"{imm & (1 << bits) - 1:#x}"
+            self._put(indent, f"COMPARE({slot}, r{dst}, {right})", slot)
+            edge = f"({slot}, {slot + 1 + off}) if {self._test(slot)[0]} else ({slot}, {slot + 1})"
+        else:
+            return
+        self._put(indent, f"e = {edge}", slot)
+        self._put(indent, "EDGES[e] = TIMES(e, 0) + 1", slot)
 
     def _end(self, number: int, block: Block, indent: int, is_last: bool) -> int:
         """Write what leads from a block to others; the indentation of the next one."""

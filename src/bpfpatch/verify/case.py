@@ -68,24 +68,28 @@ class Case:
     def with_buffer(self, number: int, content: bytes) -> Case:
         """The same with another content of the nth buffer."""
         if number < 3:
-            name = ("packet", "ctx", "memory")[number]
-            changes: dict[str, Any] = {name: content}
-            return replace(self, **changes)
+            # Written out: `dataclasses.replace` takes as long as running a small program.
+            packet, ctx, memory = (
+                content if number == at else old
+                for at, old in enumerate((self.packet, self.ctx, self.memory))
+            )
+            fields, entries, results = self.fields, self.entries, self.results
+            return Case(packet, fields, ctx, memory or b"", entries, results, self.seed)
         number -= 3
         if number < len(self.entries):
-            entries = list(self.entries)
-            entries[number] = replace(entries[number], value=content)
-            return replace(self, entries=tuple(entries))
+            changed = list(self.entries)
+            changed[number] = replace(changed[number], value=content)
+            return replace(self, entries=tuple(changed))
         number -= len(self.entries)
         value = int.from_bytes(content, "little")
         if number < len(self.results):
-            results = list(self.results)
-            results[number] = (*results[number][:2], value)
-            return replace(self, results=tuple(results))
+            given = list(self.results)
+            given[number] = (*given[number][:2], value)
+            return replace(self, results=tuple(given))
         number -= len(self.results)
-        fields = list(self.fields)
-        fields[number] = (fields[number][0], value)
-        return replace(self, fields=tuple(fields))
+        named = list(self.fields)
+        named[number] = (named[number][0], value)
+        return replace(self, fields=tuple(named))
 
     def with_entry(self, entry: Entry) -> Case:
         """The same with one more entry, in place of one of the same key."""
@@ -161,8 +165,10 @@ def _unhex(text: str | None) -> bytes | None:
 
 def field_size(name: str) -> int:
     """Bytes of a field of a packet's context."""
-    place = SKB_FIELDS.get(name) or XDP_FIELDS.get(name)
-    return place[1] if place else 8
+    return _FIELD_SIZES.get(name, 8)
+
+
+_FIELD_SIZES: Final = {name: place[1] for name, place in {**XDP_FIELDS, **SKB_FIELDS}.items()}
 
 
 def place_pointers(content: bytes, base: int, byteorder: str) -> bytes:

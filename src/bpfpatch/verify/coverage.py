@@ -127,16 +127,17 @@ def _through_tables(program: Program, rows: NDArray[np.int16]) -> Iterator[tuple
 
 
 class Recorder:
-    """Notes edges and comparisons: its `hook` is for a machine, called before each instruction.
+    """Notes edges and comparisons: a `bpfpatch.interp.machine.Watch`.
 
     Attributes:
         branches: the program's conditional jumps.
         edges: how often the run took each edge.
-        compares: what the run compared, in order.
-        registers: gives R0 to R11 as they are before the instruction that runs now.
+        compares: what the run compared, in order; the first of them.
+        hook: notes the same, called before each instruction.
+        compare: notes what a branch compares.
     """
 
-    registers: Callable[[], tuple[int, ...]]
+    compare: Callable[[int, int, int], None]
 
     def __init__(self, program: Program) -> None:
         self.branches = branches_of(program)
@@ -158,11 +159,13 @@ class Recorder:
         table, edges, compares = self._table, self.edges, self.compares
         n_slots = len(table)
         last = -1
-        now: tuple[int, ...] = ()
+
+        def compare(slot: int, left: int, right: int) -> None:
+            if len(compares) < MOST_COMPARES:
+                compares.append(Compare(slot, left, right))
 
         def hook(slot: int, regs: tuple[int, ...]) -> None:
-            nonlocal last, now
-            now = regs
+            nonlocal last
             if last >= 0:
                 edge = (last, slot)
                 edges[edge] = edges.get(edge, 0) + 1
@@ -171,14 +174,12 @@ class Recorder:
             if branch is None:
                 return
             last = slot
-            if len(compares) < MOST_COMPARES:
-                right = regs[branch.src] if branch.src >= 0 else branch.imm
-                compares.append(Compare(slot, regs[branch.dst], right))
+            compare(slot, regs[branch.dst], regs[branch.src] if branch.src >= 0 else branch.imm)
 
         def forget() -> None:
             nonlocal last
             last = -1
 
         self._forget_last = forget
-        self.registers = lambda: now
+        self.compare = compare
         return hook

@@ -78,7 +78,6 @@ class Observer(Machine):
             start.
         called: names of all helpers and kfuncs that any run called.
         stand_ins: helpers and kfuncs that the interpreter lacks, and that gave 0 instead.
-        registers: gives R0 to R11 before the instruction that runs now, where a hook notes them.
     """
 
     def __init__(self, program: Program, options: MachineOptions, **given: Any) -> None:
@@ -87,7 +86,6 @@ class Observer(Machine):
         self.perturbed: list[tuple[str, int, int]] = []
         self.reaches: list[int] = []
         self.stand_ins: set[str] = set()
-        self.registers: Callable[[], tuple[int, ...]] = tuple
         self._given: dict[tuple[str, int], int] = {}
         self._n_calls: dict[str, int] = {}
         self.called: set[str] = set()
@@ -170,10 +168,10 @@ class Observer(Machine):
             self._note_reach(byte_off, size)
         return loaded
 
-    def tail_call(self, map_address: int, index: int) -> CompiledFunction | None:
+    def tail_call(self, context: int, map_address: int, index: int) -> CompiledFunction | None:
         """Note a tail call, too: it is what a program hands on to."""
         if len(self.calls) < _MOST_CALLS:
-            context = tuple(describe_pointer(self, one) for one in self.registers()[1:2])
+            given = describe_pointer(self, context)
             name = self.map_at(map_address).name
-            self.calls.append(Call("tail_call", (*context, name, index & 0xFFFF_FFFF)))
-        return super().tail_call(map_address, index)
+            self.calls.append(Call("tail_call", (given, name, index & 0xFFFF_FFFF)))
+        return super().tail_call(context, map_address, index)

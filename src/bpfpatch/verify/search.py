@@ -50,6 +50,8 @@ _ON_LEFT, _ON_RIGHT, _IS_GONE = 1, 2, 4
 _ATTEMPTS: Final = (1200, 400)
 """Inputs that are made for one comparison, all in all: of the original, of the rewritten
 program, whose comparisons are mostly the original's."""
+_MOST_WAYS: Final = 1024
+"""Ways through both programs that are known again."""
 _OCCURRENCES: Final = 3
 """Of a comparison that runs again and again the first ones are looked at."""
 
@@ -146,6 +148,7 @@ class Search:
     kept: list[Kept] = field(default_factory=list)
     sample: list[Case] = field(default_factory=list)
     _features: set[tuple[int, Edge, int]] = field(default_factory=set)
+    _ways: set[tuple[tuple[tuple[Edge, int], ...], ...]] = field(default_factory=set)
     _tipped: set[tuple[int, int]] = field(default_factory=set)
     _attempts: dict[tuple[int, int], int] = field(default_factory=dict)
     _out_of_reach: set[tuple[int, int]] = field(default_factory=set)
@@ -261,10 +264,15 @@ class Search:
 
     def _keep(self, case: Case) -> None:
         sides = (self.before, self.after)
+        ways = tuple(tuple(side.recorder.edges.items()) for side in sides)
+        if ways in self._ways:
+            return  # to tell what is new in a way takes longer than to know it again
+        if len(self._ways) < _MOST_WAYS:
+            self._ways.add(ways)
         features = {
             (number, edge, min(count.bit_length(), 6))
-            for number, side in enumerate(sides)
-            for edge, count in side.recorder.edges.items()
+            for number, way in enumerate(ways)
+            for edge, count in way
         }
         if self.kept and features <= self._features:
             return

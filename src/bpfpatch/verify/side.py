@@ -105,13 +105,14 @@ class Side:
         self.budget = budget
         self.recorder = Recorder(subject.flat)
         options = MachineOptions(
-            hook=hook or self.recorder.hook, may_goto=MAY_GOTO, budget=budget, fill=_FILL
+            hook=hook, watch=self.recorder, may_goto=MAY_GOTO, budget=budget, fill=_FILL
         )
         self.machine = _machine(subject, options)
-        self.machine.registers = self.recorder.registers
         put_entries(self.machine, subject.entries)
         self.state = MapState(self.machine)
         self._entries = tuple(Entry(*one) for one in subject.entries)
+        self._r0_mask = (1 << r0_bits(shape)) - 1
+        self._addresses = _addresses(shape)
         self.seen: set[Edge] = set()
         self._all = {edge for one in self.recorder.branches.values() for edge in one.edges}
         # A rewriting may take maps out; what is stored of addresses is compared all the same.
@@ -139,9 +140,9 @@ class Side:
         calls = tuple(machine.calls)
         if left is None:
             return Observation(maps=maps, calls=calls, error=error)
-        ctx = left.mem if self.shape is Shape.MEM else _without_addresses(left.ctx, self.shape)
+        ctx = left.mem if self.shape is Shape.MEM else _without(left.ctx, self._addresses)
         return Observation(
-            r0=left.r0 & ((1 << r0_bits(self.shape)) - 1),
+            r0=left.r0 & self._r0_mask,
             packet=left.packet,
             meta=left.meta,
             ctx=ctx,
@@ -218,13 +219,17 @@ def _context(case: Case, shape: Shape, memory: Region) -> Context:
     return Skb(case.packet or b"", known, is_l2=shape is Shape.SKB)
 
 
-def _without_addresses(ctx: bytes, shape: Shape) -> bytes:
-    """A context structure with the packet's addresses blotted out."""
+def _addresses(shape: Shape) -> tuple[tuple[int, int], ...]:
+    """Byte offset and size of the packet's addresses in a context structure."""
     known = {Shape.XDP: XDP_FIELDS, Shape.SKB: SKB_FIELDS, Shape.SKB_NETWORK: SKB_FIELDS}.get(shape)
-    if known is None:
+    return () if known is None else tuple(known[name] for name in _ADDRESSES)
+
+
+def _without(ctx: bytes, places: tuple[tuple[int, int], ...]) -> bytes:
+    """A context structure with the packet's addresses blotted out."""
+    if not places:
         return ctx
     out = bytearray(ctx)
-    for name in _ADDRESSES:
-        at, size = known[name]
+    for at, size in places:
         out[at : at + size] = bytes(size)
     return bytes(out)

@@ -91,16 +91,11 @@ def record(subject: RunSubject, shape: Shape, case: Case, budget: int) -> Record
     """All steps of a run, of a long one the first."""
     steps: list[TraceStep] = []
 
-    now: tuple[int, ...] = ()
-
     def hook(slot: int, regs: tuple[int, ...]) -> None:
-        nonlocal now
-        now = regs
         if len(steps) < MOST_STEPS:
             steps.append(TraceStep(slot, regs, len(side.machine.calls)))
 
     side = Side(subject, shape, budget=budget, hook=hook)
-    side.machine.registers = lambda: now
     side.run(case)
     return Recorded(steps, tuple(side.machine.calls))
 

@@ -220,3 +220,11 @@ def test_runs_are_alike() -> None:
     assert machine.run() == machine.run()
     other = Machine(machine.image.program, options=MachineOptions(seed=1))
     assert other.run().r0 != machine.run().r0
+
+
+def test_a_long_function_gives_the_same_before_and_after_it_is_compiled() -> None:
+    """A long function is interpreted at first and compiled later; its runs do not show when."""
+    program = assemble("r0 = r2\n" + "r0 += 3\n" * 5_000 + "exit")
+    machine = Machine(program)
+    outcomes = {(one.r0, one.n_insns) for one in (machine.run(r2=7) for _ in range(12))}
+    assert outcomes == {(7 + 3 * 5_000, 5_002)}

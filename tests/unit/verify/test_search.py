@@ -6,6 +6,8 @@ import pytest
 
 from bpfpatch.asm import assemble
 from bpfpatch.facts import MapDefinition, MapType
+from bpfpatch.interp import Machine, MachineOptions
+from bpfpatch.interp.machine import Engine
 from bpfpatch.verify import Bounds, Case, verify
 from bpfpatch.verify.coverage import Compare, Recorder, branches_of
 from bpfpatch.verify.search import occurrences
@@ -212,3 +214,17 @@ def test_bounds_are_kept() -> None:
     """No more inputs are run than asked for."""
     program = assemble("r0 = *(u32 *)(r1 + 0); exit")
     assert verify(program, program, kind="xdp", bounds=Bounds(runs=40)).runs == {"interp": 40}
+
+
+@pytest.mark.parametrize("engine", ["compiled", "reference"])
+def test_a_machine_tells_a_recorder_of_its_branches(engine: Engine) -> None:
+    """Compiled or not, a machine notes the same edges and comparisons."""
+    text = "r0 = 3; again: r0 -= 1; if r0 s> 0 goto again; if w2 & 4 goto out; r0 = 9; out: exit"
+    recorder = Recorder(assemble(text))
+    machine = Machine(assemble(text), MachineOptions(watch=recorder, engine=engine))
+    machine.run(r1=0, r2=0x1_0000_0004)
+    assert recorder.edges == {(2, 1): 2, (2, 3): 1, (3, 5): 1}
+    assert recorder.compares == [
+        *(Compare(2, left, 0) for left in (2, 1, 0)),
+        Compare(3, 0x1_0000_0004, 4),
+    ]
