@@ -11,9 +11,9 @@ import pytest
 
 from bpfpatch.coverage.html import to_html
 from bpfpatch.coverage.sources import Sources
-from support.machine.browser import HEIGHT, WIDTH, Scheme, ask, screenshot, show
+from support.machine.browser import HEIGHT, WIDTH, Scheme, ask, ask_narrow, screenshot, show
 from support.machine.png import read_png
-from support.models.countedcode import counted
+from support.models.countedcode import counted, many_lines
 
 SCHEMES: tuple[Scheme, ...] = ("light", "dark")
 
@@ -51,10 +51,10 @@ return out;
 """
 
 
-def page() -> str:
+def page(command: str = "") -> str:
     """The page of the example."""
     coverage = counted()
-    return to_html(coverage, Sources.find(coverage), "a.o")
+    return to_html(coverage, Sources.find(coverage), "a.o", command)
 
 
 @pytest.fixture(scope="module", params=SCHEMES)
@@ -165,6 +165,162 @@ def test_picture(looked: Any, scheme: Scheme, tmp_path: Path) -> None:
 def _area(picture: np.ndarray[Any, np.dtype[np.uint8]], color: str) -> int:
     """Pixels of a colour."""
     return int((picture == np.array(rgb(color), np.uint8)).all(axis=2).sum())
+
+
+USE = """
+const row = (id) => document.getElementById(id);
+const shown = (all) => [...document.querySelectorAll(all)].filter((one) => one.offsetParent);
+const names = (table) => shown(`#${table} tbody tr`).map((one) => one.cells[0].innerText);
+const type = (text) => {
+  const filter = row('filter');
+  filter.value = text;
+  filter.dispatchEvent(new Event('input'));
+};
+const key = (key, target) => (target ?? document.body).dispatchEvent(
+  new KeyboardEvent('keydown', { key, bubbles: true }));
+const out = { all: [names('files'), names('functions')] };
+type('MAI'); out.filtered = [names('files'), names('functions'), shown('details.file').length];
+type('never b.h'); out.words = names('functions');
+type('zzz'); out.none = row('none').offsetParent !== null;
+key('Escape', row('filter')); out.again = names('functions');
+const sort = (table, at) => {
+  row(table).tHead.rows[0].cells[at].querySelector('button').click();
+  return names(table);
+};
+out.byName = [sort('functions', 0), sort('functions', 0)];
+out.byCalls = [sort('functions', 3), sort('functions', 3)];
+out.sorted = row('functions').tHead.rows[0].cells[3].getAttribute('aria-sort');
+const rows = () => shown('.source tr').map((one) => one.id);
+row('todo').click(); out.hidden = [rows(), names('functions')];
+row('todo').click(); out.back = rows().length;
+out.foot = document.querySelector('footer').innerText;
+const open = (id) => row(id).querySelector('details').open;
+key('n'); const first = document.activeElement.closest('tr').id;
+out.focus = [first, document.activeElement.tagName];
+document.activeElement.blur();
+key('Enter'); out.opened = open(first); key('Enter'); out.closed = !open(first);
+out.colours = ['kt', 'kk'].map((kind) => {
+  const found = document.querySelector(`.s .${kind}`);
+  const style = getComputedStyle(found);
+  return { text: style.color, shown: found.innerText };
+});
+const back = (node) => getComputedStyle(node).backgroundColor;
+out.backs = [back(document.body),
+  ...['h', 'p', 'm'].map((kind) => back(document.querySelector(`.source .${kind} .s`)))];
+out.palette = ['kc', 'kk', 'kt', 'ks', 'kn', 'kp'].map((kind) => {
+  const probe = document.createElement('i');
+  probe.className = kind;
+  document.querySelector('.s').append(probe);
+  return getComputedStyle(probe).color;
+});
+return out;
+"""
+
+
+@pytest.fixture(scope="module")
+def used(scheme: Scheme, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What comes of using the page."""
+    text = page(command="bpfpatch cover report a.o -o a.html")
+    return ask(text, scheme, USE, tmp_path_factory.mktemp("used"))
+
+
+def test_filter(used: Any) -> None:
+    """Files and functions that have all words in their names are shown, others are not."""
+    assert used["all"] == [["src/a.c", "/usr/include/b.h"], ["main", "never", "bare"]]
+    assert used["filtered"] == [[], ["main"], 0]
+    assert used["words"] == ["never"]
+    assert used["none"]
+    assert used["again"] == ["main", "never", "bare"]
+
+
+def test_sort(used: Any) -> None:
+    """A click on a title sorts, the next one the other way round; numbers by their size."""
+    assert used["byName"] == [["bare", "main", "never"], ["never", "main", "bare"]]
+    assert used["byCalls"] == [["main", "bare", "never"], ["never", "bare", "main"]]
+    assert used["sorted"] == "ascending"
+
+
+def test_hide_what_is_covered(used: Any) -> None:
+    """One button leaves only what did not run, or in part."""
+    assert used["hidden"] == [["f0-5", "f0-13", "f1-2"], ["never", "main"]]
+    assert used["back"] == 12
+
+
+def test_foot_says_when_and_how(used: Any) -> None:
+    """The command and the date are at the foot."""
+    assert "bpfpatch cover report a.o -o a.html" in used["foot"]
+    assert re.search(r"Made \d{4}-\d\d-\d\d \d\d:\d\d UTC", used["foot"])
+
+
+def test_enter_unfolds(used: Any) -> None:
+    """The line that a key leads to has the focus, and Enter shows its instructions."""
+    assert used["focus"] == ["f0-5", "SUMMARY"]
+    assert (used["opened"], used["closed"]) == (True, True)
+
+
+def test_source_has_colours_that_can_be_read(used: Any) -> None:
+    """Types and keywords have a colour each, with enough contrast wherever they stand."""
+    (kind, word), backs = used["colours"], used["backs"]
+    assert (kind["shown"], word["shown"]) == ("int", "if")
+    assert kind["text"] != word["text"]
+    assert min(contrast({"text": one}, back) for one in used["palette"] for back in backs) >= 4.5
+
+
+SCREEN = """
+const todo = [...document.querySelectorAll('tr.m, tr.p')];
+const press = (key) => {
+  document.body.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true }));
+  return todo.indexOf(document.activeElement.closest('tr'));
+};
+const top = (row) => row.getBoundingClientRect().top;
+const look = (at) => {
+  document.activeElement.blur();
+  todo[at].scrollIntoView({ block: 'start' });
+};
+const out = { n: todo.length };
+look(200); out.down = press('n'); out.next = press('n');
+look(500); out.far = press('n');
+look(300); scrollBy(0, -innerHeight); out.up = press('p');
+scrollTo(0, document.body.scrollHeight); out.end = press('p');
+return out;
+"""
+
+
+def test_keys_start_from_what_is_on_the_screen(tmp_path: Path) -> None:
+    """Whoever has scrolled goes on from there, and not from where a key led before."""
+    coverage = many_lines(9000)
+    text = to_html(coverage, Sources.find(coverage), "long.o")
+    found = ask(text, "light", SCREEN, tmp_path)
+    assert found["n"] == 900
+    assert (found["down"], found["next"], found["far"]) == (200, 201, 500)
+    assert 290 <= found["up"] < 300
+    assert found["end"] == 899
+
+
+NARROW = """
+const out = { wide: document.documentElement.scrollWidth };
+const rect = (node) => node.getBoundingClientRect();
+const row = document.getElementById('f0-5');
+const [count, ways, text] = ['t', 'b', 's'].map((name) => rect(row.querySelector('.' + name)));
+out.text = text.width;
+out.ways = [ways.width > 0, ways.left >= count.right, ways.top >= text.top];
+out.cells = [...document.querySelectorAll('#files tbody tr:first-child td')]
+  .filter((one) => one.offsetParent).length;
+out.heads = [...document.querySelectorAll('#files th')].filter((one) => one.offsetParent).length;
+out.cut = [...document.querySelectorAll('.card, header button, #filter, .file > summary, td.s')]
+  .filter((one) => rect(one).right > innerWidth + 1).length;
+return out;
+"""
+
+
+def test_a_narrow_screen(tmp_path: Path) -> None:
+    """On a phone nothing sticks out, text has most of the width, and branches still show."""
+    found = ask_narrow(page(), NARROW, tmp_path, 390)
+    assert found["wide"] <= 390
+    assert found["text"] > 390 / 2
+    assert found["ways"] == [True, True, True]
+    assert found["cells"] == found["heads"] >= 4
+    assert found["cut"] == 0
 
 
 def test_no_other_script_runs(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ A table stands for a command, and its keys are the command's options; the comman
 from __future__ import annotations
 
 import os
+import shlex
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ OWN: Final = "bpfpatch.toml"
 SHARED: Final = "pyproject.toml"
 TABLES: Final = ("cover", "report")
 """Of `bpfpatch cover OBJ`, and of `bpfpatch cover report`."""
+_GIVEN: Final = "bpfpatch.arguments"
 _PATHS: Final = frozenset({"output", "source-root", "write-sources"})
 """Options that name files: in a file of settings they are relative to it."""
 _NOT_SET: Final = frozenset({"help", "config", "pin", "id", "prog-id"})
@@ -33,11 +35,18 @@ class ConfiguredCommand(Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Take what the project sets for defaults, then parse."""
+        ctx.meta[_GIVEN] = list(args)
         wanted = _wanted(args)
         if wanted != "":
             found = settings(self, self.table, Path(wanted) if wanted else None)
             ctx.default_map = {**(ctx.default_map or {}), **found}
         return super().parse_args(ctx, args)
+
+
+def command_line() -> str:
+    """The command that runs, as a shell takes it."""
+    ctx = click.get_current_context()
+    return shlex.join([*ctx.command_path.split(), *ctx.meta.get(_GIVEN, [])])
 
 
 class InstrumentCommand(ConfiguredCommand):

@@ -18,7 +18,7 @@ from bpfpatch.elf.files import write_all
 from bpfpatch.errors import OptionError
 
 from .counters import live_options
-from .cover_config import ReportCommand, config_option
+from .cover_config import ReportCommand, command_line, config_option
 from .cover_inputs import Live, Subject
 from .cover_show import echo_coverage, echo_listing, echo_notices
 from .failure import Failure, blame
@@ -142,7 +142,7 @@ def command(
         echo_notices(where, (*coverage.notices, *sources.notices))
     for output, form in made:
         with patience("writing"), blame(where):
-            data = report(form, coverage, sources, subject.title)
+            data = report(form, coverage, sources, subject.title, command_line())
         with blame("<stdout>" if output == "-" else output):
             write_all(output, data)
     if is_shown:

@@ -5,8 +5,6 @@ Source: coverage-04.dtd of Cobertura 2.1.
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Iterable
 from typing import Final
 from xml.etree import ElementTree
@@ -16,6 +14,7 @@ from bpfpatch.text import visible
 
 from .counts import Branch
 from .lcov import need_lines
+from .made import seconds
 from .model import Coverage, FileCoverage
 from .pieces import Pieces
 from .sources import Sources
@@ -27,7 +26,9 @@ _HEAD: Final = (
 )
 
 
-def to_cobertura(coverage: Coverage, sources: Sources, title: str = "bpf") -> str:
+def to_cobertura(
+    coverage: Coverage, sources: Sources, title: str = "bpf", command: str = ""
+) -> str:
     """The document: one package, and a class for each source file, since C has none.
 
     Its time is now, or SOURCE_DATE_EPOCH for those who build reproducibly.
@@ -36,10 +37,12 @@ def to_cobertura(coverage: Coverage, sources: Sources, title: str = "bpf") -> st
         coverage: what ran.
         sources: where the source files are.
         title: of the package.
+        command: what made it; this form does not say so.
 
     Raises:
         OptionError: the object knows no source lines.
     """
+    del command
     need_lines(coverage, "Cobertura report")
     files = list(coverage.files.values())
     totals = [of_file(file) for file in files]
@@ -52,7 +55,7 @@ def to_cobertura(coverage: Coverage, sources: Sources, title: str = "bpf") -> st
         "branches-covered": str(branches.hit),
         "branches-valid": str(branches.total),
         "version": f"bpfpatch {__version__}",
-        "timestamp": str(_milliseconds()),
+        "timestamp": str(1000 * seconds()),
     }
     root = ElementTree.Element("coverage", rates | counts)
     folders = ElementTree.SubElement(root, "sources")
@@ -66,11 +69,6 @@ def to_cobertura(coverage: Coverage, sources: Sources, title: str = "bpf") -> st
         _class(classes, coverage, file, total, pieces, sources)
     ElementTree.indent(root)
     return f"{_HEAD}{ElementTree.tostring(root, 'unicode')}\n"
-
-
-def _milliseconds() -> int:
-    given = os.environ.get("SOURCE_DATE_EPOCH", "")
-    return 1000 * (int(given) if given.isdigit() else int(time.time()))
 
 
 def _class(

@@ -19,8 +19,14 @@ from .sources import Sources
 class Writer(Protocol):
     """Makes a report of one form."""
 
-    def __call__(self, coverage: Coverage, sources: Sources, title: str) -> str:
+    def __call__(self, coverage: Coverage, sources: Sources, title: str, command: str = "") -> str:
         """The whole report.
+
+        Args:
+            coverage: what ran.
+            sources: where the source files are.
+            title: what was measured.
+            command: what the report is made by, where its form has room for that.
 
         Raises:
             OptionError: the form needs something that the object does not have.
@@ -69,8 +75,8 @@ def _markdown() -> Writer:
 def _json() -> Writer:
     from .data import to_data  # noqa: PLC0415
 
-    def write(coverage: Coverage, sources: Sources, title: str) -> str:
-        del sources, title
+    def write(coverage: Coverage, sources: Sources, title: str, command: str = "") -> str:
+        del sources, title, command
         return f"{json.dumps(to_data(coverage), indent=2)}\n"
 
     return write
@@ -92,7 +98,9 @@ def format_of(path: str) -> ReportFormat | None:
     return next((one for one in FORMATS if suffix in one.suffixes), None)
 
 
-def report(form: ReportFormat, coverage: Coverage, sources: Sources, title: str) -> bytes:
+def report(
+    form: ReportFormat, coverage: Coverage, sources: Sources, title: str, command: str = ""
+) -> bytes:
     """A report as the bytes of a file; broken UTF-8 in names of the object is escaped."""
-    text = form.writer()(coverage, sources, title)
+    text = form.writer()(coverage, sources, title, command)
     return text.encode("utf-8", "backslashreplace")

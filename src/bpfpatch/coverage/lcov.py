@@ -21,7 +21,7 @@ from .totals import of_file
 _NOT_IN_TEST_NAME: Final = re.compile(r"\W", re.ASCII)
 
 
-def to_lcov(coverage: Coverage, sources: Sources, title: str = "") -> str:
+def to_lcov(coverage: Coverage, sources: Sources, title: str = "", command: str = "") -> str:
     """The tracefile.
 
     A branch's way, a line and a function are left out where their counts are not known. A jump
@@ -32,10 +32,12 @@ def to_lcov(coverage: Coverage, sources: Sources, title: str = "") -> str:
         sources: how files are called: below the folder that they were found in, or as the
             object knows them.
         title: a name for the run; of a file's name what stands before its suffix.
+        command: what made it; this form does not say so.
 
     Raises:
         OptionError: the object knows no source lines.
     """
+    del command
     need_lines(coverage, "lcov tracefile")
     test = _NOT_IN_TEST_NAME.sub("_", PurePath(title).stem)
     out = []

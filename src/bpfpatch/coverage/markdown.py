@@ -15,14 +15,16 @@ from .totals import of_object
 _SPECIAL: Final = re.compile(r"([\\`*_{}\[\]<>|#!~$&])")
 
 
-def to_markdown(coverage: Coverage, sources: Sources, title: str) -> str:
+def to_markdown(coverage: Coverage, sources: Sources, title: str, command: str = "") -> str:
     """A heading with how much ran, the notices, and a row for each file.
 
     Args:
         coverage: what ran.
         sources: why some were not used.
         title: what was measured.
+        command: what made it; this form does not say so.
     """
+    del command
     name, tally = of_object(coverage).main
     out = [f"### Coverage of {escaped(title)}: {tally.percent} of {name}", ""]
     for notice in (*coverage.notices, *sources.notices):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Final, Literal
 
 from bpfpatch.text import visible
@@ -143,10 +144,10 @@ def source_listing(coverage: Coverage, sources: Sources) -> Iterator[tuple[Kind,
     its count, one of which only a part did a ``*`` after it, and one of which that is not known
     a ``?``.
     """
-    pieces, code = Pieces(coverage), CountedCode(coverage)
+    pieces, code, owners = Pieces(coverage), CountedCode(coverage), branch_owners(coverage)
     for file in coverage.files.values():
         yield "head", f"{shown_path(file.path)}:"
-        yield from _source(file, sources, pieces, code)
+        yield from _source(file, sources, pieces, code, owners)
     for function in coverage.functions:
         if not function.file:
             yield "head", f"{visible(function.name)}, called {times(function.calls)} times:"
@@ -154,7 +155,11 @@ def source_listing(coverage: Coverage, sources: Sources) -> Iterator[tuple[Kind,
 
 
 def _source(
-    file: FileCoverage, sources: Sources, pieces: Pieces, code: CountedCode
+    file: FileCoverage,
+    sources: Sources,
+    pieces: Pieces,
+    code: CountedCode,
+    owners: Mapping[int, str],
 ) -> Iterator[tuple[Kind, str]]:
     text = sources.of(file).lines
     before = 0
@@ -173,18 +178,36 @@ def _source(
         if number not in text and behind:
             shown = f"; {code.text(behind[0].start)}"
         head = f"{times(file.lines[number]):>13}{mark} {number:>5}  {shown}"
-        yield found, f"{head}{_ways(branches)}".rstrip()
+        yield found, f"{head}{_ways(branches, owners)}".rstrip()
 
 
-def _ways(branches: tuple[Branch, ...]) -> str:
-    """What the jumps of a line did: how often each jumped, and went on; of many, how much."""
-    if not branches:
-        return ""
-    if len(branches) <= MANY_BRANCHES:
-        shown = [f"jump {times(one.taken)} / on {times(one.not_taken)}" for one in branches]
-        return f"  [{', '.join(shown)}]"
-    tally = CoverTally.of(count for one in branches for count in sides(one))
-    return f"  [{tally.hit} of {tally.total} ways]"
+def branch_owners(coverage: Coverage) -> dict[int, str]:
+    """By a branch's slot, the name of the function that it is in."""
+    return {branch.slot: visible(one.name) for one in coverage.functions for branch in one.branches}
+
+
+def branch_groups(
+    branches: Sequence[Branch], owners: Mapping[int, str]
+) -> list[tuple[str, list[Branch]]]:
+    """The branches of a line by function; without its name where all are of one."""
+    groups = groupby(branches, key=lambda one: owners.get(one.slot, ""))
+    found = [(name, list(mine)) for name, mine in groups]
+    return found if len(found) > 1 else [("", mine) for _, mine in found]
+
+
+def _ways(branches: tuple[Branch, ...], owners: Mapping[int, str]) -> str:
+    """What the jumps of a line did: how often each jumped, and went on; of many, how much.
+
+    Where several functions have jumps of a line, each says whose they are.
+    """
+    parts = []
+    for name, mine in branch_groups(branches, owners):
+        shown = [f"jump {times(one.taken)} / on {times(one.not_taken)}" for one in mine]
+        if len(mine) > MANY_BRANCHES:
+            tally = CoverTally.of(count for one in mine for count in sides(one))
+            shown = [f"{tally.hit} of {tally.total} ways"]
+        parts.append(f"{name}: {', '.join(shown)}" if name else ", ".join(shown))
+    return f"  [{'; '.join(parts)}]" if parts else ""
 
 
 def _blocks(function: FunctionCoverage, code: CountedCode) -> Iterator[tuple[Kind, str]]:

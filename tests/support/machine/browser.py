@@ -60,6 +60,24 @@ def screenshot(page: Path, scheme: Scheme, out: Path) -> Path:
     return out
 
 
+def ask_narrow(page: str, script: str, folder: Path, width: int) -> Any:
+    """The same in a window of another width: a frame, since none of its own is that narrow."""
+    inner = html.escape(_POLICY.sub("", page).replace("</style>", f"{_AT_ONCE}</style>", 1))
+    outer = (
+        f'<!DOCTYPE html><body style="margin:0"><iframe id="page" srcdoc="{inner}" '
+        f'style="width:{width}px;height:{HEIGHT}px;border:0"></iframe></body>'
+    )
+    inside = (
+        "const page = document.getElementById('page').contentWindow;"
+        f"return page.eval({json.dumps(f'(() => {{ {script} }})()')});"
+    )
+    return ask(outer, "light", inside, folder)
+
+
+_AT_ONCE = "* { content-visibility: visible !important; }"
+"""What is laid out when it comes into sight would wait for a first picture."""
+
+
 def ask(page: str, scheme: Scheme, script: str, folder: Path) -> Any:
     """Run a script in a page, and get what it returns.
 
@@ -72,8 +90,7 @@ def ask(page: str, scheme: Scheme, script: str, folder: Path) -> Any:
         folder: for files.
     """
     asked = (
-        # What is laid out when it comes into sight would wait for a first picture.
-        "<style>* { content-visibility: visible !important; }</style>"
+        f"<style>{_AT_ONCE}</style>"
         "<script>addEventListener('load', () => {"
         "const out = document.createElement('output'); out.id = 'asked';"
         f"out.textContent = JSON.stringify((() => {{ {script} }})());"

@@ -5,17 +5,20 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 
 import pytest
+from markupsafe import Markup
 
 from bpfpatch.coverage import Branch, Coverage
 from bpfpatch.coverage.html import to_html
+from bpfpatch.coverage.html.highlight import Highlighter
 from bpfpatch.coverage.sources import Sources
+from bpfpatch.coverage.terminal import source_listing
 from support.models.countedcode import counted, many_lines, without_lines
 
-VOID = {"meta", "col", "br", "link", "img"}
+VOID = {"meta", "col", "br", "link", "img", "input"}
 
 
 @dataclass
@@ -190,6 +193,60 @@ def test_many_jumps_of_a_line_are_summed_up() -> None:
     many = tuple(Branch(1, at, 0) for at in range(5))
     found = rows(page(counted(branches={4: many})))
     assert cells(found["4"])[2] == "4 of 10 ways"
+
+
+def test_jumps_of_one_line_in_two_functions_are_told_apart() -> None:
+    """Where several functions have jumps of a line, each has its function's name over it."""
+    coverage = counted(branches={4: (Branch(1, 3, 7), Branch(8, 0, 4))})
+    main, never, bare = coverage.functions
+    functions = (main, replace(never, branches=(Branch(8, 0, 4),)), bare)
+    coverage = replace(coverage, functions=functions)
+    assert cells(rows(page(coverage))["4"])[2] == "main↷3↓7never↷0↓4"
+    (line,) = [
+        text for _, text in source_listing(coverage, Sources.find(coverage)) if "if (!a)" in text
+    ]
+    assert line.endswith("[main: jump 3 / on 7; never: jump 0 / on 4]")
+
+
+def test_foot_is_reproducible(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The date is that of SOURCE_DATE_EPOCH, and what made the page stands beside it."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
+    coverage = counted()
+    once = to_html(coverage, Sources.find(coverage), "a.o", "bpfpatch cover report <a.o>")
+    assert "<code>bpfpatch cover report &lt;a.o&gt;</code>" in once
+    assert "<time>1970-01-02 00:00 UTC</time>" in once
+    assert once == to_html(coverage, Sources.find(coverage), "a.o", "bpfpatch cover report <a.o>")
+
+
+def test_source_is_coloured() -> None:
+    """Keywords, types, comments, texts, numbers and preprocessor lines have classes."""
+    lines = ["#include <a.h>", "if (x) /* a", "b */ return 1;", 'u32 n = f("<b>");', "int i;"]
+    found = Highlighter().lines("a.c", dict(enumerate(lines, 1)), range(1, 6))
+    assert [Markup(one).striptags() for one in found.values()] == lines
+    assert '<i class="kk">if</i>' in found[2]
+    assert '<i class="kc">/* a</i>' in found[2]
+    assert found[3].startswith('<i class="kc">b */</i>')
+    assert '<i class="kn">1</i>' in found[3]
+    assert '<i class="ks">&#34;&lt;b&gt;&#34;</i>' in found[4]
+    assert '<i class="kt">int</i>' in found[5]
+    assert '<i class="kp">' in found[1]
+
+
+def test_only_so_many_lines_are_coloured() -> None:
+    """Files stay plain once there are too many lines; so do those of no known language."""
+    text = dict.fromkeys(range(1, 11), "int i;")
+    highlighter = Highlighter(15)
+    assert isinstance(highlighter.lines("a.c", text, range(1, 11))[1], Markup)
+    assert not isinstance(highlighter.lines("b.c", text, range(1, 11))[1], Markup)
+    assert not isinstance(Highlighter().lines("a.unknown", text, range(1, 11))[1], Markup)
+
+
+def test_hidden_characters_of_coloured_source_are_shown() -> None:
+    """Colours leave nothing hidden in the text, nor do they lose a line."""
+    text = {1: "int a; /* \u202e \x1b */", 2: "int\u2028b;"}
+    found = Highlighter().lines("a.c", text, [1, 2])
+    assert Markup(found[1]).striptags() == "int a; /* \\u202e \\x1b */"
+    assert Markup(found[2]).striptags() == "int\\u2028b;"
 
 
 def test_totals() -> None:

@@ -1,8 +1,9 @@
-"""Functions: a table of all, and the code of those without source lines, block by block."""
+"""Functions: a row for each, and the code of those without source lines, block by block."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from bpfpatch.passes.cover import Way
 
@@ -10,85 +11,100 @@ from ..counts import EdgeCount, FunctionCoverage
 from ..pieces import state
 from ..totals import CoverTally, sides
 from ..words import shown_path, times
-from .parts import CLASSES, JUMPED, Content, bar, shown, table, way
-
-_HEAD = ("Function", "Section", "Where", "Calls", "Lines", "Branches", "Blocks", "")
-_NUMBERS = (3, 4, 5, 6)
+from .content import CLASSES, JUMPED, Content, InsnsView, Share, Side
 
 
-def function_table(content: Content) -> str:
+class FunctionRow(NamedTuple):
+    """A function in the table of all."""
+
+    name: str
+    anchor: str
+    section: str
+    where: str
+    calls: str
+    calls_order: int
+    lines: Share
+    branches: Share
+    blocks: Share
+
+
+class LeaveView(NamedTuple):
+    """Where control went from a block: a block on the page, or "" for nowhere."""
+
+    anchor: str
+    label: str
+    side: Side
+    text: str
+
+
+class BlockView(NamedTuple):
+    """A block: its class, first slot, how often it ran, its instructions, where it went."""
+
+    kind: str
+    start: int
+    times: str
+    insns: list[InsnsView]
+    leaves: list[LeaveView]
+
+
+class BlocksView(NamedTuple):
+    """The code of one function."""
+
+    name: str
+    calls: str
+    is_open: bool
+    share: Share
+    blocks: Iterator[BlockView]
+
+
+def function_rows(content: Content) -> list[FunctionRow]:
     """A row for each function."""
-    rows = [_row(content, at, one) for at, one in enumerate(content.coverage.functions)]
-    return table(_HEAD, rows, is_number=lambda column: column in _NUMBERS)
+    return [_row(content, at, one) for at, one in enumerate(content.coverage.functions)]
 
 
-def _row(content: Content, number: int, one: FunctionCoverage) -> list[str]:
+def _row(content: Content, number: int, one: FunctionCoverage) -> FunctionRow:
     lines = CoverTally.of(content.pieces.all_lines_of(number).values())
-    blocks = _blocks(one)
     ways = CoverTally.of(way for branch in one.branches for way in sides(branch))
-    where = shown(f"{shown_path(one.file)}:{one.line}") if one.line else ""
-    goal = content.anchor.get(one.start, f"s{one.start}")
-    return [
-        f'<a href="#{goal}">{shown(one.name)}</a>',
-        f"<code>{shown(one.section)}</code>",
-        f'<span class="dim">{where}</span>',
+    return FunctionRow(
+        one.name,
+        content.anchor.get(one.start, f"s{one.start}"),
+        one.section,
+        f"{shown_path(one.file)}:{one.line}" if one.line else "",
         times(one.calls),
-        str(lines) if lines.total else "",
-        str(ways) if ways.total else "",
-        str(blocks),
-        bar(blocks),
-    ]
-
-
-def _blocks(one: FunctionCoverage) -> CoverTally:
-    return CoverTally.of(one.block_counts())
-
-
-def block_part(content: Content, one: FunctionCoverage, *, is_open: bool) -> Iterator[str]:
-    """A function's code, block by block."""
-    blocks = _blocks(one)
-    yield (
-        f'<details class="file"{" open" if is_open else ""}><summary><b>{shown(one.name)}</b>'
-        f"<span>{blocks.percent}</span>{bar(blocks)}"
-        f'<span class="dim">{blocks} blocks, called {times(one.calls)} times</span></summary>'
-        '<pre class="blocks">'
+        -1 if one.calls is None else one.calls,
+        Share.of(lines),
+        Share.of(ways),
+        Share.of(CoverTally.of(one.block_counts())),
     )
+
+
+def blocks_view(content: Content, one: FunctionCoverage, *, is_open: bool) -> BlocksView:
+    """A function's code, block by block; worked out when it is taken."""
+    share = Share.of(CoverTally.of(one.block_counts()))
+    return BlocksView(one.name, times(one.calls), is_open, share, _blocks(content, one))
+
+
+def _blocks(content: Content, one: FunctionCoverage) -> Iterator[BlockView]:
     leaving: dict[int, list[EdgeCount]] = {}
     for edge in one.edges:
         leaving.setdefault(edge.source, []).append(edge)
     for at, (start, end, count) in enumerate(one.blocks):
-        if end > start:
-            yield _block(content, one, (start, end, count), leaving.get(at, []))
-    yield "</pre></details>"
+        if end == start:
+            continue
+        insns = content.insns(start, end)
+        # One that ends in a conditional jump says already how often it went either way.
+        is_said = end - 1 in content.branches
+        leaves = [] if is_said else list(_leaves(one, leaving.get(at, [])))
+        kind = CLASSES[state(count, (), ())]
+        yield BlockView(kind, start, f"{times(count):>13}", insns, leaves)
 
 
-def _block(
-    content: Content,
-    one: FunctionCoverage,
-    block: tuple[int, int, int | None],
-    leaving: list[EdgeCount],
-) -> str:
-    start, end, count = block
-    gone = [text for edge in leaving if (text := _edge(one, edge))]
-    lines = [
-        f"{'':13}  {slot:>5}  {content.insn(slot, text)}"
-        for slot, text in content.code.listed(start, end)
-    ]
-    # One that ends in a conditional jump says already how often it went either way.
-    tail = f"   <u>{'  '.join(gone)}</u>" if gone and end - 1 not in content.branches else ""
-    kind = CLASSES[state(count, (), ())]
-    body = "\n".join(lines)
-    return (
-        f'<span class="{kind}" id="s{start}"><b>{times(count):>13}</b>  <em>L{start}:</em>\n'
-        f"{body}{tail}</span>"
-    )
-
-
-def _edge(one: FunctionCoverage, edge: EdgeCount) -> str:
-    """Where control went from a block and how often; "" for what goes without saying."""
-    if edge.way is Way.INDIRECT and edge.goal >= 0:
-        start = one.blocks[edge.goal].start
-        return f'<a href="#s{start}">L{start}</a> {way(JUMPED, edge.times)}'
-    if edge.way is Way.VANISH:
-        return f"{way(JUMPED, edge.times)} did not come back"
-    return ""
+def _leaves(one: FunctionCoverage, edges: list[EdgeCount]) -> Iterator[LeaveView]:
+    """Where control went and how often; nothing for what goes without saying."""
+    for edge in edges:
+        side = Side.of(JUMPED, edge.times)
+        if edge.way is Way.INDIRECT and edge.goal >= 0:
+            start = one.blocks[edge.goal].start
+            yield LeaveView(f"s{start}", f"L{start}", side, "")
+        elif edge.way is Way.VANISH:
+            yield LeaveView("", "", side, "did not come back")

@@ -3,58 +3,120 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from html import escape
-from itertools import groupby
-from typing import Final
+from typing import Final, NamedTuple
+
+from markupsafe import Markup
 
 from ..counts import Branch
 from ..model import FileCoverage
 from ..pieces import LinePiece, state
-from ..terminal import MANY_BRANCHES
+from ..terminal import MANY_BRANCHES, branch_groups
 from ..totals import CoverTally, of_file, sides
 from ..words import shown_path, times
-from .parts import CLASSES, JUMPED, WENT_ON, Content, bar, shown, way
+from .content import CLASSES, Content, InsnsView, Share, Side, sides_of
+from .highlight import Highlighter
 
 _CHUNK: Final = 200
 """Rows that a browser lays out together, once they come into sight."""
 _WHOLE: Final = 20_000
 """A file of more lines is shown around those that have code only: say, a kernel's types."""
 _AROUND: Final = 25
-_COLUMNS: Final = "<col><col><col><col>"
 
 
-def file_part(content: Content, number: int, file: FileCoverage, *, is_open: bool) -> Iterator[str]:
-    """One file: what holds for all of it, then its lines."""
+class BranchView(NamedTuple):
+    """What stands beside a line of a branch in it: the function, both ways, or a summary."""
+
+    function: str
+    sides: tuple[Side, ...]
+    text: str
+
+
+class PieceView(NamedTuple):
+    """Instructions behind a line: the function where a new one starts, whether they ran."""
+
+    function: str
+    is_missing: bool
+    insns: list[InsnsView]
+
+
+class RowView(NamedTuple):
+    """One row: a line, or a gap.
+
+    Attributes:
+        number: of the line; 0 for a gap.
+        kind: class of the row, "" for a line without code.
+        times: how often it ran.
+        branches: what its jumps did.
+        text: the source; of a gap how much is not shown.
+        is_insn: whether the text is an instruction for lack of source.
+        pieces: instructions behind it.
+    """
+
+    number: int
+    kind: str
+    times: str
+    branches: list[BranchView]
+    text: str
+    is_insn: bool
+    pieces: list[PieceView]
+
+
+class FileView(NamedTuple):
+    """One file: what holds for all of it, and its rows in portions."""
+
+    number: int
+    name: str
+    is_open: bool
+    lines: Share
+    branches: Share
+    functions: Share
+    n_missing: int
+    chunks: Iterator[list[RowView]]
+
+
+def file_view(
+    content: Content, number: int, file: FileCoverage, highlighter: Highlighter, *, is_open: bool
+) -> FileView:
+    """One file; its rows are worked out when they are taken."""
     totals = of_file(file)
-    name = escape(shown_path(file.path))
-    yield (
-        f'<details class="file" id="f{number}"{" open" if is_open else ""}><summary><b>{name}</b>'
-        f"<span>{totals.lines.percent}</span>{bar(totals.lines)}"
-        f'<span class="dim">{totals.lines} lines, {totals.branches} branches</span></summary>'
+    return FileView(
+        number,
+        shown_path(file.path),
+        is_open,
+        Share.of(totals.lines),
+        Share.of(totals.branches),
+        Share.of(totals.functions),
+        totals.lines.total - totals.lines.hit,
+        _chunks(_rows(content, file, highlighter)),
     )
-    rows = list(_rows(content, number, file))
-    for at in range(0, len(rows), _CHUNK):
-        yield f'<div class="chunk"><table class="source"><colgroup>{_COLUMNS}</colgroup><tbody>'
-        yield from rows[at : at + _CHUNK]
-        yield "</tbody></table></div>"
-    yield "</details>"
 
 
-def _rows(content: Content, number: int, file: FileCoverage) -> Iterator[str]:
-    text = content.sources.of(file).lines
+def _chunks(rows: Iterator[RowView]) -> Iterator[list[RowView]]:
+    chunk: list[RowView] = []
+    for row in rows:
+        chunk.append(row)
+        if len(chunk) == _CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _rows(content: Content, file: FileCoverage, highlighter: Highlighter) -> Iterator[RowView]:
+    source = content.sources.of(file)
+    text: Mapping[int, str] = source.lines
+    shown = _shown_lines(text, file)
+    marked = highlighter.lines(source.name, text, shown)
     before = 0
-    for line in _shown_lines(text, file):
+    for line in shown:
         if line != before + 1:
-            yield _gap(line - before - 1)
+            n_lines = line - before - 1
+            yield RowView(0, "gap", "", [], f"{n_lines} line{'s'[: n_lines > 1]}", False, [])
         before = line
-        head = f'<td class="n"><a href="#f{number}-{line}">{line}</a></td>'
         if line in file.lines:
-            yield _code_row(content, file, line, f"f{number}-{line}", head, text)
-            continue
-        yield (
-            f'<tr id="f{number}-{line}">{head}<td class="t"></td><td class="b"></td>'
-            f'<td class="s"><span>{shown(text[line])}</span></td></tr>'
-        )
+            yield _code_row(content, file, line, marked.get(line))
+        else:
+            yield RowView(line, "", "", [], marked[line], False, [])
 
 
 def _shown_lines(text: Mapping[int, str], file: FileCoverage) -> list[int]:
@@ -65,63 +127,48 @@ def _shown_lines(text: Mapping[int, str], file: FileCoverage) -> list[int]:
     return sorted(known & near)
 
 
-def _gap(n_lines: int) -> str:
-    word = "line" if n_lines == 1 else "lines"
-    return f'<tr class="gap"><td colspan="4" title="{n_lines} {word}">\u2026</td></tr>'
-
-
 def _code_row(
-    content: Content,
-    file: FileCoverage,
-    line: int,
-    anchor: str,
-    head: str,
-    text: Mapping[int, str],
-) -> str:
+    content: Content, file: FileCoverage, line: int, text: str | Markup | None
+) -> RowView:
     branches = file.branches.get(line, ())
     pieces = content.pieces.of_line.get((file.path, line), [])
-    kind = CLASSES[state(file.lines[line], pieces, branches)]
-    return (
-        f'<tr class="{kind}" id="{anchor}">{head}<td class="t">{times(file.lines[line])}</td>'
-        f'<td class="b">{_branches(branches)}</td>'
-        f'<td class="s">{_unfolding(content, pieces, text.get(line))}</td></tr>'
+    is_insn = text is None and bool(pieces)
+    if is_insn:
+        text = f"{content.code.text(pieces[0].start)} \u2026"
+    return RowView(
+        line,
+        CLASSES[state(file.lines[line], pieces, branches)],
+        times(file.lines[line]),
+        _branches(content, branches),
+        text or "",
+        is_insn,
+        list(_pieces(content, pieces)),
     )
 
 
-def _branches(branches: Sequence[Branch]) -> str:
-    """What a few jumps did; of many, how much of it: the line unfolds to each of them."""
-    if len(branches) <= MANY_BRANCHES:
-        rows = (way(JUMPED, one.taken) + way(WENT_ON, one.not_taken) for one in branches)
-        return "".join(f"<span>{row}</span>" for row in rows)
-    tally = CoverTally.of(count for one in branches for count in sides(one))
-    return f"<span>{tally.hit} of {tally.total} ways</span>"
+def _branches(content: Content, branches: Sequence[Branch]) -> list[BranchView]:
+    """What a few jumps did; of many, how much of it: the line unfolds to each of them.
 
-
-def _unfolding(content: Content, pieces: Sequence[LinePiece], text: str | None) -> str:
-    """The line; its instructions unfold."""
-    if not pieces:
-        return f"<span>{shown(text or '')}</span>"
-    if text is None:
-        first = escape(content.code.text(pieces[0].start))
-        summary = f'<summary class="u">{first} \u2026</summary>'
-    else:
-        summary = f"<summary>{shown(text)}</summary>"
-    return f"<details>{summary}<pre>{_instructions(content, pieces)}</pre></details>"
-
-
-def _instructions(content: Content, pieces: Sequence[LinePiece]) -> str:
-    """What a line became, function by function."""
+    Where several functions have jumps of a line, each says whose it is.
+    """
     out = []
+    for name, mine in branch_groups(branches, content.owner):
+        if len(mine) <= MANY_BRANCHES:
+            views = [BranchView("", sides_of(one), "") for one in mine]
+        else:
+            tally = CoverTally.of(count for one in mine for count in sides(one))
+            views = [BranchView("", (), f"{tally.hit} of {tally.total} ways")]
+        views[0] = views[0]._replace(function=name)
+        out += views
+    return out
+
+
+def _pieces(content: Content, pieces: Sequence[LinePiece]) -> Iterator[PieceView]:
+    """What a line became, function by function."""
     functions = content.coverage.functions
-    for function, mine in groupby(pieces, key=lambda piece: piece.function):
-        out.append(f"<em>{shown(functions[function].name)}</em>\n")
-        for piece in mine:
-            rows = content.code.listed(piece.start, piece.end)
-            lines = [
-                f"{times(piece.times):>13}  {slot:>5}  {content.insn(slot, text)}\n"
-                for slot, text in rows
-            ]
-            body = "".join(lines)
-            is_miss = piece.times == 0
-            out.append(f'<span class="m">{body}</span>' if is_miss else body)
-    return "".join(out)
+    before = -1
+    for piece in pieces:
+        insns = content.insns(piece.start, piece.end, times(piece.times))
+        name = functions[piece.function].name if piece.function != before else ""
+        before = piece.function
+        yield PieceView(name, piece.times == 0, insns)
