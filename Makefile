@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.ready
 SMALL  ?= --disable-pip-version-check --progress-bar off
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types man deps bench bench-setup fresh ends fixtures fuzz fuzz-model parity parity-long interp-long cover-table crowded-long conformance coverage repair-table intercept-table trace-table lower-table dwarf-table relax-long shrink-long values-long clean
+.PHONY: help demo test check lint types man docs deps bench bench-setup fresh ends fixtures fuzz fuzz-model parity parity-long interp-long cover-table crowded-long conformance coverage repair-table intercept-table trace-table lower-table dwarf-table relax-long shrink-long values-long clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,8 +24,8 @@ test: $(STAMP) ## Run the tests, side by side (what needs more than Python skips
 	@$(BIN)/python -m pytest --numprocesses=auto $(PYTEST_ARGS)
 
 lint: $(STAMP) ## ruff and import-linter
-	@$(BIN)/ruff check src tests benchmarks examples
-	@$(BIN)/ruff format --check src tests benchmarks examples
+	@$(BIN)/ruff check src tests benchmarks examples docs
+	@$(BIN)/ruff format --check src tests benchmarks examples docs
 	@$(BIN)/lint-imports
 
 types: $(STAMP) ## mypy --strict
@@ -40,6 +40,13 @@ man: $(STAMP) ## Write the man page, build/man/bpfpatch.1
 	@mkdir -p build/man
 	@$(BIN)/python -m bpfpatch.cli.manpage >build/man/bpfpatch.1
 	@echo build/man/bpfpatch.1
+
+docs: $(VENV)/.docs ## Build the manual and the API reference, build/site (strict)
+	@$(BIN)/python docs/site/build.py
+	@echo "build/site/index.html; search takes a server: python3 -m http.server -d build/site"
+$(VENV)/.docs: $(STAMP)
+	@$(BIN)/python -m pip install $(SMALL) --quiet --editable '.[docs]'
+	@touch $@
 
 fresh: ## What a new user does: clone, make demo, make test, on a machine with nothing else
 	@.ci/fresh

@@ -14,7 +14,7 @@ import pytest
 from support.session.plugins import own_registry
 
 ROOT = Path(__file__).parents[2]
-BLOCK = re.compile(r"^```python\n(.*?)^```", re.S | re.M)
+BLOCK = re.compile(r"^```python(?: shown)?\n(.*?)^```", re.S | re.M)
 SHARED = re.compile(r"\bkernel\.|\bregister_context\b")
 """What runs for all that run at the same time."""
 SHOWN = [
@@ -58,3 +58,10 @@ def test_it_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     module = ModuleType("_block_of_a_page")
     monkeypatch.setitem(sys.modules, module.__name__, module)
     exec(compile(tree, "block", "exec"), vars(module))
+
+
+def test_links_lead_to_files() -> None:
+    """No relative link in the manual leads nowhere; `make docs` looks at anchors, too."""
+    for page in (ROOT / "docs").rglob("*.md"):
+        for target in re.findall(r"\]\(([^)#:\s]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.relative_to(ROOT)}: {target}"
