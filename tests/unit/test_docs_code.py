@@ -64,4 +64,6 @@ def test_links_lead_to_files() -> None:
     """No relative link in the manual leads nowhere; `make docs` looks at anchors, too."""
     for page in (ROOT / "docs").rglob("*.md"):
         for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
-            assert "://" in target or (page.parent / target).exists(), f"{page.relative_to(ROOT)}: {target}"
+            assert "://" in target or (page.parent / target).exists(), (
+                f"{page.relative_to(ROOT)}: {target}"
+            )
