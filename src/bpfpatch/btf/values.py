@@ -128,6 +128,8 @@ def value_bytes(
     # What the type says and what the map says may differ; the map's size counts.
     data = bytearray(max(size, btf.size_of(type_id)))
     write_value(btf, BtfPlace(type_id, 0), data, value, order, name)
+    if any(data[size:]):
+        raise OptionError(f"{name} has {size} bytes, fewer than its type: what is given is lost")
     return bytes(data[:size])
 
 

@@ -46,6 +46,8 @@ Examples:
 EXECUTABLE: Final = 4
 """SHF_EXECINSTR."""
 
+_MOST_SHOWN, _MOST_WHOLE = 1 << 12, 1 << 20
+"""Bytes of a variable whose value is read: a section may claim any size for its zeros."""
 _TYPES: Final = {
     0: "null",
     1: "progbits",
@@ -92,7 +94,7 @@ def command(
     shown, parsed = read_object(obj)
     with blame(shown):
         version = None if kernel is None else parse_version(kernel)
-        facts = info_json(shown, parsed)
+        facts = info_json(shown, parsed, whole_values=with_globals)
         facts |= _needs(parsed, version)
     if as_json:
         echo_json(facts)
@@ -109,8 +111,13 @@ def _tell_loaded(shown: str, found: InspectedProgram, *, whole_values: bool, as_
         show_loaded(facts, whole_values=whole_values)
 
 
-def info_json(shown: str, obj: ElfObject) -> dict[str, Any]:
+def info_json(shown: str, obj: ElfObject, *, whole_values: bool = False) -> dict[str, Any]:
     """What there is to say, with the keys that docs/cli.md promises.
+
+    Args:
+        shown: how messages call the object.
+        obj: the object.
+        whole_values: read the values of large variables, too.
 
     Raises:
         FormatError: the object is broken.
@@ -153,7 +160,7 @@ def info_json(shown: str, obj: ElfObject) -> dict[str, Any]:
         "maps": [_map_json(one) for one in maps],
         "calls": [_call_json(one) for one in call_facts(obj)],
         "formats": [asdict(one) for one in format_facts(obj)],
-        "globals": globals_json(obj),
+        "globals": globals_json(obj, _MOST_WHOLE if whole_values else _MOST_SHOWN),
         "records": {name: len(table) for name, table in code.tables.items()},
         "btf": None if obj.btf is None else {"types": len(obj.btf)},
         "dwarf": {
@@ -184,8 +191,12 @@ def _needs(obj: ElfObject, kernel: tuple[int, int] | None) -> dict[str, Any]:
     return out
 
 
-def globals_json(obj: ElfObject) -> list[dict[str, Any]]:
+def globals_json(obj: ElfObject, most: int) -> list[dict[str, Any]]:
     """Global variables, with what they hold.
+
+    Args:
+        obj: the object.
+        most: bytes of a variable whose value is read; of a larger one it is null.
 
     Raises:
         FormatError: types or symbols are broken.
@@ -197,7 +208,7 @@ def globals_json(obj: ElfObject) -> list[dict[str, Any]]:
             "type": one.type,
             "byte_off": one.byte_off,
             "bytes": one.size,
-            "value": one.value,
+            "value": one.value if one.size <= most else None,
         }
         for one in obj.variables
     ]

@@ -97,7 +97,10 @@ def _plain(one: Row) -> dict[str, Any]:
 
 
 def _globals(found: Sequence[Row], *, whole: bool) -> None:
-    rows = [{**one, "value": json.dumps(one["value"])} for one in found]
+    rows = [
+        {**one, "value": _CUT if one["value"] is None else json.dumps(one["value"])}
+        for one in found
+    ]
     shown = rows if whole else rows[:_MOST_GLOBALS]
     cut = () if whole else ("value", "type")
     show_table("globals", shown, "name", "section", "type", "bytes#", "value", cut=cut)

@@ -8,6 +8,7 @@ from typing import Any
 from bpfpatch.elf.files import read_all
 from bpfpatch.elf.setup import Setup
 from bpfpatch.errors import OptionError
+from bpfpatch.runs import MODES
 from bpfpatch.verify import Case
 
 from .failure import blame
@@ -22,11 +23,13 @@ class Saved:
         setup: what the runs started with.
         cases: for any program.
         by_program: those of one program, in order, by its name.
+        modes: in which the differences were found.
     """
 
     setup: Setup = field(default_factory=Setup)
     cases: tuple[Case, ...] = ()
     by_program: dict[str, tuple[Case, ...]] = field(default_factory=dict)
+    modes: tuple[str, ...] = ()
 
     def of(self, program: str) -> tuple[Case, ...]:
         """The inputs of a program."""
@@ -43,6 +46,7 @@ def read_saved(paths: tuple[str, ...]) -> Saved:
     """
     setup, cases = Setup(), []
     by_program: dict[str, tuple[Case, ...]] = {}
+    modes: dict[str, None] = {}
     for path in paths:
         with blame("<stdin>" if path == "-" else path):
             found = parsed_json(read_all(path))
@@ -51,11 +55,13 @@ def read_saved(paths: tuple[str, ...]) -> Saved:
             if "programs" not in found:
                 setup = setup.then(_setup(found))
                 cases += _cases(found)
+                modes |= dict.fromkeys(_mode(found))
                 continue
             for name, row in _rows(found["programs"]):
                 setup = setup.then(_setup(row))
                 by_program[name] = (*by_program.get(name, ()), *_cases(row))
-    return Saved(setup, tuple(cases), by_program)
+                modes |= dict.fromkeys(_mode(row))
+    return Saved(setup, tuple(cases), by_program, tuple(modes))
 
 
 def _rows(programs: Any) -> list[tuple[str, dict[str, Any]]]:
@@ -72,6 +78,16 @@ def _rows(programs: Any) -> list[tuple[str, dict[str, Any]]]:
 
 def _setup(found: dict[str, Any]) -> Setup:
     return Setup.from_json(found.get("setup", {}))
+
+
+def _mode(found: dict[str, Any]) -> list[str]:
+    """The mode of a counterexample; an input alone has none."""
+    mode = found.get("mode")
+    if mode is None:
+        return []
+    if mode not in MODES:
+        raise OptionError(f"there is no mode {mode!r}; choose one of {', '.join(MODES)}")
+    return [str(mode)]
 
 
 def _cases(found: dict[str, Any]) -> list[Case]:

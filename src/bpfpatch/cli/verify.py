@@ -138,7 +138,7 @@ def command(
     given += read_packets(pcaps)
     saved = read_saved(saved_paths)
     options = {
-        "modes": modes or ("interp",),
+        "modes": modes or saved.modes or ("interp",),
         "inputs": given,
         "kind": None if kind is None else _kind(kind),
         "bounds": Bounds(seconds=seconds, runs=runs, seed=seed),

@@ -23,7 +23,7 @@ from bpfpatch.btf.literals import HEX
 from bpfpatch.btf.values import value_bytes, write_value
 from bpfpatch.errors import OptionError
 from bpfpatch.facts.kinds import MapFlag, MapType
-from bpfpatch.facts.maps import MapDefinition
+from bpfpatch.facts.maps import MAX_VALUE, MapDefinition
 from bpfpatch.text import unknown
 
 from .mapdefs import map_definitions
@@ -262,6 +262,10 @@ def _sections(obj: ElfObject, values: Mapping[str, Any]) -> Iterator[PreparedEnt
         one = spot.variable
         assert obj.btf is not None
         size = int(obj.raw.shdrs["size"][one.number])
+        if size > MAX_VALUE:
+            raise OptionError(
+                f"{name} is in {one.section} of {size} bytes, and no map has more than {MAX_VALUE}"
+            )
         content = contents.setdefault(one.section, bytearray(size))
         data = content[one.byte_off : one.byte_off + one.size]
         write_value(obj.btf, spot.place, data, value, obj.byteorder, name)

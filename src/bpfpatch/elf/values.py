@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from bpfpatch.btf import Btf, BtfPlace, DataSec, Kind, Var
 from bpfpatch.btf.values import read_value, write_value
+from bpfpatch.btf.wire import ByteOrder
 from bpfpatch.errors import OptionError
 from bpfpatch.text import unknown
 
@@ -36,7 +37,9 @@ class Variable:
         size: bytes.
         type_id: its type.
         type: its type as C writes it.
-        value: what it holds: see `bpfpatch.btf.values.read_value`.
+        btf: what the type is one of.
+        order: byte order of ``data``.
+        data: its bytes; empty where the section has none, and it starts with zeros.
     """
 
     name: str
@@ -46,7 +49,14 @@ class Variable:
     size: int
     type_id: int
     type: str
-    value: Any
+    btf: Btf = field(repr=False, compare=False)
+    order: ByteOrder = field(repr=False)
+    data: bytes = field(repr=False)
+
+    @property
+    def value(self) -> Any:
+        """What it holds: see `bpfpatch.btf.values.read_value`."""
+        return read_value(self.btf, self.type_id, self.data or bytes(self.size), self.order)
 
     @property
     def is_read_only(self) -> bool:
@@ -97,10 +107,9 @@ def _of_section(raw: RawElf, btf: Btf, symbols: SymbolTable, number: int) -> Ite
             length = row.size or btf.size_of(var.type_id)
             if at is None or at + length > size:
                 continue
-            data = bytes(length) if is_empty else bytes(raw.contents[number][at : at + length])
-            value = read_value(btf, var.type_id, data, raw.byteorder)
-            type_name = btf.type_name(var.type_id)
-            yield Variable(var.name, section, number, at, length, var.type_id, type_name, value)
+            data = b"" if is_empty else bytes(raw.contents[number][at : at + length])
+            place = (var.name, section, number, at, length, var.type_id)
+            yield Variable(*place, btf.type_name(var.type_id), btf, raw.byteorder, data)
 
 
 def _named_twice(symbols: SymbolTable, number: int) -> set[str]:

@@ -212,8 +212,9 @@ def _arguments(obj: ElfObject) -> dict[int, dict[int, int | Address]]:
 
 def _text(obj: ElfObject, address: Address) -> str | None:
     """The text at an address, up to its NUL."""
-    content = bytes(obj.raw.contents[address.section])
+    content = obj.raw.contents[address.section]
     if not 0 <= address.byte_off < len(content):
         return None
-    text, end, _ = content[address.byte_off : address.byte_off + _MOST_TEXT].partition(b"\0")
+    start = address.byte_off
+    text, end, _ = bytes(content[start : start + _MOST_TEXT]).partition(b"\0")
     return text.decode("utf-8", "backslashreplace") if end and text else None

@@ -11,6 +11,7 @@ from bpfpatch import runs
 from bpfpatch.elf import LinkedProgram
 from bpfpatch.elf.setup import Prepared
 from bpfpatch.errors import BpfPatchError
+from bpfpatch.interp.contexts import ETH_HEADER
 
 from .case import MARK_BITS, POINTER_MARK, Case
 from .compare import Difference, differences
@@ -109,7 +110,9 @@ def check_in_kernel(
 def is_for_kernel(case: Case, shape: Shape) -> bool:
     """Whether the kernel can run an input: it makes no pointers, and no results of helpers."""
     if shape in PACKET_SHAPES:
-        return len(case.packet or b"") > 14
+        # A socket buffer needs something behind the header. Source: linux v6.18,
+        # net/bpf/test_run.c, bpf_prog_test_run_xdp() and convert___skb_to_skb().
+        return len(case.packet or b"") >= ETH_HEADER + (shape is not Shape.XDP)
     words = ((case.ctx or b"")[at : at + 8] for at in range(0, len(case.ctx or b""), 8))
     return shape is Shape.MEM or not any(_is_pointer(word) for word in words)
 

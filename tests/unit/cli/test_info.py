@@ -245,3 +245,20 @@ def test_stack_is_what_the_verifier_sees(run_json: Any, name: str) -> None:
         assert sorted(-(-one // 8) * 8 for one in theirs) == sorted(ours)
         checked += 1
     assert checked
+
+
+def test_large_variables_are_not_read(run_json: Any, tmp_path: Path) -> None:
+    """A table's value takes --globals; what only claims to be large has none."""
+    source = (
+        "unsigned char table[5000]; unsigned char huge[1 << 30]; int small = 3;"
+        'SEC("xdp") int run(struct xdp_md *ctx) { return table[ctx->data & 7] + huge[9] + small; }'
+        'char _license[] SEC("license") = "GPL";'
+    )
+    path = compile_bpf(tmp_path, source)
+    seen = []
+    for options in ((), ("--globals",)):
+        found = {one["name"]: one for one in run_json("info", path, *options)["globals"]}
+        assert found["huge"]["bytes"] == 1 << 30
+        assert (found["small"]["value"], found["huge"]["value"]) == (3, None)
+        seen.append(found["table"]["value"])
+    assert seen == [None, [0] * 5000]

@@ -11,6 +11,7 @@ import pytest
 
 from bpfpatch import Setup
 from support.inputs.configured import configured
+from support.machine.tools import need_bpf
 
 DOCS = Path(__file__).parents[3] / "docs" / "setup.md"
 PACKET = ("--hex", "00" * 64)
@@ -132,3 +133,18 @@ def test_the_file_in_the_docs_is_one() -> None:
     setup = Setup.from_json(json.loads(text))
     assert set(setup.variables) == {"is_strict", "limits"}
     assert [one.map for one in setup.entries] == ["ports", "ports", "cfg", "routes"]
+
+
+@pytest.mark.kernel
+def test_a_difference_of_the_kernel_comes_again_there(
+    run: Any, run_json: Any, source: Path, tmp_path: Path
+) -> None:
+    """Without --mode, a saved input runs in the mode in which it made a difference."""
+    need_bpf()
+    other, saved = tmp_path / "other.o", tmp_path / "saved.json"
+    run("apply", "--set", "scale=9", source, "-o", other)
+    options = ("--ignore", "maps:.rodata", "--fixed-rodata", "--mode", "jit", "--runs", "50", *RULE)
+    saved.write_text(json.dumps(run_json("verify", *options, source, other, status=1)))
+    options = ("--ignore", "maps:.rodata", "--runs", "1", "--input", str(saved))
+    again = run_json("verify", *options, source, other, status=1)
+    assert again["programs"][0]["counterexample"]["mode"] == "jit"
