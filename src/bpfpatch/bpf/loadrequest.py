@@ -16,6 +16,7 @@ from bpfpatch.btf import Btf, Func
 from bpfpatch.btf.callbacks import exception_callbacks
 from bpfpatch.errors import OptionError
 from bpfpatch.facts.kinds import ProgType
+from bpfpatch.facts.license import is_gpl_compatible
 from bpfpatch.facts.subject import Subject
 from bpfpatch.program import (
     FUNC_INFO,
@@ -40,18 +41,6 @@ _CORE_RELO: Final = "core_relo"
 _INSN_SIZE: Final = 8
 _SYS_BPF: Final = 166
 _PROBE_SLOTS: Final = 8
-#: Licences that helpers for GPL programs accept.
-#: Source: linux v6.18, include/linux/license.h, license_is_gpl_compatible().
-_GPL: Final = frozenset(
-    {
-        "GPL",
-        "GPL v2",
-        "GPL and additional rights",
-        "Dual BSD/GPL",
-        "Dual MIT/GPL",
-        "Dual MPL/GPL",
-    }
-)
 
 
 class HasProgram(Protocol):
@@ -262,7 +251,7 @@ class LoadRequest:
             flags=self.flags,
             btf=self.btf,
             attach_btf_id=int(self.call.attr["attach_btf_id"][0]),
-            is_gpl=self.license in _GPL,
+            is_gpl=is_gpl_compatible(self.license),
             n_cpus=possible_cpus(),
         )
 

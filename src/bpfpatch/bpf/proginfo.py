@@ -7,6 +7,8 @@ kernel/bpf/syscall.c, bpf_prog_get_info_by_fd().
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,7 +19,7 @@ from bpfpatch import isa
 from bpfpatch.facts.kinds import ProgType
 
 from .errors import KernelError
-from .syscall import Cmd, bpf, refused
+from .syscall import Cmd, Handle, bpf, refused
 
 _INFO: Final = np.dtype(
     [
@@ -216,3 +218,25 @@ def _get(fd: int, ask: NDArray[Any]) -> NDArray[Any]:
         ) from error
     row: NDArray[Any] = ask[0]
     return row
+
+
+# Statistics of programs, counted while they are asked for.
+
+_RUN_TIME = 0
+
+
+@contextmanager
+def stats() -> Iterator[None]:
+    """Have the kernel count runs and their time for the length of a ``with`` block.
+
+    Counts of all programs on the machine grow meanwhile; see `ProgInfo.run_cnt`.
+
+    Raises:
+        KernelError: the kernel refused.
+    """
+    try:
+        fd, _ = bpf(Cmd.ENABLE_STATS, type=_RUN_TIME)
+    except OSError as error:
+        raise refused(error, "turning statistics on") from error
+    with Handle(fd):
+        yield

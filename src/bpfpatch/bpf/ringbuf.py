@@ -11,7 +11,6 @@ from __future__ import annotations
 import mmap
 import select
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import Final, Self
 
 import numpy as np
@@ -102,10 +101,5 @@ class RingReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()

@@ -13,7 +13,6 @@ import platform
 import weakref
 from enum import IntEnum
 from functools import cache
-from types import TracebackType
 from typing import Any, Final, Self
 
 import numpy as np
@@ -288,10 +287,5 @@ class Handle:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()

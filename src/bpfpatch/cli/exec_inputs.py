@@ -17,7 +17,7 @@ from bpfpatch.facts.kinds import ProgType
 from bpfpatch.interp.contexts import SKB_FIELDS, SKB_SIZE, XDP_FIELDS, XDP_SIZE
 from bpfpatch.interp.limits import limits_met
 from bpfpatch.runs import MODES, Input, Outcome
-from bpfpatch.runs.skb import SKB_TYPES
+from bpfpatch.runs.netctx import SKB_TYPES
 from bpfpatch.text import unknown
 
 from .captures import read_packets

@@ -14,8 +14,7 @@ from bpfpatch.interp.contexts import SKB_FIELDS, SKB_SIZE
 from bpfpatch.isa import Syntax
 from bpfpatch.program import Program
 from bpfpatch.runs import Input, Outcome, action_name
-from bpfpatch.runs.skb import KEPT, kept_fields
-from bpfpatch.runs.xdp import n_meta
+from bpfpatch.runs.netctx import KEPT, kept_fields, n_meta
 
 from .screen import echo, echo_lines, echo_table
 

@@ -1,10 +1,8 @@
 """What `bpfpatch intercept` does with the loads of a command."""
 
 from .captured import Captured, captured
-from .choice import Choice
 from .rewrite import Rewriter, RewrittenLoad
-from .session import Session, Wanted
-from .told import told_load
+from .session import Choice, Session, Wanted, told_load
 
 __all__ = [
     "Captured",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from bpfpatch.bpf.intercept import Answer, LoadOutcome
@@ -12,17 +14,38 @@ from bpfpatch.bpf.loadrequest import Attempt, LoadRequest
 from bpfpatch.bpf.proginfo import prog_info
 from bpfpatch.coverage import cover_map
 from bpfpatch.errors import BpfPatchError, OptionError
+from bpfpatch.facts.kinds import ProgType
 from bpfpatch.passes import Pass, Pipeline, Target, Trace
 from bpfpatch.passes.cover import Cover, CoverMap
 from bpfpatch.passes.trace import MAP_NAME, trace_map
 from bpfpatch.passes.trace.places import find_spots
 
 from .captured import captured
-from .choice import Choice
 from .counters import Counters
 from .records import Records
 from .refused import refusal_of, repaired
 from .rewrite import Rewriter, RewrittenLoad
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Programs by name and type; of what is not given, all.
+
+    Attributes:
+        names: patterns as a shell's, of which a name has to match one.
+        types: of which a program has to be one.
+    """
+
+    names: tuple[str, ...] = ()
+    types: frozenset[ProgType] = frozenset()
+
+    def __contains__(self, request: LoadRequest) -> bool:
+        if self.types and request.type not in self.types:
+            return False
+        known = {request.name, request.short_name}
+        return not self.names or any(
+            fnmatchcase(name, pattern) for name in known for pattern in self.names
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,3 +228,29 @@ def _cover_map(done: RewrittenLoad) -> CoverMap | None:
         return cover_map(done.obj)
     except OptionError:
         return None
+
+
+# Loads as lines of text.
+
+
+def told_load(outcome: LoadOutcome) -> str:
+    """One line: who loads what, how large it is, and what the kernel said."""
+    request = outcome.request
+    if request is None:
+        return f"[{outcome.tid}] a program that was not read: {_ending(outcome)}"
+    return (
+        f"{request.comm}[{outcome.tid}] {request.name or '-':<24} {request.type.text:<16} "
+        f"{request.n_slots:>6} insns {len(request.map_fds):>3} maps  {_ending(outcome)}"
+    )
+
+
+def _ending(outcome: LoadOutcome) -> str:
+    verdict = outcome.verdict
+    if verdict is None:
+        return outcome.ending
+    said: str = outcome.ending
+    if verdict.errno:
+        said += f" ({errno.errorcode.get(verdict.errno, verdict.errno)})"
+    if outcome.is_rewritten:
+        said += ", rewritten"
+    return f"{said}, {1000 * verdict.seconds:.2f} ms"

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from bpfpatch.btf import Kind
 from bpfpatch.elf import ElfObject, LinkedProgram, LinkReloc, TargetKind
+from bpfpatch.elf.mapdefs import map_definitions
 from bpfpatch.elf.setup import PreparedEntry, Setup
 from bpfpatch.errors import LinkError, UnsupportedError
+from bpfpatch.facts.kinds import MapType
 from bpfpatch.facts.maps import MAX_VALUE, MapDefinition
 from bpfpatch.program import JUMP_TABLE, Program
 
 from .maps import DataMap, OuterMap, ProgMap
 from .memory import code_address
-from .objmaps import defined_maps
 
 if TYPE_CHECKING:
     from .image import Image
@@ -191,3 +192,32 @@ class _Loader:
                 content[at : at + 8] = self._encoded(address, 8)
         name = f"jump tables of program {image.number}"
         return self._machine.memory.add(name, content, writable=False).address
+
+
+# The maps that an object defines, as the machine can make them.
+
+_WORD: Final = 4
+# Their keys and values are words, whether a definition says so or not.
+_OF_WORDS: Final = frozenset(
+    {
+        MapType.PROG_ARRAY,
+        MapType.PERF_EVENT_ARRAY,
+        MapType.ARRAY_OF_MAPS,
+        MapType.CGROUP_ARRAY,
+    }
+)
+
+
+def defined_maps(obj: ElfObject) -> Iterator[MapDefinition]:
+    """All maps of an object, those of data sections left out.
+
+    Raises:
+        FormatError: a definition is broken.
+        UnsupportedError: it has what is not known, or the object has no BTF that would say what
+            its maps are.
+    """
+    for found in map_definitions(obj):
+        if found.type in _OF_WORDS:
+            yield replace(found, key_size=found.key_size or _WORD, value_size=_WORD)
+        else:
+            yield found

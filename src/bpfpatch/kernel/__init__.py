@@ -20,8 +20,7 @@ from bpfpatch.bpf.log import LogSummary, summarize
 from bpfpatch.bpf.map import Map, MapInfo, possible_cpus
 from bpfpatch.bpf.mapfacts import map_facts, with_ld_map
 from bpfpatch.bpf.origins import Origins, origins, with_slot_lines
-from bpfpatch.bpf.proginfo import ProgInfo
-from bpfpatch.bpf.stats import stats
+from bpfpatch.bpf.proginfo import ProgInfo, stats
 from bpfpatch.bpf.submit import MODES, Mode
 from bpfpatch.bpf.testrun import RunResult, run_input
 from bpfpatch.bpf.xlated import XlatedProgram, read_xlated

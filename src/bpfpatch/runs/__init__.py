@@ -12,9 +12,8 @@ be compared; see `Outcome`.
 
 from bpfpatch.elf.setup import Setup, SetupEntry
 
-from .actions import action_name
 from .memory import MEMORY_TYPES
-from .model import MODES, Input, Mode, Outcome
+from .model import MODES, Input, Mode, Outcome, action_name
 from .pcap import Capture, PcapFrame, read_pcap, write_pcap
 from .runner import Runner, available, open_runner
 

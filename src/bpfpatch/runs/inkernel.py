@@ -19,12 +19,12 @@ from bpfpatch.facts.kinds import MapType, ProgFlag, ProgType
 from bpfpatch.interp.contexts import SKB_SIZE
 from bpfpatch.program import Program, Remap
 
-from . import xdp
+from . import netctx
 from .contents import KernelMaps, data_sections
 from .memory import MEMORY_TYPES, with_memory, with_result
 from .model import Input, Maps, Mode, Outcome
+from .netctx import SKB_TYPES, kept_fields
 from .runner import Runner, no_such_map
-from .skb import SKB_TYPES, kept_fields
 
 _KEY: Final = bytes(4)
 _NO_PACKET_OUT: Final = frozenset({ProgType.NETFILTER})
@@ -164,7 +164,7 @@ class KernelRunner(Runner):
             ran = loaded.test_run(one.packet or b"", _ctx_in(kind, one))
         has_packet = one.packet is not None and kind not in _NO_PACKET_OUT
         # What comes back begins with the metadata; the context says where that ends.
-        meta = xdp.field(ran.ctx, "data", "little") if kind is ProgType.XDP else 0
+        meta = netctx.field(ran.ctx, "data", "little") if kind is ProgType.XDP else 0
         stored = self._results.get(kind)
         result = None if stored is None else stored.get(_KEY)
         return Outcome(
@@ -264,7 +264,7 @@ class KernelRunner(Runner):
 
 def _ctx_in(kind: ProgType, one: Input) -> bytes:
     if kind is ProgType.XDP:
-        return xdp.context(one.ctx, one.packet or b"")
+        return netctx.context(one.ctx, one.packet or b"")
     if kind in SKB_TYPES:
         # Given a context, if only zeros, the kernel gives back what the program left in it.
         return (one.ctx or b"").ljust(SKB_SIZE, b"\0")

@@ -27,9 +27,8 @@ from bpfpatch.program import Program
 
 from .contents import InterpMaps, data_sections
 from .model import Input, Maps, Outcome
+from .netctx import SKB_TYPES, arrival, kept_fields, n_meta
 from .runner import Runner, no_such_map
-from .skb import SKB_TYPES, arrival, kept_fields
-from .xdp import n_meta
 
 _L2: Final = frozenset({ProgType.SCHED_CLS, ProgType.SCHED_ACT})
 _ADDRESSES: Final = frozenset(

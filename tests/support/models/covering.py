@@ -14,7 +14,7 @@ from bpfpatch.asm import assemble
 from bpfpatch.elf import ElfObject
 from bpfpatch.interp import Machine, MachineOptions
 from bpfpatch.interp.maps import ProgMap
-from bpfpatch.interp.objmaps import defined_maps
+from bpfpatch.interp.objects import defined_maps
 from bpfpatch.isa import ByteOrder
 from bpfpatch.passes.cover import CoverMap
 from support.generators.programs import random_code

@@ -27,7 +27,7 @@ from bpfpatch.program.types import INSERTED, Slots
 
 from .blame import Cause, slice_of
 from .failpath import FailPath, PathStep, read_path
-from .messages import Family, Kind, figures, find_rule
+from .messages import Family, Flaw, figures, find_rule
 from .regstate import RegState
 from .stats import VerifierStats
 
@@ -127,7 +127,7 @@ class Refusal:
     """
 
     message: str
-    kind: Kind
+    kind: Flaw
     family: Family
     where: Where | None
     original: Where | None
@@ -228,7 +228,7 @@ class Refusal:
             yield from (f"    {step}" for step in self.steps)
         if self.advice:
             yield f"  what usually helps: {self.advice}"
-        if self.kind is Kind.UNKNOWN:
+        if self.kind is Flaw.UNKNOWN:
             yield "  this sentence is not understood; the log has all"
 
     def __str__(self) -> str:

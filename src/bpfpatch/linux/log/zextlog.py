@@ -18,19 +18,19 @@ check_cond_jmp_op(), check_ld_abs(); compared with what BPF_F_TEST_RND_HI32 show
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
 
 from bpfpatch import isa
-from bpfpatch.btf import Btf
+from bpfpatch.btf import Btf, Func, FuncProto, Ptr
 from bpfpatch.dataflow.liveness import defined_registers, reads_64
 from bpfpatch.patch import CodeView
 from bpfpatch.program import Program
 from bpfpatch.program.types import Mask
-
-from .kfuncargs import wide_arguments
 
 _EVENT: Final = re.compile(
     r"(?P<insn>\d+): \([0-9a-f]{2}\)"
@@ -296,3 +296,36 @@ class _Replay:
             if score > best:
                 best, index = score, place
         return index
+
+
+# Which arguments a function of the kernel takes whole, all 64 bits of them.
+#
+# Source: linux v6.18, kernel/bpf/verifier.c, check_kfunc_call(), mark_btf_func_reg_size().
+
+_WORD: Final = 8
+_MOST: Final = 5
+
+
+def wide_arguments(type_ids: Sequence[int], btf: Btf) -> list[int]:
+    """For each function, the registers R1 to R5 that hold its arguments of 8 bytes, as masks.
+
+    Args:
+        type_ids: what the calls have.
+        btf: the kernel's types.
+    """
+    return [_of(type_id, btf) for type_id in type_ids]
+
+
+@lru_cache(4096)
+def _of(type_id: int, btf: Btf) -> int:
+    """One of them; all of R1 to R5 where that is not a function."""
+    func = btf.type(type_id) if 0 < type_id < len(btf) else None
+    proto = btf.type(func.type_id) if isinstance(func, Func) else None
+    if not isinstance(proto, FuncProto):
+        return int(isa.ARGS)
+    out = 0
+    for register, param in enumerate(proto.params[:_MOST], start=1):
+        target = btf.type(btf.resolve(param.type_id))
+        if isinstance(target, Ptr) or btf.size_of(param.type_id) == _WORD:
+            out |= 1 << register
+    return out

@@ -16,8 +16,7 @@ from bpfpatch.facts.kinds import AttachType, ProgType
 from bpfpatch.facts.subject import Subject
 
 from .contexts import BY_PROTOTYPE, ContextPointer
-from .iterargs import of_iterator
-from .nullargs import may_be_error, may_be_null
+from .kernelargs import may_be_error, may_be_null, of_iterator
 from .values import LEGACY, RCU, TRUSTED, UNTRUSTED
 
 _TRACE: Final = "btf_trace_"

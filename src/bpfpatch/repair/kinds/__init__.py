@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from bpfpatch.linux.log.messages import Kind
+from bpfpatch.linux.log.messages import Flaw
 
 from . import (
     context,
@@ -39,7 +39,7 @@ _MODULES: Final = (
 )
 
 
-def kinds_for(kind: Kind) -> Iterator[Mend]:
+def kinds_for(kind: Flaw) -> Iterator[Mend]:
     """The kinds of mending for a kind of refusal, those that change nothing first."""
     for module in _MODULES:
         if kind in module.KINDS:

@@ -9,14 +9,14 @@ from __future__ import annotations
 from typing import Final
 
 from bpfpatch import isa
-from bpfpatch.linux.log.messages import Kind
+from bpfpatch.linux.log.messages import Flaw
 from bpfpatch.patch import Body
 
 from ..report import Order
 from ..site import RepairSite
 from .base import Mended, Tools
 
-KINDS: Final = (Kind.CTX_MOVED,)
+KINDS: Final = (Flaw.CTX_MOVED,)
 _LDX: Final = 1
 _WHY: Final = "the access is to the same address: the distance goes from the pointer to the access"
 

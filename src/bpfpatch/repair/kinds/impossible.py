@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from bpfpatch.linux.log.messages import Kind
+from bpfpatch.linux.log.messages import Flaw
 from bpfpatch.prove import is_available
 
 from ..prove.trace import impossible_branch
@@ -19,8 +19,8 @@ from ..site import RepairSite
 from ..traces import cut, first_join, other_way
 from .base import Mended, Tools
 
-_NEVER: Final = (Kind.COMPLEX, Kind.LOOP, Kind.STACK_DEPTH, Kind.UNSET)
-KINDS: Final = tuple(kind for kind in Kind if kind not in _NEVER)
+_NEVER: Final = (Flaw.COMPLEX, Flaw.LOOP, Flaw.STACK_DEPTH, Flaw.UNSET)
+KINDS: Final = tuple(kind for kind in Flaw if kind not in _NEVER)
 _WHY: Final = (
     "the path is copied, which changes nothing, and a branch in the copy goes the only way that "
     "it can go there"

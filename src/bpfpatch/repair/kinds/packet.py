@@ -13,7 +13,7 @@ from typing import Final
 from bpfpatch import isa
 from bpfpatch.facts.kinds import ProgType
 from bpfpatch.linux.log.failpath import States
-from bpfpatch.linux.log.messages import Kind
+from bpfpatch.linux.log.messages import Flaw
 from bpfpatch.linux.log.regstate import RegState
 from bpfpatch.patch import Body
 
@@ -22,7 +22,7 @@ from ..site import RepairSite
 from .base import GUARD_WHY, Mended, Tools, guard
 from .bases import base_of
 
-KINDS: Final = (Kind.PACKET,)
+KINDS: Final = (Flaw.PACKET,)
 _CALL: Final = 0x85
 _FAR: Final = 0xFFFF
 """Source: linux v6.18, kernel/bpf/verifier.c, MAX_PACKET_OFF."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from bpfpatch import isa
-from bpfpatch.linux.log.messages import Kind
+from bpfpatch.linux.log.messages import Flaw
 from bpfpatch.patch import Body
 
 from ..report import Order
@@ -13,7 +13,7 @@ from ..site import Fields, RepairSite
 from ..uppers import zero_uppers
 from .base import GUARD_WHY, Mended, Tools, guard
 
-KINDS: Final = (Kind.POINTER_MATH, Kind.POINTER_OP, Kind.NULL_MATH, Kind.OFFSET)
+KINDS: Final = (Flaw.POINTER_MATH, Flaw.POINTER_OP, Flaw.NULL_MATH, Flaw.OFFSET)
 _ADD_REG, _ADD_IMM, _OR_IMM = 0x0F, 0x07, 0x47
 _FAR: Final = (1 << 29) - 1
 """Source: linux v6.18, include/linux/bpf_verifier.h, BPF_MAX_VAR_OFF."""
@@ -26,9 +26,9 @@ def mend(site: RepairSite, tools: Tools) -> Mended | None:
     if not site.steps:
         return None
     fields = site.fields(site.last)
-    if site.refusal.kind in (Kind.POINTER_MATH, Kind.OFFSET):
+    if site.refusal.kind in (Flaw.POINTER_MATH, Flaw.OFFSET):
         return _bound(site, tools, fields)
-    if site.refusal.kind is Kind.NULL_MATH:
+    if site.refusal.kind is Flaw.NULL_MATH:
         return _null(site, tools, fields)
     return _or(site, tools, fields) if fields.code == _OR_IMM else None
 

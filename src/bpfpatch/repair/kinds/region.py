@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bpfpatch import isa
-from bpfpatch.linux.log.messages import Kind
+from bpfpatch.linux.log.messages import Flaw
 from bpfpatch.linux.log.regstate import RegState
 from bpfpatch.patch import Body
 
@@ -23,7 +23,7 @@ from ..uppers import zero_uppers
 from .base import GUARD_WHY, Mended, Tools, guard
 from .bases import Base, base_of
 
-KINDS: Final = (Kind.REGION, Kind.STACK_ACCESS)
+KINDS: Final = (Flaw.REGION, Flaw.STACK_ACCESS)
 _CALL, _ADD_REG = 0x85, 0x0F
 _FP: Final = 10
 _FRAME: Final = 512

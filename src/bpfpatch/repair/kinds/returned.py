@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from bpfpatch.linux.log.messages import Kind
+from bpfpatch.linux.log.messages import Flaw
 from bpfpatch.patch import Body
 
 from ..report import Order
 from ..site import RepairSite
 from .base import Mended, Tools
 
-KINDS: Final = (Kind.RETURN,)
+KINDS: Final = (Flaw.RETURN,)
 _EXIT: Final = 0x95
 _RANGE: Final = re.compile(r"should have been in [\[(](-?\w+)[,;] (-?\w+)[\])]")
 _WHY: Final = "the check stands in front of the exit: where it fires, the value may not be returned"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from bpfpatch.linux.log.messages import Kind
+from bpfpatch.linux.log.messages import Flaw
 from bpfpatch.linux.log.regstate import RegState
 
 from ..report import Order
@@ -18,10 +18,10 @@ from ..site import RepairSite
 from .base import GUARD_WHY, Mended, Tools, guard
 
 KINDS: Final = (
-    Kind.SCALAR_ACCESS,
-    Kind.NULL_ACCESS,
-    Kind.ARG_TYPE,
-    Kind.ARG_NULL,
+    Flaw.SCALAR_ACCESS,
+    Flaw.NULL_ACCESS,
+    Flaw.ARG_TYPE,
+    Flaw.ARG_NULL,
 )
 _SMALL: Final = 1 << 31
 """Numbers below this are not pointers: the kernel's addresses have their upper bits set."""

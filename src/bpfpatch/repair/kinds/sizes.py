@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from bpfpatch.linux.log.messages import Kind
+from bpfpatch.linux.log.messages import Flaw
 from bpfpatch.linux.log.regstate import RegState
 
 from ..report import Order
 from ..site import RepairSite
 from .base import GUARD_WHY, Mended, Tools, guard
 
-KINDS: Final = (Kind.UNBOUNDED, Kind.ZERO_SIZE, Kind.REGION, Kind.PACKET, Kind.STACK_ACCESS)
+KINDS: Final = (Flaw.UNBOUNDED, Flaw.ZERO_SIZE, Flaw.REGION, Flaw.PACKET, Flaw.STACK_ACCESS)
 _CALL: Final = 0x85
 _MOST: Final = (1 << 29) - 1
 """Source: linux v6.18, include/linux/bpf_verifier.h, BPF_MAX_VAR_SIZ."""
@@ -27,13 +27,13 @@ def mend(site: RepairSite, tools: Tools) -> Mended | None:
     if register is None or not site.steps or site.steps[site.last].code != _CALL:
         return None
     kind = site.refusal.kind
-    is_size = kind in (Kind.UNBOUNDED, Kind.ZERO_SIZE)
+    is_size = kind in (Flaw.UNBOUNDED, Flaw.ZERO_SIZE)
     size_reg = register if is_size else register + 1
     memory = site.state(site.last, f"R{size_reg - 1}")
     size = site.state(site.last, f"R{size_reg}")
     if size is None or not size.is_scalar or (size.value is not None and size.value > 0):
         return None
-    if kind is Kind.ZERO_SIZE:
+    if kind is Flaw.ZERO_SIZE:
         text = f"if r{size_reg} == 0 goto leave"
     else:
         most = _room(memory)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Final
 
 from bpfpatch import isa
-from bpfpatch.linux.log.messages import Kind
+from bpfpatch.linux.log.messages import Flaw
 from bpfpatch.patch import Body
 
 from ..report import Order
@@ -20,7 +20,7 @@ from ..uppers import zero_uppers
 from ..webs import Web, web_of
 from .base import Mended, Tools
 
-KINDS: Final = (Kind.SPILL, Kind.FILL)
+KINDS: Final = (Flaw.SPILL, Flaw.FILL)
 _FP: Final = 10
 _WORD: Final = 8
 _STX, _ST, _LDX = 3, 2, 1

@@ -10,14 +10,14 @@ from __future__ import annotations
 from typing import Final
 
 from bpfpatch import isa
-from bpfpatch.linux.log.messages import Kind
+from bpfpatch.linux.log.messages import Flaw
 
 from ..report import Order
 from ..site import RepairSite
 from ..traces import cut, first_join
 from .base import Mended, Tools
 
-KINDS: Final = (Kind.SCALAR_ACCESS, Kind.ARG_TYPE, Kind.TYPE_ACCESS, Kind.NULL_ACCESS)
+KINDS: Final = (Flaw.SCALAR_ACCESS, Flaw.ARG_TYPE, Flaw.TYPE_ACCESS, Flaw.NULL_ACCESS)
 _MOV_REG, _LDX_DW, _STX_DW, _CALL = 0xBF, 0x79, 0x7B, 0x85
 _FP: Final = 10
 _WHY: Final = (

@@ -11,14 +11,14 @@ from __future__ import annotations
 from typing import Final
 
 from bpfpatch import isa
-from bpfpatch.linux.log.messages import Kind
+from bpfpatch.linux.log.messages import Flaw
 from bpfpatch.patch import Body
 
 from ..report import Order
 from ..site import RepairSite
 from .base import Mended, Tools
 
-KINDS: Final = (Kind.UNSET, Kind.STACK_UNSET)
+KINDS: Final = (Flaw.UNSET, Flaw.STACK_UNSET)
 _CALL: Final = 0x85
 _PACKET_LOADS: Final = (0x20, 0x28, 0x30, 0x40, 0x48, 0x50)
 _ARGS: Final = range(1, 6)
@@ -30,7 +30,7 @@ _WHY: Final = (
 def mend(site: RepairSite, tools: Tools) -> Mended | None:
     """Set the register where it became undefined on the path."""
     register = site.refusal.register
-    if site.refusal.kind is Kind.STACK_UNSET:
+    if site.refusal.kind is Flaw.STACK_UNSET:
         return _stack(site, tools)
     if register is None or not site.steps:
         return None

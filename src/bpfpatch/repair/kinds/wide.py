@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from bpfpatch import isa
-from bpfpatch.linux.log.messages import Kind
+from bpfpatch.linux.log.messages import Flaw
 from bpfpatch.linux.log.regstate import RegState
 from bpfpatch.patch import Body
 
@@ -19,7 +19,7 @@ from ..site import Fields, RepairSite
 from .base import Mended, Tools
 from .thread import root_of
 
-KINDS: Final = (Kind.SCALAR_ACCESS, Kind.ARG_TYPE, Kind.POINTER_OP)
+KINDS: Final = (Flaw.SCALAR_ACCESS, Flaw.ARG_TYPE, Flaw.POINTER_OP)
 _MOV32: Final = 0xBC
 _WIDE: Final = {_MOV32: "mov", 0x04: "add", 0x14: "sub", 0x0C: "add", 0x1C: "sub"}
 _LSH, _RSH = 0x67, 0x77
@@ -32,7 +32,7 @@ _WHY: Final = (
 def mend(site: RepairSite, tools: Tools) -> Mended | None:
     """Do on 64 bits what is done on 32."""
     index: int | None = site.last
-    if site.refusal.kind is not Kind.POINTER_OP:
+    if site.refusal.kind is not Flaw.POINTER_OP:
         register = site.refusal.register
         index = None if register is None or not site.steps else root_of(site, register)
     if index is None or not site.steps:

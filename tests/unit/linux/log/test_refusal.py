@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bpfpatch as bp
 from bpfpatch.linux.log.failpath import read_path
-from bpfpatch.linux.log.messages import Family, Kind
+from bpfpatch.linux.log.messages import Family, Flaw
 from bpfpatch.linux.log.regstate import parse_state, parse_states
 from bpfpatch.linux.log.stats import VerifierStats
 
@@ -77,7 +77,7 @@ processed 3 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_stat
 def test_new_form() -> None:
     """Of the form of 6.18: the place, the register, what was known, and the slice."""
     why = bp.Refusal.from_log(NEW_LOG, CORRELATED)
-    assert (why.kind, why.family, why.register) == (Kind.SCALAR_ACCESS, Family.VALUE, 1)
+    assert (why.kind, why.family, why.register) == (Flaw.SCALAR_ACCESS, Family.VALUE, 1)
     assert why.where is not None
     assert why.known is not None
     assert (why.where.slot, why.known.value) == (7, 0)
@@ -87,7 +87,7 @@ def test_new_form() -> None:
 def test_old_form() -> None:
     """Of the form of 5.15 the same."""
     why = bp.Refusal.from_log(OLD_LOG, CORRELATED)
-    assert (why.kind, why.register) == (Kind.SCALAR_ACCESS, 1)
+    assert (why.kind, why.register) == (Flaw.SCALAR_ACCESS, 1)
     assert why.known is not None
     assert why.known.value == 0
     assert [step.slot for step in why.path.steps] == [0, 1, 2, 3, 7]
@@ -137,7 +137,7 @@ def test_report_fits_a_screen() -> None:
 def test_what_is_not_understood_is_shown() -> None:
     """A sentence that no row has is kept as it is."""
     why = bp.Refusal.from_log(NEW_LOG.replace("R1 invalid mem", "quite another mem"), CORRELATED)
-    assert why.kind is Kind.UNKNOWN
+    assert why.kind is Flaw.UNKNOWN
     assert why.message == "quite another mem access 'scalar'"
 
 

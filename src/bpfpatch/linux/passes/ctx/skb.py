@@ -14,7 +14,7 @@ from bpfpatch.facts import ProgType
 from bpfpatch.facts.contexts import SKB_AT
 
 from .registry import register_context
-from .table import ContextField, ContextTable
+from .table import ContextField, ContextTable, addresses
 
 UAPI: Final = "struct __sk_buff"
 
@@ -55,7 +55,6 @@ def narrow(name: str, load: str, store: str = "", result: int = 0) -> ContextFie
 
 
 _SOCK: Final = "sk_buff.sk -> sock_common."
-_NO_IP6: Final = "dst32 = 0"
 
 # A program that never asks for the type takes a timestamp at ingress for one of receiving: it
 # must not see a delivery time, and what it stores is not a delivery time any more.
@@ -153,22 +152,7 @@ _FIELDS: Final = (
         load_absent="dst = 0",
     ),
     narrow("family", f"{_SOCK}skc_family"),
-    ContextField("remote_ip4", *SKB_AT["remote_ip4"], f"{_SOCK}skc_daddr"),
-    ContextField("local_ip4", *SKB_AT["local_ip4"], f"{_SOCK}skc_rcv_saddr"),
-    ContextField(
-        "remote_ip6",
-        *SKB_AT["remote_ip6"],
-        f"{_SOCK}skc_v6_daddr.in6_u.u6_addr32[0]",
-        unit=4,
-        load_absent=_NO_IP6,
-    ),
-    ContextField(
-        "local_ip6",
-        *SKB_AT["local_ip6"],
-        f"{_SOCK}skc_v6_rcv_saddr.in6_u.u6_addr32[0]",
-        unit=4,
-        load_absent=_NO_IP6,
-    ),
+    *addresses(SKB_AT, _SOCK),
     narrow("remote_port", f"{_SOCK}skc_dport; little? dst32 <<= 16"),
     narrow("local_port", f"{_SOCK}skc_num"),
     ContextField("data_meta", *SKB_AT["data_meta"], "sk_buff.cb+bpf_skb_data_end.data_meta"),

@@ -12,11 +12,10 @@ from bpfpatch.facts.contexts import SOCK_OPS_AT
 
 from .registry import register_context
 from .skb import shared_info
-from .table import ContextField, ContextTable
+from .table import ContextField, ContextTable, addresses
 
 KERN: Final = "bpf_sock_ops_kern"
 _SOCK: Final = f"{KERN}.sk -> sock_common."
-_NO_IP6: Final = "dst32 = 0"
 
 
 def _guarded(flag: str, load: str) -> tuple[str, str]:
@@ -79,22 +78,7 @@ SOCK_OPS: Final = register_context(
                 unit=4,
             ),
             ContextField("family", *SOCK_OPS_AT["family"], f"{_SOCK}skc_family"),
-            ContextField("remote_ip4", *SOCK_OPS_AT["remote_ip4"], f"{_SOCK}skc_daddr"),
-            ContextField("local_ip4", *SOCK_OPS_AT["local_ip4"], f"{_SOCK}skc_rcv_saddr"),
-            ContextField(
-                "remote_ip6",
-                *SOCK_OPS_AT["remote_ip6"],
-                f"{_SOCK}skc_v6_daddr.in6_u.u6_addr32[0]",
-                unit=4,
-                load_absent=_NO_IP6,
-            ),
-            ContextField(
-                "local_ip6",
-                *SOCK_OPS_AT["local_ip6"],
-                f"{_SOCK}skc_v6_rcv_saddr.in6_u.u6_addr32[0]",
-                unit=4,
-                load_absent=_NO_IP6,
-            ),
+            *addresses(SOCK_OPS_AT, _SOCK),
             ContextField(
                 "remote_port",
                 *SOCK_OPS_AT["remote_port"],

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Self
 
 from bpfpatch.errors import OptionError
+from bpfpatch.facts.contexts import Places
 
 SIZES: Final = (1, 2, 4, 8)
 WORD: Final = -1
@@ -164,3 +165,27 @@ class ContextTable:
         new = {field.name: field for field in fields}
         kept = [new.pop(field.name, field) for field in self.fields]
         return replace(self, name=name, fields=(*kept, *new.values()), prologue=prologue)
+
+
+def addresses(at: Places, sock: str) -> tuple[ContextField, ...]:
+    """The fields of a connection's two addresses, which several contexts have.
+
+    Args:
+        at: of the context.
+        sock: the path to struct sock_common.
+    """
+    ip6 = {"remote_ip6": "skc_v6_daddr", "local_ip6": "skc_v6_rcv_saddr"}
+    return (
+        ContextField("remote_ip4", *at["remote_ip4"], f"{sock}skc_daddr"),
+        ContextField("local_ip4", *at["local_ip4"], f"{sock}skc_rcv_saddr"),
+        *(
+            ContextField(
+                name,
+                *at[name],
+                f"{sock}{member}.in6_u.u6_addr32[0]",
+                unit=4,
+                load_absent="dst32 = 0",
+            )
+            for name, member in ip6.items()
+        ),
+    )

@@ -15,7 +15,7 @@ from bpfpatch.passes.sites import indirect_targets
 from bpfpatch.program.types import LOST, Mask
 
 from .job import Job
-from .kfuncnames import kfunc_calls
+from .symbols import kfunc_calls
 
 _ENTER: Final = (
     "bpf_rcu_read_lock",

@@ -17,7 +17,7 @@ from bpfpatch.isa import R0, R1
 from bpfpatch.linux.verifier.globalargs import exception_callback
 
 from .job import Job, body
-from .kfuncnames import kfunc_calls
+from .symbols import kfunc_calls
 
 _THROW: Final = "bpf_throw"
 

@@ -23,8 +23,7 @@ from bpfpatch.program.types import Insns, Mask
 
 from .atomicparts import atomic_parts
 from .job import ORIG, Job, body
-from .kfuncnames import kfunc_calls
-from .symbols import LD_IMM64
+from .symbols import LD_IMM64, kfunc_calls
 
 _LOADS: Final = Opcodes(lambda opcode: opcode.kind is isa.Kind.LOAD)
 

@@ -18,7 +18,7 @@ from bpfpatch.passes.addresses import Address
 from bpfpatch.patch import Body
 
 from .job import Job, body
-from .percpu import this_cpu
+from .maplookups import this_cpu
 
 _ID: Final = isa.HELPER_IDS
 

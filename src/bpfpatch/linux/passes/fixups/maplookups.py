@@ -31,13 +31,12 @@ from bpfpatch import isa
 from bpfpatch.btf import Btf
 from bpfpatch.facts import MapFacts, MapType
 from bpfpatch.facts.functions import function
-from bpfpatch.isa import R0, R1, R2
+from bpfpatch.isa import R0, R1, R2, Reg
 from bpfpatch.passes.target import Arch
 from bpfpatch.patch import Body
 from bpfpatch.program.types import Insns
 
 from .job import body
-from .percpu import has_percpu_insn, this_cpu
 
 INNER_MAP: Final = 1 << 12
 """BPF_F_INNER_MAP: other arrays of another size may be put in this one's place."""
@@ -161,3 +160,26 @@ _BODIES: Final[dict[MapType, Callable[[MapFacts, Btf], Body]]] = {
 
 _PER_CPU: Final = (MapType.PERCPU_ARRAY, MapType.PERCPU_HASH)
 _FIXED_SIZE: Final = (MapType.ARRAY, MapType.PERCPU_ARRAY)
+
+
+# The kernel's own instruction for "this CPU's part", and which processors have it.
+
+_ADDR_PERCPU: Final = -1
+_MOV_64_REG: Final = 0xBF
+_ARCHES: Final = ("x86_64", "aarch64", "riscv64")
+
+
+def this_cpu(reg: Reg) -> Insns:
+    """``r0 = &(void __percpu *)(r0)``: a mov that the JIT makes an addition of.
+
+    Source: linux v6.18, include/linux/filter.h, BPF_MOV64_PERCPU_REG().
+    """
+    return isa.make(_MOV_64_REG, reg, reg, _ADDR_PERCPU)
+
+
+def has_percpu_insn(arch: Arch) -> bool:
+    """Whether a processor's JIT knows it.
+
+    Source: linux v6.18, arch/*/net/bpf_jit*.c, bpf_jit_supports_percpu_insn().
+    """
+    return arch.name in _ARCHES

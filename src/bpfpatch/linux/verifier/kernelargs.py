@@ -1,4 +1,4 @@
-"""Tracepoints with arguments that may be null, or may be an error instead of a pointer.
+"""Arguments of tracepoints and iterators that may be null, or an error instead of a pointer.
 
 Source: linux v6.18, kernel/bpf/btf.c, raw_tp_null_args[]: facts about tracepoints
 that their prototypes do not show.
@@ -67,3 +67,36 @@ def may_be_null(tracepoint: str, arg: int) -> bool:
 def may_be_error(tracepoint: str, arg: int) -> bool:
     """Whether it may be an error number in place of a pointer."""
     return bool(_MASK_OF.get(tracepoint, 0) >> 4 * arg & 2)
+
+
+# What an iterator's program gets beside its meta data, and how far it may rely on that.
+#
+# Source: linux v6.18, the ``ctx_arg_info`` that each iterator registers: facts that the
+# prototypes of the ``bpf_iter_*`` functions do not show; seen on v6.18.44.
+
+_TRUSTED_OR_NULL: Final = frozenset(
+    {
+        ("bpf_iter_bpf_map", "map"),
+        ("bpf_iter_cgroup", "cgroup"),
+        ("bpf_iter_kmem_cache", "s"),
+        ("bpf_iter_task", "task"),
+        ("bpf_iter_tcp", "sk_common"),
+        ("bpf_iter_udp", "udp_sk"),
+    }
+)
+# Iterators over one map's elements: that map is always there.
+_OVER_A_MAP: Final = frozenset(
+    {"bpf_iter_bpf_map_elem", "bpf_iter_bpf_sk_storage_map", "bpf_iter_sockmap"}
+)
+
+
+def of_iterator(function: str, param: str) -> tuple[bool, bool]:
+    """Whether a pointer to a struct of the kernel is trusted, and whether it may be null.
+
+    Args:
+        function: what the program attaches to: ``bpf_iter_`` and the iterator's name.
+        param: the parameter's name.
+    """
+    if param == "meta" or (param == "map" and function in _OVER_A_MAP):
+        return True, False
+    return (function, param) in _TRUSTED_OR_NULL, True
