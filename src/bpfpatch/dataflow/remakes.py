@@ -166,6 +166,5 @@ def remaking(view: CodeView, register: int, recipe: Recipe) -> isa.Insns:
         return move if not value else np.concatenate([move, isa.alu("+=", register, value)])
     if value < 1 << 31 or value >= (1 << 64) - (1 << 31):
         return isa.mov(register, value - (1 << 64) if value >> 63 else value)
-    if value < 1 << 32:
-        return isa.mov32(register, value - (1 << 32))
+    # `w1 = -1` would be shorter, but a program of cpu v1 or v2 is to stay one.
     return isa.ld_imm64(register, value)

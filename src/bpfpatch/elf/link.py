@@ -300,7 +300,7 @@ def _external(
     """The relocations of these slots that are against no code, and what they are against."""
     table = code.program.tables[RELOC_TABLE]
     mine = np.flatnonzero((table.rows["form"] == FORM_EXTERNAL) & (flat[table.insn] >= 0))
-    insns, kconfig = code.program.insns, _kconfig(code.btf)
+    insns, kconfig = code.program.insns, kconfig_names(code.btf)
     index: dict[LinkTarget, int] = {}
     rows = np.zeros(mine.size, LINK_RELOC)
     for row, (slot, sym) in enumerate(
@@ -349,7 +349,8 @@ def _target(
     return LinkTarget(TargetKind.MAP, name, section), 0
 
 
-def _kconfig(btf: Btf | None) -> frozenset[str]:
+def kconfig_names(btf: Btf | None) -> frozenset[str]:
+    """Values of the kernel's configuration that an object reads."""
     if btf is None:
         return frozenset()
     names: list[str] = []

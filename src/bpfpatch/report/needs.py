@@ -10,7 +10,11 @@ import numpy as np
 
 from bpfpatch import isa
 from bpfpatch.elf import ElfObject
+from bpfpatch.elf.link import kconfig_names
 from bpfpatch.elf.mapdefs import map_definitions
+from bpfpatch.elf.space import RELOC_TABLE
+from bpfpatch.elf.symtab import STB_WEAK
+from bpfpatch.elf.values import READ_ONLY, WRITABLE, is_kind
 from bpfpatch.errors import UnsupportedError
 from bpfpatch.facts import ProgType
 from bpfpatch.facts.helpers import HELPER_PROTOS
@@ -56,20 +60,51 @@ def needs(obj: ElfObject) -> list[Need]:
         FormatError: the object is broken.
     """
     code = obj.code
-    insns, calls = (*_insns(code), *_stack_args(code)), (*_helpers(code), *_kfuncs(obj))
+    insns = (*_insns(code, _loaded_names(obj)), *_stack_args(code))
+    calls = (*_helpers(code), *_kfuncs(obj))
     found = [*insns, *calls, *_maps(obj), *_programs(obj)]
     return sorted(found, key=lambda need: (-need.since[0], -need.since[1], need.kind, need.name))
 
 
-def _insns(code: Program) -> Iterator[Need]:
-    """Instructions of more than cpu v1, or that not every kernel has."""
+def _insns(code: Program, loaded: dict[int, str]) -> Iterator[Need]:
+    """Instructions of more than cpu v1, or that not every kernel has.
+
+    Args:
+        code: the code.
+        loaded: by slot, what a loader makes of an instruction; "" for one that it may leave out.
+    """
     rows = isa.rows(code.insns)
-    counts = np.bincount(rows[rows >= 0], minlength=len(isa.OPCODES))
-    for row in np.flatnonzero(counts[: len(isa.OPCODES)]).tolist():
-        opcode = isa.OPCODES[row]
-        since = insn_since(opcode.name)
-        if opcode.cpu > 1 or since > FIRST:
-            yield Need("insn", opcode.name, since, int(counts[row]), opcode.cpu)
+    rows[list(loaded)] = -1
+    found = np.bincount(rows[rows >= 0], minlength=len(isa.OPCODES))[: len(isa.OPCODES)]
+    counts = Counter({isa.OPCODES[row].name: int(found[row]) for row in np.flatnonzero(found)})
+    counts.update(filter(None, loaded.values()))
+    for name, count in counts.items():
+        since, cpu = insn_since(name), isa.BY_NAME[name].cpu
+        if cpu > 1 or since > FIRST:
+            yield Need("insn", name, since, count, cpu)
+
+
+def _loaded_names(obj: ElfObject) -> dict[int, str]:
+    """Of instructions with relocations, what libbpf makes of them, where a kernel may lack that."""
+    code = obj.code
+    calls = isa.is_call(code.insns)
+    kconfig = kconfig_names(obj.btf)
+    table = code.tables[RELOC_TABLE]
+    out = {}
+    for slot, sym in zip(table.insn.tolist(), table.rows["sym"].tolist(), strict=True):
+        symbol = obj.symbols[sym]
+        is_extern = symbol.section == 0
+        if is_extern and calls[slot]:
+            out[slot] = "" if symbol.bind == STB_WEAK else "call_kfunc"
+        elif symbol.name in kconfig if is_extern else _is_data(obj, symbol.section):
+            out[slot] = "ld_map_value"
+    return out
+
+
+def _is_data(obj: ElfObject, section: int) -> bool:
+    if section >= len(obj.raw.names):
+        return False
+    return any(is_kind(obj.raw.names[section], base) for base in (READ_ONLY, *WRITABLE))
 
 
 def _stack_args(code: Program) -> Iterator[Need]:

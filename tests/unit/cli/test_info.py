@@ -112,6 +112,22 @@ def test_what_a_kernel_lacks(run: Any, run_json: Any) -> None:
     assert "looks like 6.18" in run("info", path, "--kernel", "new", status=1).stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "kernel", "wanted"),
+    [
+        ("kfuncs.clang-19.v1.el.g.o", "5.12", ("call_kfunc", "5.13", 3)),
+        ("globals.clang-14.v3.eb.g.o", "5.1", ("ld_map_value", "5.2", 16)),
+        ("kconfig.clang-19.v1.eb.o", "4.19", ("ld_map_value", "5.2", 1)),
+    ],
+)
+def test_what_a_loader_makes_of_instructions(
+    run_json: Any, name: str, kernel: str, wanted: tuple[str, str, int]
+) -> None:
+    """Calls of kernel functions, unless they are weak, and addresses of data need what is loaded."""
+    missing = run_json("info", fixture_path(name), "--kernel", kernel)["missing"]
+    assert wanted in [(row["name"], row["since"], row["count"]) for row in missing]
+
+
 def test_what_needs_a_level(run_json: Any) -> None:
     """Without, all that not every kernel has is listed; instructions with their cpu version."""
     needs = run_json("info", fixture_path("cpu_v4.clang-19.v4.el.o"))["needs"]

@@ -7,6 +7,7 @@ import pytest
 
 from bpfpatch import isa
 from bpfpatch.asm import assemble
+from bpfpatch.elf import ElfObject
 from bpfpatch.errors import OptionError, UnsupportedError
 from bpfpatch.passes import Lower, Pipeline, Target
 from bpfpatch.passes.setting import Setting
@@ -15,6 +16,7 @@ from bpfpatch.program import Program
 from bpfpatch.runs import Input, open_runner
 from support.cases.rewrite import assert_same_listing, listing, program
 from support.generators.programs import random_code
+from support.inputs.bpfobjects import fixture_path
 
 LEVELS = ["v1", "v2", "v3"]
 EDGES = [0, 1, -1, 5, 255, 0x7FFF, 0x80, 0x7FFFFFFF, -0x80000000, 1 << 31, 1 << 40, -(1 << 63)]
@@ -156,7 +158,32 @@ def test_rows_stay_on_what_a_loader_can_patch() -> None:
     )
 
 
-@pytest.mark.parametrize("text", ["w1 /= 5", "if w1 == 5 goto +0", "r1 = bswap16 r1"])
+OPEN = [f"w3 {sign} {{}}" for sign in ("/=", "%=", "s/=", "s%=")]
+OPEN += [f"r3 {sign} {{}}" for sign in ("s/=", "s%=")]
+OPEN += [f"if {kind}3 {sign} {{}} goto skip" for kind in "wr" for sign in COMPARISONS]
+
+
+@pytest.mark.parametrize("text", OPEN)
+def test_a_constant_that_comes_later_is_moved_to_a_register(text: str) -> None:
+    """A divisor or the side of a comparison that a loader fills in: any number will do the same."""
+    start = "r3 = 1 ll\n r9 = 5\n "
+    end = "\n r9 = 6\nskip:\n r0 = r9\n r0 *= 31\n r0 += r3\n exit"
+    before = program(start + text.format(5) + " // reloc a" + end)
+    after = lowered(before)
+
+    def patched(given: Program, left: int, constant: int) -> Program:
+        insns = given.insns.copy()
+        insns["imm"][:2] = np.array([left], np.int64).view(np.int32)
+        insns["imm"][given.tables["reloc"].insn] = constant
+        return Program.from_bytes(insns.tobytes())
+
+    for left in (0, 5, -1, 0x7FFFFFFF, 1 << 31, 1 << 40, -(1 << 63)):
+        for constant in (7, -1):
+            wanted = r0(patched(before, left, constant))
+            assert r0(patched(after, left, constant)) == wanted, (left, constant)
+
+
+@pytest.mark.parametrize("text", ["r1 = bswap16 r1"])
 def test_rows_that_cannot_stay(text: str) -> None:
     """Where the older form has no such line, the pass says so."""
     with pytest.raises(UnsupportedError, match="a loader will fill in its constant"):
@@ -219,6 +246,41 @@ def test_big_endian_swaps() -> None:
         target = Target(arch=Target.internal(arch=arch).arch)
         after = Pipeline((Lower(),)).run(before, target).program
         assert isa.opcode_of(int(isa.words(after.insns)[0])).name == name
+
+
+BIG = [
+    ("asm_branches.clang-19.v4.eb.o", "branches"),
+    ("global_funcs.clang-16.v3.eb.g.strip-g.o", "first"),
+    ("globals.clang-14.v3.eb.o", "use_globals"),
+    ("long_jump.clang-16.v3.eb.g.o", "far_away"),
+    ("many_lines.clang-14.v3.eb.o", "operate"),
+    ("switches.clang-14.v2.eb.o", "machine"),
+    ("xdp_parse.gcc.v3.eb.g.o", "parse_xdp"),
+    ("xdp_parse.gcc.v3.eb.g.o", "parse_tc"),
+    ("xdp_parse.gcc.v3.eb.g.o", "parse_socket"),
+]
+
+
+@pytest.mark.parametrize(("name", "prog"), BIG)
+def test_big_endian_objects(name: str, prog: str) -> None:
+    """A lowered object in the other byte order needs cpu v1, and answers packets as it did."""
+    before = ElfObject.read(fixture_path(name))
+    made, _ = Pipeline((Lower("v1"),)).run_object(before)
+    after = ElfObject.parse(made.to_bytes())
+    assert int(isa.min_cpu(after.code.insns).max()) == 1 < isa.min_cpu(before.code.insns).max()
+    packets = [bytes(range(n)) for n in (20, 60, 61, 200)]
+    assert answers(after, prog, packets) == answers(before, prog, packets)
+
+
+def answers(obj: ElfObject, prog: str, packets: list[bytes]) -> list[tuple[int, bytes | None]]:
+    """What a program makes of packets."""
+    out = []
+    for packet in packets:
+        with open_runner(obj.link(prog), "interp", obj=obj) as runner:
+            outcome = runner.run(Input(packet=packet))
+        assert outcome.error is None
+        out.append((outcome.r0, outcome.packet))
+    return out
 
 
 def test_part_of_an_address_is_moved_whole() -> None:

@@ -8,6 +8,8 @@ import pytest
 from bpfpatch import isa
 from bpfpatch.asm import assemble
 from bpfpatch.dataflow.blocks import Blocks
+from bpfpatch.dataflow.remakes import remaking
+from bpfpatch.isa.semantics import U64
 from bpfpatch.passes.scratch import Scratch, ScratchPlace, fastcall_sequences
 from bpfpatch.patch import PatchList
 
@@ -85,7 +87,7 @@ def test_dead_bytes_of_a_full_stack() -> None:
     ("recipe", "again"),
     [
         ("r9 = 7", ["r9 = 0x7"]),
-        ("w9 = -7", ["w9 = -0x7"]),
+        ("w9 = -7", ["r9 = 0xfffffff9 ll"]),
         ("r9 = 0x123456789a ll", ["r9 = 0x123456789a ll"]),
         ("r9 = 3; r9 <<= 4; r9 += 1", ["r9 = 0x31"]),
         ("r9 = r10", ["r9 = r10"]),
@@ -102,6 +104,13 @@ def test_registers_that_can_be_made_again(recipe: str, again: list[str]) -> None
     assert found.remakes is not None
     starts = np.flatnonzero(~isa.second_slots(found.remakes))
     assert [isa.describe(found.remakes, at) for at in starts.tolist()] == again
+
+
+@pytest.mark.parametrize("value", [0, 7, (1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 40, U64])
+def test_making_a_number_again_needs_no_newer_cpu(value: int) -> None:
+    """Whatever the number, a program for cpu v1 stays one."""
+    view = PatchList(assemble("exit")).view()
+    assert int(isa.min_cpu(remaking(view, 9, ("number", value))).max()) == 1
 
 
 def test_an_unclear_stack_is_a_reason() -> None:

@@ -41,7 +41,6 @@ _OPEN: Final = (
 )
 _SHOWN: Final = 5
 _MOV32: Final = 0xBC
-_MOV32_IMM: Final = 0xB4
 
 
 @register
@@ -253,17 +252,11 @@ def _branch(test: str, after: list[str], *, is_negated: bool) -> list[str]:
 
 
 def _text(insns: list[isa.Insns]) -> list[str]:
-    out: list[str] = []
-    for part in insns:
-        for at in np.flatnonzero(~isa.second_slots(part)).tolist():
-            if (
-                part["code"][at] == _MOV32_IMM
-            ):  # how a register got a constant that it is to have again
-                value = int(part["imm"][at]) & 0xFFFF_FFFF
-                out.append(f"r{int(part['regs'][at]) & 15} = {value} ll")
-            else:
-                out.append(isa.describe(part, at))
-    return out
+    return [
+        isa.describe(part, at)
+        for part in insns
+        for at in np.flatnonzero(~isa.second_slots(part)).tolist()
+    ]
 
 
 def _is_plain(name: str) -> bool:

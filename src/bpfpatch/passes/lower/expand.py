@@ -162,7 +162,8 @@ def _divide(site: Site, op: str, form: str) -> Expansion | None:
     widen = [] if site.zero_dst else _zext(d)
     if form == "imm":
         if site.is_open:
-            return None
+            lines = ["r{t} = " + str(site.imm), *_zext("{t}"), *widen, f"r{d} {sign} " + "r{t}"]
+            return Expansion(tuple(lines), main=0, n_registers=1)
         if site.imm >= 0:
             return Expansion((*widen, f"r{d} {sign} {site.imm}"))
         divisor = "r{t} = " + f"{site.imm & _U32} ll"
@@ -241,7 +242,9 @@ def _ldsx(site: Site, bits: int) -> Expansion:
 # ---- jumps -----------------------------------------------------------------------------------
 
 
-def _compare(site: Site, op: str, left: str, right: str, lines: list[str], n: int) -> Expansion:
+def _compare(
+    site: Site, op: str, left: str, right: str, lines: list[str], n: int, main: int = -1
+) -> Expansion:
     """A jump on a comparison of 64 bits, after some lines.
 
     The comparisons of v2 are those of v1 with the sides exchanged; a constant has one side
@@ -252,20 +255,23 @@ def _compare(site: Site, op: str, left: str, right: str, lines: list[str], n: in
         op, left, right = _SWAPPED[op], right, left
     elif is_new:
         test = f"{left} {JUMP_SIGNS[_OPPOSITES[op]]} {right}"
-        return Expansion(tuple(lines), n_registers=n, test=test, is_negated=True)
-    return Expansion(tuple(lines), n_registers=n, test=f"{left} {JUMP_SIGNS[op]} {right}")
+        return Expansion(tuple(lines), main, n, test, is_negated=True)
+    return Expansion(tuple(lines), main, n, f"{left} {JUMP_SIGNS[op]} {right}")
 
 
 def _jump(site: Site, op: str, form: str) -> Expansion:
+    if site.is_open:
+        constant = ["r{t} = " + str(site.imm)]
+        return _compare(site, op, f"r{site.dst}", "r{t}", constant, 1, main=0)
     right = f"r{site.src}" if form == "reg" else str(site.imm)
     return _compare(site, op, f"r{site.dst}", right, [], 0)
 
 
-def _narrow_jump(site: Site, op: str, form: str) -> Expansion | None:
+def _narrow_jump(site: Site, op: str, form: str) -> Expansion:
     """Numbers of 32 bits compare as they are; others are compared in copies."""
     d, s = site.dst, site.src
     if site.is_open:
-        return None
+        return _open_jump(site, op)
     is_plain = site.zero_dst and op not in _SIGNED
     if form == "reg":
         if is_plain and site.zero_src:
@@ -281,3 +287,14 @@ def _narrow_jump(site: Site, op: str, form: str) -> Expansion | None:
         return _compare(site, op, f"r{d}", str(site.imm), [], 0)
     # So does what is sign-extended, and so is the constant.
     return _compare(site, op, "r{t}", str(site.imm), ["r{t} = " + f"r{d}", *_sext("{t}")], 1)
+
+
+def _open_jump(site: Site, op: str) -> Expansion:
+    """A loader's constant is in a move, and comes to where the other side is."""
+    constant = "r{t} = " + str(site.imm)
+    if op in _BITWISE:
+        sign, test = _BITWISE[op]
+        lines = [constant, "r{t} " + f"{sign} r{site.dst}", "r{t} <<= 32"]
+        return _compare(site, test, "r{t}", "0", lines, 1, main=0)
+    lines = [constant, "r{t} <<= 32", "r{u} = " + f"r{site.dst}", "r{u} <<= 32"]
+    return _compare(site, op, "r{u}", "r{t}", lines, 2, main=0)
