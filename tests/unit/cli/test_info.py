@@ -123,7 +123,7 @@ def test_what_a_kernel_lacks(run: Any, run_json: Any) -> None:
 def test_what_a_loader_makes_of_instructions(
     run_json: Any, name: str, kernel: str, wanted: tuple[str, str, int]
 ) -> None:
-    """Calls of kernel functions, unless they are weak, and addresses of data need what is loaded."""
+    """Calls of kernel functions that are not weak, and addresses of data, need what is loaded."""
     missing = run_json("info", fixture_path(name), "--kernel", kernel)["missing"]
     assert wanted in [(row["name"], row["since"], row["count"]) for row in missing]
 
