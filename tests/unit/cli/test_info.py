@@ -233,7 +233,7 @@ def test_tables_fit_a_terminal(run: Any, tmp_path: Path) -> None:
 
 def test_all_that_a_kernel_must_have(run: Any, demo: Path) -> None:
     """By default the newest thing only is named; --needs lists them all."""
-    assert "needs kernel: 5.1 (insn " in run("info", demo).stdout
+    assert "needs kernel: 5.2 (insn ld_map_value; " in run("info", demo).stdout
     text = run("info", demo, "--needs").stdout
     assert re.search(r"^map type +percpu_array +4\.6 +1$", text, re.MULTILINE)
 
