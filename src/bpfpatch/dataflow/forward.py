@@ -1,4 +1,4 @@
-"""Which registers every path has set: a forward data flow, on one bit a register."""
+"""Which registers every path has set, and which none has: a forward data flow, a bit a register."""
 
 from __future__ import annotations
 
@@ -57,7 +57,34 @@ def set_before(
     Source: linux v6.18, kernel/bpf/verifier.c, clear_caller_saved_regs(), check_helper_call(),
     check_kfunc_call() and prepare_func_exit().
     """
+    return _agreed(view, blocks, *_effects(view, writes), given, calls)
+
+
+def unset_before(
+    view: CodeView, blocks: Blocks, writes: Masks, unset: Masks, calls: Calls | None = None
+) -> Masks:
+    """Find the registers that are set on no path to an instruction: `set_before` turned round.
+
+    Args:
+        view: the code.
+        blocks: its blocks.
+        writes: (n,) registers that each instruction defines or destroys.
+        unset: (m,) registers that are not set on entry of each subprog from anywhere else than
+            the calls.
+        calls: what is set at one of these is given to the subprog that it calls; their ``least``
+            is what a subprog is never given.
+
+    Returns:
+        (n,) masks, bit r for register r. In code that nothing leads to, all bits.
+    """
     sets, clears = _effects(view, writes)
+    return _agreed(view, blocks, clears, sets, unset, calls)
+
+
+def _agreed(
+    view: CodeView, blocks: Blocks, sets: Masks, clears: Masks, given: Masks, calls: Calls | None
+) -> Masks:
+    """(n,) what all paths to an instruction have set last, and not cleared."""
     event_at = [(reg, np.flatnonzero((sets | clears) >> reg & 1)) for reg in range(isa.R10)]
     ends = np.append(blocks.start[1:], len(view))[: len(blocks)]
     gen, kill = _summaries(blocks.start, ends, sets, event_at)

@@ -1,8 +1,8 @@
 """Which arguments calls are given that say nothing of how many they take.
 
 `bpf_trace_printk` takes as many as its format asks for, and a kernel function as many as its
-prototype has. The verifier looks at those only that were set: to save another one for them would
-read a register that holds nothing.
+prototype has. Those may be read that any path sets, where two calls share their end; those alone
+may be saved that every path sets: to save another one would read a register that holds nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bpfpatch.program.types import LOST, Mask, Slots
 
 from .backward import Masks
 from .blocks import Blocks
-from .forward import Calls, set_before
+from .forward import Calls, set_before, unset_before
 
 _ARGS: Final = np.uint16(isa.ARGS)
 _R1: Final = np.uint16(1 << isa.R1)
@@ -50,6 +50,27 @@ def given_args(
     least = wanted[view.starts] & _ARGS
     given = (given & most) | least
     return set_before(view, blocks, writes, given, Calls(callers, callees, least))
+
+
+def may_be_given(
+    view: CodeView, blocks: Blocks, writes: Masks, wanted: Masks, takes: Masks | None = None
+) -> Masks:
+    """Find what some path to each instruction has set; arguments as of `given_args`.
+
+    Returns:
+        (n,) masks of R1 to R5. In code that nothing leads to, none.
+    """
+    callers, callees, given = _entries(view)
+    called = np.zeros(given.size, bool)
+    called[callees] = True
+    # From outside, a program is given its context, and a callback what its helper gives.
+    outside = np.where(called & (given == _ARGS), 0, given) | _R1
+    most = np.full(given.size, _ARGS) if takes is None else takes & _ARGS
+    wanted_first = wanted[view.starts] & _ARGS
+    never = _ARGS & ~(most | wanted_first)
+    unset = _ARGS & ~(outside | wanted_first)
+    found = unset_before(view, blocks, writes, unset, Calls(callers, callees, never))
+    return _ARGS & ~found
 
 
 def _entries(view: CodeView) -> tuple[Slots, Slots, Masks]:

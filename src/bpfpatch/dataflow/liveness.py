@@ -15,7 +15,7 @@ from bpfpatch.program.types import LOST, Insns, Mask, Slots
 
 from .backward import Masks, solve
 from .blocks import Blocks
-from .givenargs import given_args
+from .givenargs import may_be_given
 from .segments import Segments
 
 _LD, _LDX, _ST, _STX, _ALU, _JMP, _JMP32, _ALU64 = range(8)
@@ -31,8 +31,8 @@ class Liveness:
     """Which registers hold what will be read, in masks: bit r is register r.
 
     A helper call reads the arguments that the helper takes, one of a subprog
-    those that the subprog reads, any other those of R1 to R5 that every path
-    to it has set; so does a variadic helper beyond its named ones. Every call
+    those that the subprog reads, any other those of R1 to R5 that some path to
+    it has set; so does a variadic helper beyond its named ones. Every call
     destroys R0 to R5. An exit reads R0.
 
     Attributes:
@@ -79,8 +79,8 @@ class Liveness:
         flow = solve(view, segments, reads, writes, follows_returns=follows, roots=roots)
         open_calls = _open_calls(view, is_call)
         if open_calls.size:
-            given = given_args(view, blocks, writes, flow.before, takes)
-            reads[open_calls] |= given[open_calls] & np.uint16(isa.ARGS)
+            given = may_be_given(view, blocks, writes, flow.before, takes)
+            reads[open_calls] |= given[open_calls]
             flow = solve(view, segments, reads, writes, follows_returns=follows, roots=roots)
         reads[is_call] = flow.before[is_call] & isa.ARGS
         return cls(flow.before, flow.after, reads, writes)
