@@ -28,6 +28,7 @@ CLASSES: Final = {
     "peephole": "passes.peephole.Peephole",
     "shrink": "passes.shrinking.shrink.Shrink",
     "sprinkle": "passes.sprinkle.Sprinkle",
+    "stores": "passes.shrinking.stores.Stores",
     "trace": "passes.trace.Trace",
     "zext": "passes.zext.Zext",
 }

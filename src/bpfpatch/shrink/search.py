@@ -19,7 +19,7 @@ from .judge import ProgramCost
 _ALL: Final = "*"
 _PEEPHOLE: Final = "peephole"
 _RULE: Final = "peephole:"
-SUSPECTS: Final = ("tails", "jumps", "copies", "peephole", "dead-stores", "dce")
+SUSPECTS: Final = ("tails", "stores", "jumps", "copies", "peephole", "dead-stores", "dce")
 """Steps by how likely it is that the verifier minds them."""
 assert sorted(SUSPECTS) == sorted(STEPS)
 

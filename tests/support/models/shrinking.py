@@ -17,6 +17,7 @@ PIPELINES = (
     "copies{safe=false},dead-stores",
     "jumps{safe=false},copies{safe=false},jumps{safe=false}",
     "dead-stores,jumps,copies,dead-stores",
+    "stores{safe=false},dead-stores,stores",
 )
 PACKETS = (bytes(range(64)), bytes(100), b"\x08\0" * 45)
 _HASH, _ARRAY = 5, 6

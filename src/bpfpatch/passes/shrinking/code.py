@@ -15,6 +15,7 @@ from bpfpatch.dataflow.blocks import Blocks
 from bpfpatch.dataflow.initialized import initialized
 from bpfpatch.dataflow.liveness import Liveness
 from bpfpatch.dataflow.stackreach import FrameWalks
+from bpfpatch.dataflow.stackwalk import WalkStep
 from bpfpatch.patch import CodeView, PatchList
 from bpfpatch.program.types import LOST, Mask
 
@@ -60,6 +61,7 @@ class ShrinkCode:
         self.patches = patches
         self.scope = scope
         self.view: CodeView = patches.view()
+        self._touches: dict[int, dict[int, WalkStep]] = {}
         self.pads = landing_pads(patches.program, self.view)
         # A pad starts a block as what follows a call that does not return does.
         targets = indirect_targets(patches.program, self.view)
@@ -138,6 +140,15 @@ class ShrinkCode:
     def block_of(self, slot: int) -> int:
         """The block that a slot is in."""
         return int(np.searchsorted(self.blocks.start, slot, "right")) - 1
+
+    def touches(self, subprog: int) -> dict[int, WalkStep]:
+        """By slot what the instructions of a subprog do with its frame."""
+        found = self._touches.get(subprog)
+        if found is None:
+            steps = self.walks.steps(subprog)
+            found = {step.slot: step for some in steps for step in some}
+            self._touches[subprog] = found
+        return found
 
     def slots_of(self, subprog: int) -> tuple[int, int]:
         """The slots of a subprog: the first, and the one after the last."""

@@ -22,6 +22,7 @@ from .code import Scope, fingerprints
 from .copies import drop_copies
 from .deadstores import drop_dead_stores
 from .jumps import straighten
+from .stores import byteorder_of, merge_stores
 from .tails import merge_tails
 
 _ROUNDS: Final = 8
@@ -33,7 +34,7 @@ UNSAFE: Final = "unsafe"
 
 Step = Callable[[PatchList, Scope], int]
 
-STEPS: Final = ("dce", "dead-stores", "copies", "peephole", "jumps", "tails")
+STEPS: Final = ("dce", "dead-stores", "copies", "peephole", "stores", "jumps", "tails")
 """What `Shrink` runs, in this order."""
 
 
@@ -146,6 +147,7 @@ class _Driver:
             "dead-stores": drop_dead_stores,
             "copies": drop_copies,
             "peephole": self._peephole,
+            "stores": lambda patches, scope: merge_stores(patches, scope, byteorder_of(setting)),
             "jumps": straighten,
             "tails": merge_tails,
         }
