@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.ready
 SMALL  ?= --disable-pip-version-check --progress-bar off
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types man docs deps bench bench-setup fresh ends fixtures fuzz fuzz-model parity parity-long interp-long cover-table crowded-long conformance coverage repair-table intercept-table trace-table lower-table dwarf-table relax-long shrink-long values-long clean
+.PHONY: help demo test check lint types man docs deps bench bench-setup fresh ends fixtures fuzz fuzz-model parity parity-long interp-long cover-table crowded-long conformance coverage repair-table intercept-table trace-table lower-table dwarf-table relax-long shrink-long shrink-table values-long clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -120,6 +120,9 @@ relax-long: $(STAMP) ## 100,000 random programs with far jumps against the naive
 
 shrink-long: $(STAMP) ## 10,000 random programs before and after every shrinking pass
 	@$(BIN)/python tests/property/long.py shrink
+
+shrink-table: $(STAMP) ## What shrinking saves of every object at hand, and what it costs (root)
+	@$(BIN)/python tests/shrink_table.py --save
 
 values-long: $(STAMP) ## 100,000 random cases for each rule of the value analysis
 	@$(BIN)/python tests/property/long.py values

@@ -15,20 +15,19 @@ from bpfpatch.dataflow.initialized import initialized
 from bpfpatch.dataflow.liveness import Liveness
 from bpfpatch.dataflow.reach import Reach, reachable
 from bpfpatch.elf import ElfObject
-from bpfpatch.elf.space import CORE_RELO, RELOC_TABLE, SYMBOL_TABLE
-from bpfpatch.elf.symtab import STB_LOCAL, read_relocations, read_symbols
+from bpfpatch.elf.space import CORE_RELO, RELOC_TABLE
+from bpfpatch.elf.symtab import read_relocations, read_symbols
 from bpfpatch.elf.values import READ_ONLY, find_spot, is_kind
 from bpfpatch.errors import OptionError
 from bpfpatch.facts.subject import Subject
 from bpfpatch.patch import Body, CodeView, PatchList
-from bpfpatch.program import Program
 from bpfpatch.program.types import Mask, Slots
 
 from .base import Pass, register
 from .dce import kept_functions
 from .frozen import frozen_data
 from .setting import ObjectEdit, Setting
-from .sites import indirect_targets, landing_pads, opaque_slots
+from .sites import global_functions, indirect_targets, landing_pads, opaque_slots
 
 _MOV32: Final = 0xB4
 _MOV64: Final = 0xB7
@@ -181,18 +180,8 @@ def _search(
     constants = Constants(view, blocks, opaque_slots(patches, view), data)
     is_kept = kept_functions(program)[view.subprog]
     roots = np.flatnonzero(is_kept).astype(np.int32)
-    follows = ~is_kept & _only_called(view) & ~_is_global(program, obj)[view.subprog]
+    follows = ~is_kept & _only_called(view) & ~global_functions(program, obj)[view.subprog]
     return constants, reachable(view, blocks, roots, constants, pads, follows)
-
-
-def _is_global(program: Program, obj: ElfObject) -> Mask:
-    """(m,) functions that other objects and programs may get to call or replace."""
-    table = program.tables[SYMBOL_TABLE]
-    rows = zip(table.insn.tolist(), table.rows["sym"].tolist(), strict=True)
-    slots = [slot for slot, symbol in rows if obj.symbols[symbol].bind != STB_LOCAL]
-    out = np.zeros(len(program.subprogs), bool)
-    out[program.subprogs.of(np.array(slots, np.int32))] = True
-    return out
 
 
 def _only_called(view: CodeView) -> Mask:

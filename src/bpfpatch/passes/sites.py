@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bpfpatch import isa
+from bpfpatch.elf import ElfObject
+from bpfpatch.elf.space import SYMBOL_TABLE
+from bpfpatch.elf.symtab import STB_LOCAL
 from bpfpatch.errors import Where
 from bpfpatch.patch import CodeView, PatchList
 from bpfpatch.program import JUMP_TABLE, LANDING_PAD, LOST, Anchor, Program
@@ -88,6 +91,16 @@ def _named(program: Program, view: CodeView, name: str) -> Slots:
     landing: Slots = view.land[table.insn]
     found: Slots = landing[landing != LOST]
     return found
+
+
+def global_functions(program: Program, obj: ElfObject) -> Mask:
+    """(m,) functions that other objects and programs may get to call or replace."""
+    table = program.tables[SYMBOL_TABLE]
+    rows = zip(table.insn.tolist(), table.rows["sym"].tolist(), strict=True)
+    slots = [slot for slot, symbol in rows if obj.symbols[symbol].bind != STB_LOCAL]
+    out = np.zeros(len(program.subprogs), bool)
+    out[program.subprogs.of(np.array(slots, np.int32))] = True
+    return out
 
 
 def place_of(patches: PatchList, view: CodeView, slot: int) -> Where:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import struct
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,20 +23,27 @@ _R0_TO_R9 = range(10)
 _EXEC = 6  # SHF_ALLOC | SHF_EXECINSTR
 
 
-def object_of(text: str, byteorder: ByteOrder = "little", section: str = "socket") -> ElfObject:
+def object_of(
+    text: str,
+    byteorder: ByteOrder = "little",
+    section: str = "socket",
+    exported: Collection[str] = (),
+) -> ElfObject:
     """An object of one program, whose functions are those of the text.
 
     Args:
         text: assembly; functions begin with ``.subprog``, the first is the program.
         byteorder: of the object.
         section: the code's section, which says what kind of program it is.
+        exported: functions that are global beside the program itself.
     """
     program = assemble(text)
     order = "<" if byteorder == "little" else ">"
     names = [name or f"f{row}" for row, name in enumerate(program.subprogs.names)]
     starts = [*program.subprogs.start.tolist(), len(program)]
-    # Local symbols come first, the program itself is the global one.
-    rows = [*range(1, len(names)), 0]
+    # Local symbols come first.
+    is_global = [row == 0 or name in exported for row, name in enumerate(names)]
+    rows = sorted(range(len(names)), key=lambda row: (is_global[row], row == 0))
     strings = b"\0" + b"".join(f"{one}\0".encode() for one in (*names, section, ".strtab"))
     strings += b".symtab\0"
 
@@ -46,11 +53,11 @@ def object_of(text: str, byteorder: ByteOrder = "little", section: str = "socket
     symbols = struct.pack(f"{order}IBBHQQ", 0, 0, 0, 0, 0, 0)
     for row in rows:
         value, size = 8 * starts[row], 8 * (starts[row + 1] - starts[row])
-        kind = 0x12 if row == 0 else 0x02
+        kind = 0x12 if is_global[row] else 0x02
         symbols += struct.pack(f"{order}IBBHQQ", at(names[row]), kind, 0, 1, value, size)
     parts = [
         (at(section), 1, _EXEC, program.to_bytes(byteorder), 0, 0, 8, 0),
-        (at(".symtab"), 2, 0, symbols, 3, len(rows), 8, 24),
+        (at(".symtab"), 2, 0, symbols, 3, len(rows) - sum(is_global) + 1, 8, 24),
         (at(".strtab"), 3, 0, strings, 0, 0, 1, 0),
     ]
     body, headers = bytearray(64), [bytes(64)]

@@ -156,6 +156,26 @@ def test_blame_finds_what_must_go() -> None:
         assert len(asked) <= 8 * len(guilty)
 
 
+def test_what_a_global_function_may_read_stays() -> None:
+    """Another program may take the place of a global function: what it is given is not dead."""
+    text = """
+    .subprog main
+      *(u64 *)(r10 - 8) = 5
+      r1 = r10
+      r1 += -8
+      call other
+      r0 = 0
+      exit
+    .subprog other
+      r0 = 0
+      exit
+    """
+    local, _ = Pipeline.parse("dead-stores").run_object(object_of(text))
+    public, _ = Pipeline.parse("dead-stores").run_object(object_of(text, exported={"other"}))
+    assert sizes(local)[0] == sizes(object_of(text))[0] - 1
+    assert sizes(public) == sizes(object_of(text))
+
+
 def test_unknown_steps_and_functions_are_refused() -> None:
     """A step, rule or function that there is not is an error that says which there are."""
     with pytest.raises(OptionError, match=r"no step or rule 'nothing'; there are: .*copies"):

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
-from typing import Final
 
 import numpy as np
 
@@ -19,7 +18,8 @@ from bpfpatch.dataflow.stackwalk import WalkStep
 from bpfpatch.patch import CodeView, PatchList
 from bpfpatch.program.types import LOST, Mask
 
-from ..sites import indirect_targets, landing_pads, opaque_slots
+from ..setting import Setting
+from ..sites import global_functions, indirect_targets, landing_pads, opaque_slots
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +30,36 @@ class Scope:
         skipped: subprogs, by number in the original program, that stay as they are.
         is_safe: whether to do only what is known not to take from the verifier what it knows.
         n_rounds: how often a pass looks again after it has found something.
+        replaceable: subprogs, by number in the original program, that another program may take
+            the place of (freplace): their own code says nothing of what a call does.
     """
 
     skipped: frozenset[int] = frozenset()
     is_safe: bool = False
     n_rounds: int = 8
+    replaceable: frozenset[int] = frozenset()
 
     def without(self, subprogs: Iterable[int]) -> Scope:
         """The same, with further subprogs left as they are."""
         return replace(self, skipped=self.skipped | frozenset(subprogs))
 
 
-EVERYWHERE: Final = Scope()
+def scope_for(patches: PatchList, setting: Setting, *, is_safe: bool) -> Scope:
+    """All of a list's code.
+
+    Args:
+        patches: the list.
+        setting: what is known beside it; without an object, functions that a loader knows by
+            their types count as global.
+        is_safe: see `Scope`.
+    """
+    program = patches.program
+    found = np.zeros(len(program.subprogs), bool)
+    if setting.edit is not None:
+        found = global_functions(program, setting.edit.obj)
+    elif "func_info" in program.tables:
+        found[:] = True
+    return Scope(is_safe=is_safe, replaceable=frozenset(np.flatnonzero(found).tolist()))
 
 
 class ShrinkCode:
@@ -111,7 +129,8 @@ class ShrinkCode:
     @cached_property
     def walks(self) -> FrameWalks:
         """What subprogs do with their frames."""
-        return FrameWalks(self.view, self.blocks)
+        replaceable = np.isin(self.view.subprog, list(self.scope.replaceable))
+        return FrameWalks(self.view, self.blocks, replaceable)
 
     @cached_property
     def _goals(self) -> list[list[int]]:

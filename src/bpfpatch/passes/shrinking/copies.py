@@ -14,7 +14,8 @@ from bpfpatch.isa.semantics import ALU, ALU64, CLASS_MASK, signed
 from bpfpatch.patch import PatchList
 
 from ..base import Pass, register
-from .code import EVERYWHERE, Scope, ShrinkCode, run_rounds
+from ..setting import Setting
+from .code import Scope, ShrinkCode, run_rounds, scope_for
 from .operands import Fields, with_number, with_register
 
 _MOST: Final = 64
@@ -46,9 +47,9 @@ class Copies(Pass):
     knows_landing_pads = True
     safe: bool = True
 
-    def run(self, patches: PatchList) -> None:
+    def run_for(self, patches: PatchList, setting: Setting) -> None:
         """Go round until nothing is found, or for a bounded number of rounds."""
-        drop_copies(patches, Scope(is_safe=True) if self.safe else EVERYWHERE)
+        drop_copies(patches, scope_for(patches, setting, is_safe=self.safe))
 
 
 @dataclass(slots=True, eq=False)

@@ -12,7 +12,8 @@ from bpfpatch.patch import PatchList
 from bpfpatch.program.types import Mask
 
 from ..base import Pass, register
-from .code import EVERYWHERE, Scope, ShrinkCode, run_rounds
+from ..setting import Setting
+from .code import Scope, ShrinkCode, run_rounds, scope_for
 
 _KIND, _LDX, _ST, _STX, _MODE, _MEM = 0x07, 1, 2, 3, 0xE0, 0x60
 
@@ -34,9 +35,9 @@ class DeadStores(Pass):
     name = "dead-stores"
     knows_landing_pads = True
 
-    def run(self, patches: PatchList) -> None:
+    def run_for(self, patches: PatchList, setting: Setting) -> None:
         """Delete until there are no more, or for a bounded number of rounds."""
-        drop_dead_stores(patches, EVERYWHERE)
+        drop_dead_stores(patches, scope_for(patches, setting, is_safe=True))
 
 
 def drop_dead_stores(patches: PatchList, scope: Scope) -> int:

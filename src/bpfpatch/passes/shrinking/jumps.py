@@ -12,7 +12,8 @@ from bpfpatch.program.types import LOST
 
 from ..base import Pass, register
 from ..nops import nop_slots
-from .code import EVERYWHERE, Scope, ShrinkCode, run_rounds
+from ..setting import Setting
+from .code import Scope, ShrinkCode, run_rounds, scope_for
 from .tails import merge_tails
 
 _JMP, _JMP32, _JSET = 0x05, 0x06, 0x40
@@ -43,9 +44,9 @@ class Jumps(Pass):
     safe: bool = True
     tails: bool = True
 
-    def run(self, patches: PatchList) -> None:
+    def run_for(self, patches: PatchList, setting: Setting) -> None:
         """Go round until nothing is found, or for a bounded number of rounds."""
-        scope = Scope(is_safe=True) if self.safe else EVERYWHERE
+        scope = scope_for(patches, setting, is_safe=self.safe)
         straighten(patches, scope)
         if self.tails:
             merge_tails(patches, scope)

@@ -18,7 +18,7 @@ from ..dce import remove_unreachable
 from ..peephole.builtin import builtin_rules, read_rules
 from ..peephole.peephole import Peephole
 from ..setting import Setting
-from .code import Scope, fingerprints
+from .code import Scope, fingerprints, scope_for
 from .copies import drop_copies
 from .deadstores import drop_dead_stores
 from .jumps import straighten
@@ -141,6 +141,7 @@ class _Driver:
 
     def __init__(self, patches: PatchList, setting: Setting, keeps: Keeps, options: Shrink) -> None:
         self.patches, self.setting, self.keeps, self.options = patches, setting, keeps, options
+        self.scope = scope_for(patches, setting, is_safe=options.safe)
         self.done: dict[str, dict[int, bytes]] = {}
         self.steps: dict[str, Step] = {
             "dce": lambda patches, scope: remove_unreachable(patches, kept=scope.skipped),
@@ -176,12 +177,13 @@ class _Driver:
 
     def _scopes(self, skipped: frozenset[int], subprogs: set[int]) -> list[Scope]:
         """What a step may change: once what it does safely, once the rest."""
+        whole = replace(self.scope, n_rounds=1)
         if self.options.safe:
-            return [Scope(skipped, True, 1)]
+            return [replace(whole, skipped=skipped, is_safe=True)]
         is_safe = self.keeps.safe_only()
         groups = ((is_safe, True), (frozenset(subprogs) - is_safe, False))
         return [
-            Scope(skipped | frozenset(subprogs - group), safe, 1)
+            replace(whole, skipped=skipped | frozenset(subprogs - group), is_safe=safe)
             for group, safe in groups
             if group & subprogs - skipped
         ]

@@ -14,7 +14,7 @@ from bpfpatch.patch import Body, PatchList
 
 from ..base import Pass, register
 from ..setting import Setting
-from .code import Scope, ShrinkCode, run_rounds
+from .code import Scope, ShrinkCode, run_rounds, scope_for
 
 _ST, _STX, _MODE, _MEM, _SIZE_MASK = 2, 3, 0xE0, 0x60, 0x18
 _SIZES: Final = {0x00: 4, 0x08: 2, 0x10: 1, 0x18: 8}
@@ -47,7 +47,8 @@ class Stores(Pass):
 
     def run_for(self, patches: PatchList, setting: Setting) -> None:
         """Look at each block once."""
-        merge_stores(patches, Scope(is_safe=self.safe), byteorder_of(setting))
+        scope = scope_for(patches, setting, is_safe=self.safe)
+        merge_stores(patches, scope, byteorder_of(setting))
 
 
 def byteorder_of(setting: Setting) -> str:
