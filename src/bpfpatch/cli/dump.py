@@ -15,7 +15,6 @@ from bpfpatch.asm import format_insns, format_program, format_xlated
 from bpfpatch.elf.files import write_all
 from bpfpatch.isa import ByteOrder, Syntax
 from bpfpatch.program import Program
-from bpfpatch.report.cfg import cfg_dot
 from bpfpatch.report.dottext import picture
 from bpfpatch.report.keys import function_name
 from bpfpatch.text import unknown
@@ -113,6 +112,8 @@ def _draw(
     starts = program.subprogs.start
     functions = np.flatnonzero((starts >= span[0]) & (starts < span[1])).tolist()
     with blame(source.shown), patience("drawing"):
+        from bpfpatch.report.cfg import cfg_dot  # noqa: PLC0415 - for pictures only
+
         data = picture(cfg_dot(program, names, functions), out)
     with blame("<stdout>" if out == "-" else out):
         write_all(out, data)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 import numpy as np
 
 from bpfpatch import isa
-from bpfpatch.bpf.inspect import InspectedProgram
 from bpfpatch.elf import ElfObject
 from bpfpatch.elf.addresses import is_debug_name
 from bpfpatch.facts.since import Version
@@ -27,11 +26,13 @@ from bpfpatch.report.keys import function_name
 from bpfpatch.report.needs import needs
 
 from .failure import Command, blame
-from .info_loaded import loaded_json, show_loaded
 from .info_show import show
 from .inputs import read_object
 from .loaded import check_count, inspected, list_folders, loaded_options
 from .screen import echo_json
+
+if TYPE_CHECKING:
+    from bpfpatch.bpf.inspect import InspectedProgram
 
 EPILOG: Final = """\b
 Examples:
@@ -103,6 +104,8 @@ def command(
 
 
 def _tell_loaded(shown: str, found: InspectedProgram, *, whole_values: bool, as_json: bool) -> None:
+    from .info_loaded import loaded_json, show_loaded  # noqa: PLC0415 - a file needs none of it
+
     with blame(shown):
         facts = loaded_json(shown, found)
     if as_json:

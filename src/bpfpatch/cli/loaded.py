@@ -5,16 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
-
-from bpfpatch.bpf.inspect import InspectedProgram, inspect_program, pins_in, program_at
 
 from .failure import blame
 from .inputs import CliInput
 from .options import KERNEL_ID, Callback
 from .screen import echo, echo_json, echo_table
+
+if TYPE_CHECKING:
+    from bpfpatch.bpf.inspect import InspectedProgram
 
 _OPTIONS: Final = (
     click.option(
@@ -45,12 +46,14 @@ def loaded_options(callback: Callback) -> Callback:
 def list_folders(pins: Sequence[str], *, as_json: bool = False) -> bool:
     """Print what the folders among the pins hold; whether there was one."""
     folders = [pin for pin in pins if Path(pin).is_dir()]
+    if not folders:
+        return False
+    from bpfpatch.bpf.inspect import pins_in  # noqa: PLC0415 - for a file's sake bpf(2) is too much
+
     found = []
     for folder in folders:
         with blame(folder):
             found += pins_in(folder)
-    if not folders:
-        return False
     if as_json:
         keys = ("path", "kind", "id", "name", "type")
         echo_json([{key: getattr(one, key) for key in keys} for one in found])
@@ -77,6 +80,10 @@ def inspected(prog_ids: Sequence[int], pins: Sequence[str]) -> list[tuple[str, I
     Raises:
         Failure: there is none, or the kernel does not tell.
     """
+    if not prog_ids and not pins:
+        return []
+    from bpfpatch.bpf.inspect import inspect_program, program_at  # noqa: PLC0415 - as above
+
     out = []
     for prog_id in prog_ids:
         with blame(f"program {prog_id}"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +24,6 @@ from bpfpatch.program.types import REPLACED
 from .addresses import is_debug_name, write_addresses
 from .cleanup import CLEANUP, write_cleanup
 from .decode import ObjectCode, is_text_name
-from .dwarf import DwarfUpdate, update_dwarf
-from .dwarf.move import CodeMove
-from .dwarf.sections import Names, code_of_symbol
 from .extrecords import KINDS, write_relocations, write_tables
 from .fields import CALLX, entry_sites, restore_fields
 from .newrelocs import add_relocations
@@ -42,6 +39,9 @@ from .space import (
     CodeSpace,
 )
 from .symtab import STB_LOCAL, STT_FILE, STT_SECTION, SymbolTable, is_defined
+
+if TYPE_CHECKING:
+    from .dwarf import DwarfUpdate
 
 Dwarf = Literal["update", "drop", "refuse"]
 
@@ -101,8 +101,9 @@ def rewrite(
 
     stale = _stale_sections(raw) if has_moved else []
     stale, notices, updated = _debug(raw, code, stale, dwarf, symbols, is_gone, space, remap)
-    changed |= updated.contents
-    rows |= updated.rows
+    if updated is not None:
+        changed |= updated.contents
+        rows |= updated.rows
     is_gone |= np.isin(symbols.rows["shndx"], stale)
     rows = {section: rel for section, rel in rows.items() if section not in stale}
     out = renumber(raw, symbols, rows, changed, Removal(stale, is_gone))
@@ -322,10 +323,15 @@ def _debug(
     is_gone: NDArray[np.bool_],
     space: CodeSpace,
     remap: Remap,
-) -> tuple[list[int], tuple[str, ...], DwarfUpdate]:
+) -> tuple[list[int], tuple[str, ...], DwarfUpdate | None]:
     """What of DWARF leaves, what to say about it, and what of it has changed."""
     why = ""
     if dwarf == "update" and stale:
+        # Half of the objects have none, and it is a dozen modules.
+        from .dwarf import update_dwarf  # noqa: PLC0415
+        from .dwarf.move import CodeMove  # noqa: PLC0415
+        from .dwarf.sections import Names, code_of_symbol  # noqa: PLC0415
+
         debug = [index for index in stale if int(raw.shdrs["type"][index]) == SHT_PROGBITS]
         value, homes = symbols.rows["value"], code.space.code_index
         names = Names.of(code.symbols, value, is_gone, code_of_symbol(code.symbols, homes))
@@ -337,7 +343,7 @@ def _debug(
         else:
             told = f"updated DWARF: {', '.join(updated.names)}" if updated.names else ""
             return [], (told,) if told else (), updated
-    return stale, _stale_notice(stale, dwarf, why), DwarfUpdate({}, {}, ())
+    return stale, _stale_notice(stale, dwarf, why), None
 
 
 def _stale_sections(raw: RawElf) -> list[int]:

@@ -247,13 +247,14 @@ class OpcodeColumn:
         self, value: Callable[[Opcode], Any], dtype: npt.DTypeLike, second: Any, unknown: Any
     ) -> None:
         self.by_row = np.array([*map(value, OPCODES), second, unknown], dtype)
+        of_row = self.by_row.tolist()
         self._second = second
         self.by_code = np.full(256, unknown, dtype)
         self.is_mixed = np.zeros(256, np.bool_)
         for code, code_rows in enumerate(_ROWS_BY_CODE):
-            values = {self.by_row[row].item() for row in code_rows}
+            values = {of_row[row] for row in code_rows}
             if code_rows and _FIELD_OF[code] != _NONE:
-                values.add(self.by_row[UNKNOWN].item())
+                values.add(of_row[UNKNOWN])
             if len(values) > 1:
                 self.is_mixed[code] = True
             elif values:

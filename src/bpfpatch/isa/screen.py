@@ -98,9 +98,10 @@ def _masks(last: int) -> npt.NDArray[np.uint64]:
             mask |= _IMM
         src = _numbers(opcode, "src", last)
         dst = _numbers(opcode, "dst", last)
-        place = np.ix_(src, dst, [opcode.code])
-        assert (masks[place] == _ALL).all(), opcode.name
-        masks[place] = mask
+        for one in src:  # mostly one or a row: plain indices are the fastest
+            row = masks[one, dst, opcode.code]
+            assert (row == _ALL).all(), opcode.name
+            masks[one, dst, opcode.code] = mask
     masks.flags.writeable = False
     return masks.reshape(-1)
 

@@ -17,7 +17,6 @@ from bpfpatch.elf import Dwarf, ElfObject
 from bpfpatch.elf.prune import prune
 from bpfpatch.errors import OptionError, SlotError, UnsupportedError, ValidationError
 from bpfpatch.facts import AUX_COLUMNS, STACK_DEPTH, ProgFlag, Subject
-from bpfpatch.linux.verifier.auxdata import aux_data
 from bpfpatch.linux.versions import check_modelled, parse_version, text
 from bpfpatch.patch import How, Linearized, PatchList
 from bpfpatch.program import LANDING_PAD, Program, Remap, violations
@@ -261,6 +260,9 @@ class Pipeline:
             )
         strange = [(name, one) for name, one in missing if name not in (*AUX_COLUMNS, STACK_DEPTH)]
         if not strange:
+            # Twenty modules, which a pipeline of our own passes does not need.
+            from bpfpatch.linux.verifier.auxdata import aux_data  # noqa: PLC0415
+
             found = aux_data(program, setting.subject or Subject(), setting.target.btf)
             return found.with_columns(**program.columns).with_tables(**program.tables)
         name, one = strange[0]
