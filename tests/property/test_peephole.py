@@ -11,7 +11,7 @@ from bpfpatch.interp import Machine, Xdp
 from bpfpatch.passes import Pipeline, Target
 from bpfpatch.passes.peephole import Rule, builtin_rules
 from bpfpatch.program import Program
-from support.generators.rulecode import PACKET, program_for
+from support.generators.programs.rules import PACKET, program_for
 
 NAMES = list(dict.fromkeys(rule.name for rule in builtin_rules()))
 N_VARIANTS = 4

@@ -10,47 +10,14 @@ from bpfpatch import isa
 from bpfpatch.asm import assemble
 from bpfpatch.errors import BpfPatchError, UnsupportedError
 from bpfpatch.interp import Machine
-from bpfpatch.isa import OPCODES, Kind, Opcode
+from bpfpatch.isa import OPCODES, Opcode
 from bpfpatch.prove import Fields, SymbolicCode
+from support.models.termsteps import NUMBERS, SIZE, has_meaning, instance, terms
 
 z3 = pytest.importorskip("z3")
 
 N_INSNS = 3
 N_RUNS = 4
-SIZE = 16
-KNOWN = (Kind.ALU, Kind.LD_IMM64, Kind.LOAD, Kind.STORE, Kind.COND_JUMP)
-REFUSED = ("addr_space_cast", "may_goto")
-NUMBERS = (
-    0, 1, 7, 31, 32, 33, 63, 64, 255, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 32, (1 << 63) + 5,
-    1 << 63, (1 << 64) - 1,
-)  # fmt: skip
-
-
-def has_meaning(opcode: Opcode) -> bool:
-    """Whether the prover claims to know a row."""
-    is_number = opcode.kind is not Kind.LD_IMM64 or opcode.src == 0
-    is_loadable = opcode.cpu != isa.CPU_INTERNAL
-    return opcode.kind in KNOWN and is_number and is_loadable and opcode.name not in REFUSED
-
-
-def instance(opcode: Opcode, rng: random.Random) -> isa.Insns:
-    """An instruction of a row on R2 and R3; memory is at R4, with some room on both sides."""
-    is_load = opcode.kind is Kind.LOAD
-    dst = 4 if opcode.kind is Kind.STORE else 2
-    src = 4 if is_load else 3 if "src" in opcode.fields else opcode.src or 0
-    imm = opcode.imm
-    if imm is None:
-        imm = rng.choice((0, 1, 7, -1, -8, 31, 1 << 30, -(1 << 31), rng.randrange(1 << 31)))
-        imm = imm if "imm" in opcode.fields else 0
-    off = opcode.off or 0
-    if is_load or opcode.kind is Kind.STORE:
-        off = rng.randrange(-8, 1)
-    if opcode.kind is Kind.COND_JUMP:
-        off = 2
-    insn = isa.make(opcode.code, dst, src, off, imm)
-    if opcode.kind is Kind.LD_IMM64:
-        return isa.concat([insn, isa.make(0, imm=rng.randrange(-(1 << 31), 1 << 31))])
-    return insn
 
 
 def machine_for(insn: isa.Insns) -> Machine:
@@ -79,34 +46,6 @@ def run(machine: Machine, regs: dict[int, int], memory: bytes) -> tuple[int, boo
     return value, bool(taken), bytes(out[16:])
 
 
-def terms(insn: isa.Insns, regs: dict[int, int], memory: bytes) -> tuple[int, bool, bytes]:
-    """The same by the prover's terms."""
-    code = SymbolicCode(z3)
-    state = code.start()
-    base = 1 << 40
-    for register, value in {**regs, 4: base}.items():
-        state.regs[register] = z3.BitVecVal(value, 64)
-    array = state.memory
-    for index, byte in enumerate(memory):
-        array = z3.Store(array, z3.BitVecVal(base - 8 + index, 64), z3.BitVecVal(byte, 8))
-    imm = int(insn["imm"][0])
-    if insn["code"][0] == isa.LD_IMM64:
-        imm = int(insn["imm"][1]) << 32 | imm & 0xFFFFFFFF
-    fields = Fields(
-        int(insn["code"][0]), int(isa.dst(insn)[0]), int(isa.src(insn)[0]), int(insn["off"][0]), imm
-    )
-    start = type(state)(state.regs, array, state.taken)
-    after = code.step(start, fields)
-    value = z3.simplify(after.regs[2]).as_long()
-    if after.memory is array:
-        return value, z3.is_true(z3.simplify(after.taken)), memory
-    found = [
-        z3.simplify(z3.Select(after.memory, z3.BitVecVal(base - 8 + at, 64))).as_long()
-        for at in range(SIZE)
-    ]
-    return value, z3.is_true(z3.simplify(after.taken)), bytes(found)
-
-
 @pytest.mark.parametrize(
     "opcode", [one for one in OPCODES if has_meaning(one)], ids=lambda o: o.name
 )
@@ -119,7 +58,7 @@ def test_row_means_what_the_interpreter_does(opcode: Opcode) -> None:
         for _ in range(N_RUNS):
             two, three = (rng.choice((rng.choice(NUMBERS), rng.getrandbits(64))) for _ in range(2))
             regs, memory = {2: two, 3: rng.choice((two, three))}, rng.randbytes(SIZE)
-            assert terms(insn, regs, memory) == run(machine, regs, memory), (insn, regs)
+            assert terms(z3, insn, regs, memory) == run(machine, regs, memory), (insn, regs)
 
 
 @pytest.mark.parametrize(

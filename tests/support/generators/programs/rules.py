@@ -125,32 +125,35 @@ class _Writer:
         return out
 
     def _results(self) -> list[str]:
+        """Put out all registers, in their order, and what was marked.
+
+        An address is another one in every run: of those it is how far they point.
+        """
         rule = self.rule
-        lines = []
-        values: list[tuple[int, str]] = []
+        lines: list[str] = []
         dead = {self.number[reg] for reg in rule.dead}
         low = {self.number[reg] for reg in rule.low}
-        for number in sorted({*self.number.values(), *self.other} - dead):
-            values.append((number, f"w{number}" if number in low else f"r{number}"))
-        for at, (number, name) in enumerate(values):
+        numbers = sorted({*self.number.values(), *self.other} - dead)
+        addresses = [number for number in numbers if number in self._addresses()]
+        plain = [number for number in numbers if number not in addresses]
+        spare = plain[0]
+        for number in [*plain, *addresses]:
             size = "u32" if number in low else "u64"
-            lines.append(f"*({size} *)(r10 - {24 + 8 * at}) = {name}")
+            place = f"*({size} *)(r10 - {24 + 8 * number})"
+            if number in addresses:
+                lines += [f"r{spare} = *(u64 *)(r10 - 8)", f"r{number} -= r{spare}"]
+            lines.append(f"{place} = {'w' if number in low else 'r'}{number}")
         lines += ["r1 = *(u64 *)(r10 - 8)", "r0 = *(u64 *)(r10 - 16)", f"*(u64 *)(r1 + {OUT}) = r0"]
-        for at, (number, _) in enumerate(values):
-            load = "u32" if number in low else "u64"
-            lines += [
-                f"r0 = *({load} *)(r10 - {24 + 8 * at})",
-                f"*(u64 *)(r1 + {OUT + 8 + 8 * at}) = r0",
-            ]
-        # An address is another one in every run: only how far it points counts.
-        for at, (number, _) in enumerate(values):
-            letter = next((key for key, value in self.number.items() if value == number), None)
-            if letter in self.bases:
-                lines += [
-                    f"r0 = *(u64 *)(r1 + {OUT + 8 + 8 * at})", "r0 -= r1",
-                    f"*(u64 *)(r1 + {OUT + 8 + 8 * at}) = r0",
-                ]  # fmt: skip
+        for at, number in enumerate(numbers, 1):
+            size = "u32" if number in low else "u64"
+            lines.append(f"r0 = *({size} *)(r10 - {24 + 8 * number})")
+            lines.append(f"*(u64 *)(r1 + {OUT + 8 * at}) = r0")
         return lines
+
+    def _addresses(self) -> set[int]:
+        """Registers that hold an address afterwards."""
+        loaded = {reg for insn in self.rule.before if insn.is_load for reg in insn.writes()}
+        return {self.number[reg] for reg in self.bases - loaded if isinstance(reg, str)}
 
     # Instructions of the rule.
 
