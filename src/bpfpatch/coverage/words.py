@@ -49,9 +49,16 @@ def shortened(paths: Sequence[str], room: int) -> list[str]:
         short = path
         if common and path.startswith(f"{common}/"):
             short = f"{_CUT}{path.removeprefix(common)}"
-        most = max(room, LEAST_NAME)
-        out.append(short if len(short) <= most else f"{_CUT}{short[1 - most :]}")
+        out.append(_cut(short, max(room, LEAST_NAME)))
     return out
+
+
+def _cut(path: str, most: int) -> str:
+    """The end of a path, from the beginning of a part of it where one is short enough."""
+    if len(path) <= most:
+        return path
+    at = path.find("/", len(path) + 1 - most)
+    return f"{_CUT}{path[at:] if at >= 0 else path[1 - most :]}"
 
 
 def _are_alike(folders: Sequence[str]) -> bool:
