@@ -122,7 +122,8 @@ class Trace:
                 names += [one for _, one in defined.values if one in known]
         for image, one in zip(machine._images, names, strict=True):
             origin = self.obj.link(one).origin.tolist()
-            image.names["HOOK"] = functools.partial(self._step, origin)
+            # What is compiled calls the one, what is interpreted the other.
+            image.names["HOOK"] = image.hook = functools.partial(self._step, origin)
         return machine
 
     def start(self) -> None:

@@ -56,7 +56,7 @@ def test_a_bug_is_one_line(
 ) -> None:
     """An error that is not ours is called a bug, exits with 3, and has no traceback by default."""
     info = importlib.import_module("bpfpatch.cli.info")
-    monkeypatch.setattr(info, "info_json", lambda *_: 1 // 0)
+    monkeypatch.setattr(info, "info_json", lambda *_, **__: 1 // 0)
     monkeypatch.delenv("BPFPATCH_DEBUG", raising=False)
     assert app.run(["info", str(demo)]) == 3
     (line,) = capsys.readouterr().err.splitlines()
@@ -81,7 +81,7 @@ def test_interrupt(
     """Ctrl-C exits with 130."""
     info = importlib.import_module("bpfpatch.cli.info")
 
-    def interrupt(*_: Any) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(info, "info_json", interrupt)

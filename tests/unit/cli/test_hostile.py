@@ -53,7 +53,7 @@ def test_a_bss_that_fits_into_no_map(
         (["exec", "--hex", "00"], "it has 0 programs"),
         (["apply", "-p", "sprinkle", "-o", "OUT"], "0 -> 0 instructions"),
         (["cover", "-o", "OUT"], "0 counters"),
-        (["verify", str(OBJECT)], "no programs"),
+        (["verify", str(OBJECT)], "neither programs nor named functions"),
     ],
 )
 def test_an_object_without_code(

@@ -58,7 +58,7 @@ def test_a_line_that_goes_on_counts_once() -> None:
 @pytest.mark.parametrize(
     ("at", "message"),
     [
-        ("nothing", "'nothing' is no place: give FILE:LINE, .* the functions are: main, inner"),
+        ("nothing", "'nothing' is no place: give FILE:LINE, .* there are: main, inner"),
         ("main+4", "'main\\+4' is behind the end: the last slot there is 3"),
         ("#6", "'#6' is behind the end: the last slot there is 5"),
         ("#1", "'#1' is the second slot of an instruction; give 0 there"),
@@ -76,5 +76,5 @@ def test_no_such_line() -> None:
     code = balancer().code
     with pytest.raises(OptionError, match=r"line 1 of xdp_balancer\.c has no code; lines nearby"):
         find_spots(code, "xdp_balancer.c:1")
-    with pytest.raises(OptionError, match=r"no code is of file 'lb\.c'; there are: xdp_b"):
+    with pytest.raises(OptionError, match=r"there is no file with code 'lb\.c'; there are: xdp_b"):
         find_spots(code, "lb.c:117")
