@@ -21,7 +21,7 @@ from bpfpatch.facts.kinds import MapType, map_flag_names
 from bpfpatch.report.inventory import stack_facts
 from bpfpatch.report.keys import function_name
 
-from .info_show import show_table
+from .info_show import short_type, show_table
 from .screen import echo
 
 _ZERO_KEY: Final = bytes(4)
@@ -71,16 +71,19 @@ def show_loaded(facts: dict[str, Any], *, whole_values: bool) -> None:
     show_table("subprograms", facts["subprograms"], "name", "start#", "end#", "insns#", "stack#")
     columns: tuple[str, ...] = ("id#", "name", "type", "key", "value", "entries#", "flags")
     maps = [
-        {**one, "key": one["key"] or "", "value": one["value"] or ""}
+        {**one, "key": short_type(one["key"]), "value": short_type(one["value"])}
         | {"flags": ", ".join(one["flags"]), "entries": one["max_entries"]}
         for one in facts["maps"]
     ]
-    show_table("maps", maps, *columns, cut=("flags", "value", "key"))
+    show_table("maps", maps, *columns, cut=("flags", "value", "key"), drop="flags")
     calls = [{**one, "callers": ", ".join(one["callers"])} for one in facts["calls"]]
     show_table("calls", calls, "name", "kind", "count#", "callers", cut=("callers",))
     columns = ("name", "map", "type", "bytes#", "value")
     cut: tuple[str, ...] = () if whole_values else ("value", "type")
-    rows = [{**one, "value": json.dumps(one["value"])} for one in facts["globals"]]
+    rows = [
+        {**one, "type": short_type(one["type"]), "value": json.dumps(one["value"])}
+        for one in facts["globals"]
+    ]
     show_table("globals", rows, *columns, cut=cut)
 
 

@@ -29,20 +29,12 @@ def show(facts: Row, *, whole_values: bool, sections: bool, needs: bool) -> None
     """
     _head(facts)
     show_table("programs", facts["programs"], "name", "section", "type", "start#", "end#")
-    columns: tuple[str, ...] = (
-        "name",
-        "section",
-        "start#",
-        "end#",
-        "insns#",
-        "references#",
-        "stack#",
-    )
-    show_table("subprograms", [_stack(one) for one in facts["subprograms"]], *columns)
+    columns: tuple[str, ...] = ("name", "section", "start#", "end#", "insns#", "refs#", "stack#")
+    subprograms = [_subprogram(one) for one in facts["subprograms"]]
+    show_table("subprograms", subprograms, *columns, cut=("section", "name"))
     columns = ("name", "type", "key", "value", "entries#", "flags")
-    show_table(
-        "maps", [_map(one) for one in facts["maps"]], *columns, cut=("flags", "value", "key")
-    )
+    maps = [_map(one) for one in facts["maps"]]
+    show_table("maps", maps, *columns, cut=("flags", "value", "key"), drop="flags")
     calls = [_plain(one) | {"callers": ", ".join(one["callers"])} for one in facts["calls"]]
     show_table("calls", calls, "name", "kind", "count#", "since", "callers", cut=("callers",))
     _globals(facts["globals"], whole=whole_values)
@@ -72,20 +64,28 @@ def _head(facts: Row) -> None:
     echo(f"DWARF: {described if dwarf['sections'] else 'none'}")
 
 
-def _stack(one: Row) -> Row:
+def _subprogram(one: Row) -> Row:
     """A subprogram; "+" where its stack may reach deeper than is seen."""
-    return {**one, "stack": f"{one['stack']}{'' if one['stack_known'] else '+'}"}
+    stack = f"{one['stack']}{'' if one['stack_known'] else '+'}"
+    return {**one, "stack": stack, "refs": one["references"]}
 
 
 def _map(one: Row) -> Row:
     return {
         "name": one["name"],
         "type": one["type"] or "?",
-        "key": one["key"] or _size(one["key_size"]),
-        "value": one["value"] or _size(one["value_size"]),
+        "key": short_type(one["key"]) or _size(one["key_size"]),
+        "value": short_type(one["value"]) or _size(one["value_size"]),
         "entries": "" if one["max_entries"] is None else one["max_entries"],
         "flags": ", ".join(one["flags"]),
     }
+
+
+def short_type(name: str | None) -> str:
+    """A type's name for a table: without what its column or section says anyway."""
+    for word in ("const ", "volatile ", "struct ", "union "):
+        name = (name or "").removeprefix(word)
+    return name or ""
 
 
 def _size(size: int | None) -> str:
@@ -98,7 +98,11 @@ def _plain(one: Row) -> dict[str, Any]:
 
 def _globals(found: Sequence[Row], *, whole: bool) -> None:
     rows = [
-        {**one, "value": _CUT if one["value"] is None else json.dumps(one["value"])}
+        {
+            **one,
+            "type": one["type"] if whole else short_type(one["type"]),
+            "value": _CUT if one["value"] is None else json.dumps(one["value"]),
+        }
         for one in found
     ]
     shown = rows if whole else rows[:_MOST_GLOBALS]
@@ -123,7 +127,9 @@ def _needs(facts: Row, *, whole: bool) -> None:
     echo(f"needs kernel: {first}{more}; see --needs)")
 
 
-def show_table(title: str, rows: Sequence[Row], *columns: str, cut: Sequence[str] = ()) -> None:
+def show_table(
+    title: str, rows: Sequence[Row], *columns: str, cut: Sequence[str] = (), drop: str = ""
+) -> None:
     """Print rows under a title, or nothing where there are none; "#" marks numbers.
 
     Args:
@@ -131,27 +137,38 @@ def show_table(title: str, rows: Sequence[Row], *columns: str, cut: Sequence[str
         rows: the rows.
         columns: of each.
         cut: columns of text that may be cut off to fit the width, the first first.
+        drop: a column that is left out where that is not enough.
     """
     if not rows:
         return
-    echo()
     names = [name.removesuffix("#") for name in columns]
     cells = [[_cell(row[name]) for name in names] for row in rows]
     for name in cut:
         _cut(cells, names, names.index(name))
+    if drop and _over(cells, names) > 0:
+        left = [name for name in columns if name != drop]
+        show_table(title, rows, *left, cut=[name for name in cut if name != drop])
+        return
+    echo()
     echo_table(title, columns, cells)
 
 
 def _cut(cells: list[list[str]], names: list[str], column: int) -> None:
     """Cut a column off, so that all of them fit the width."""
-    widths = [max(map(len, one)) for one in zip(names, *cells, strict=True)]
-    over = sum(widths) + 2 * (len(widths) - 1) - WIDTH
+    over = _over(cells, names)
     if over <= 0:
         return
-    room = max(widths[column] - over, _LEAST, len(names[column]))
+    widest = max(len(row[column]) for row in cells)
+    room = max(widest - over, _LEAST, len(names[column]))
     for row in cells:
         if len(row[column]) > room:
             row[column] = row[column][: room - len(_CUT)] + _CUT
+
+
+def _over(cells: list[list[str]], names: list[str]) -> int:
+    """How many characters a table is too wide."""
+    widths = [max(map(len, one)) for one in zip(names, *cells, strict=True)]
+    return sum(widths) + 2 * (len(widths) - 1) - WIDTH
 
 
 def _cell(value: object) -> str:
