@@ -30,7 +30,5 @@ def test_counting_changes_nothing_else(name: str, options: str) -> None:
         after_obj=made,
         provenance=result,
         bounds=Bounds(seconds=2.0),
-        # Each function looks its counters up.
-        ignore={"helpers"} if "percpu" in options else (),
     )
     assert verdict.differs is False, str(verdict)

@@ -11,6 +11,7 @@ from bpfpatch import isa, kernel
 from bpfpatch.elf import ElfObject
 from bpfpatch.interp import Machine, Xdp
 from bpfpatch.passes import Pipeline
+from bpfpatch.verify import Bounds, verify_objects
 from support.inputs import packets
 from support.inputs.bpfobjects import fixture_path
 from support.inputs.compiled import compile_bpf
@@ -64,6 +65,16 @@ def test_helpers_are_counted_in_a_map_of_its_own(
     names = {number: name for name, number in isa.HELPER_IDS.items()}
     found = {names[number]: count for number, count in counts.items() if count}
     assert found == {name.removeprefix("bpf_"): count for name, count in wanted.items()}
+
+
+def test_counting_changes_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the counted program does beside its own map is what the original does."""
+    load_plugin(EXAMPLES / "count_helpers.py", monkeypatch)
+    obj = ElfObject.parse(fixture_path("xdp_balancer.clang-19.v3.el.g.o").read_bytes())
+    after = rewritten(obj, "count-helpers")
+    (verdict,) = verify_objects(obj, after, bounds=Bounds(seconds=1, runs=300))
+    assert not verdict.differs
+    assert verdict.is_wholly_checked
 
 
 def test_a_rule_drops_what_it_names(monkeypatch: pytest.MonkeyPatch) -> None:

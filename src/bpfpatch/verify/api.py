@@ -196,7 +196,9 @@ def _subject(
             raise OptionError("a setup is of an object's variables and maps; this is flat code")
         return RunSubject(code, None, maps or {})
     prepared = setup.prepare(obj, original)
-    return RunSubject(code, prepared.obj, maps or {}, prepared.entries)
+    known = obj if original is None else original
+    own = {one.name for one in obj.maps} - {one.name for one in known.maps}
+    return RunSubject(code, prepared.obj, maps or {}, prepared.entries, frozenset(own))
 
 
 def _kind_of(code: Code) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from bpfpatch.errors import BpfPatchError
 from bpfpatch.interp import BudgetError, HelperError, TrapError
 
+from .calls import Call
 from .side import Observation
 
 WHAT: Final = ("r0", "packet", "ctx", "maps", "helpers", "printed", "error")
@@ -18,6 +19,18 @@ _MOST: Final = 8
 """Differences of one kind that are listed."""
 
 _GOES_ON: Final = 16
+_ENTRY_HELPERS: Final = frozenset(
+    {
+        "map_lookup_elem",
+        "map_lookup_percpu_elem",
+        "map_update_elem",
+        "map_delete_elem",
+        "map_push_elem",
+        "ringbuf_output",
+        "perf_event_output",
+    }
+)
+"""Helpers that do nothing but read or write a map."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +97,8 @@ def differences(
     if "maps" not in ignore and not (found and not both_ended):
         found += _maps(before.maps, after.maps, ignore)
     if "helpers" not in ignore and before.calls is not None and after.calls is not None:
-        found += _sequence("helpers", before.calls, after.calls)
+        names = _maps_aside(before, after, ignore)
+        found += _sequence("helpers", _calls(before.calls, names), _calls(after.calls, names))
     if "printed" not in ignore and both_ended:
         found += _sequence("printed", before.printed, after.printed)
     return tuple(found)
@@ -160,6 +174,22 @@ def _maps(
     for name in before:
         if name in after and before[name] != after[name] and f"maps:{name}" not in ignore:
             yield from _map(name, before[name], after[name])
+
+
+def _maps_aside(before: Observation, after: Observation, ignore: Collection[str]) -> frozenset[str]:
+    """Maps whose entries do not count, as a call's argument has them."""
+    new = after.maps.keys() - before.maps.keys()  # a rewriting may bring its own
+    ignored = {what.removeprefix("maps:") for what in ignore if what.startswith("maps:")}
+    return frozenset(f"map {name}" for name in new | ignored)
+
+
+def _calls(calls: tuple[Call, ...], aside: frozenset[str]) -> tuple[Call, ...]:
+    """The calls without those that do nothing but read or write these maps."""
+    if not aside:
+        return calls
+    return tuple(
+        one for one in calls if not (one.name in _ENTRY_HELPERS and aside.intersection(one.args))
+    )
 
 
 def _map(name: str, before: Any, after: Any) -> Iterator[Difference]:

@@ -78,6 +78,8 @@ class Observer(Machine):
             start.
         called: names of all helpers and kfuncs that any run called.
         stand_ins: helpers and kfuncs that the interpreter lacks, and that gave 0 instead.
+        own_maps: maps whose helper calls get no results of a case: those that the original has
+            not, which is what a case numbers calls by.
     """
 
     def __init__(self, program: Program, options: MachineOptions, **given: Any) -> None:
@@ -86,6 +88,7 @@ class Observer(Machine):
         self.perturbed: list[tuple[str, int, int]] = []
         self.reaches: list[int] = []
         self.stand_ins: set[str] = set()
+        self.own_maps: frozenset[str] = frozenset()
         self._given: dict[tuple[str, int], int] = {}
         self._n_calls: dict[str, int] = {}
         self.called: set[str] = set()
@@ -133,11 +136,12 @@ class Observer(Machine):
             self.called.add(name)
             if len(self.calls) < _MOST_CALLS:
                 self.calls.append(describe(machine, name, args))
-            given = self._next(name) if is_perturbed else None
+            is_told = is_perturbed and not (other is not None and self._is_own(args))
+            given = self._next(name) if is_told else None
             if other is not None and given != other:
                 given = None
             result = (run(machine, *args) if given is None else given) & U64
-            if is_perturbed:
+            if is_told:
                 self.perturbed.append((name, self._n_calls[name] - 1, result))
             elif is_lookup:
                 self._note_lookup(args, bool(result))
@@ -146,6 +150,13 @@ class Observer(Machine):
             return result
 
         return noted
+
+    def _is_own(self, args: tuple[int, ...]) -> bool:
+        """Whether some argument is a map that the original has not."""
+        if not self.own_maps:
+            return False
+        names = {describe_pointer(self, arg) for arg in args}
+        return any(f"map {name}" in names for name in self.own_maps)
 
     def _next(self, name: str) -> int | None:
         number = self._n_calls.get(name, 0)

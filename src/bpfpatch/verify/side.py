@@ -47,12 +47,14 @@ class RunSubject:
         obj: the object of a linked one.
         maps: of a flat one, by the number in its ld_imm64.
         entries: what a setup has the object's maps start with.
+        own_maps: names of maps that a rewriting has brought.
     """
 
     program: LinkedProgram | Program
     obj: ElfObject | None = None
     maps: Mapping[int, MapDefinition] = field(default_factory=dict)
     entries: tuple[PreparedEntry, ...] = ()
+    own_maps: frozenset[str] = frozenset()
 
     @property
     def flat(self) -> Program:
@@ -108,6 +110,7 @@ class Side:
             hook=hook, watch=self.recorder, may_goto=MAY_GOTO, budget=budget, fill=_FILL
         )
         self.machine = _machine(subject, options)
+        self.machine.own_maps = subject.own_maps
         put_entries(self.machine, subject.entries)
         self.state = MapState(self.machine)
         self._entries = tuple(Entry(*one) for one in subject.entries)

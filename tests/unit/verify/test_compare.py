@@ -99,6 +99,20 @@ def test_helper_calls() -> None:
     ]
 
 
+def test_calls_about_a_map_of_its_own() -> None:
+    """Reads and writes of a map that a rewriting brings do not count; what else it does there does.
+
+    One that the original alone has is no reason to leave its calls out.
+    """
+    mine = Call("map_update_elem", ("map mine", b"k", b"v", 0))
+    plain, more = Observation(calls=()), Observation(maps={"mine": {}}, calls=(mine,))
+    assert not shown(plain, more)
+    assert shown(more, plain)
+    assert not shown(more, plain, "maps:mine")
+    sent = Call("redirect_map", ("map mine", 0, 0))
+    assert shown(plain, Observation(maps={"mine": {}}, calls=(sent,)))
+
+
 def test_errors_of_the_same_kind_are_equal() -> None:
     """Two traps on the same kind of access are the same, wherever the instruction is now."""
     other = TrapError(Where(9), "stray read elsewhere", 0x20, 4, "read")
