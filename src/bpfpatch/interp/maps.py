@@ -9,6 +9,7 @@ queue_stack_maps.c, ringbuf.c, lpm_trie.c and map_in_map.c.
 
 from __future__ import annotations
 
+from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator
 from errno import E2BIG, EEXIST, EINVAL, ENOENT, EOPNOTSUPP
 from typing import TYPE_CHECKING, Any, Final
@@ -31,6 +32,10 @@ CURRENT_CPU: Final = 0xFFFF_FFFF
 _RING_HEADER: Final = 8
 _MOST_RECORD: Final = 0xFFFF_FFFF // 4
 """Bytes of one record of a ring buffer. Source: linux v6.18, RINGBUF_MAX_RECORD_SZ."""
+
+
+_KEY_WORK: Final = 16
+"""Bytes that visiting one more key counts for."""
 
 
 class SimulatedMap:
@@ -183,7 +188,7 @@ class HashMap(SimulatedMap):
 
     def __init__(self, *given: Any, is_lru: bool = False, **named: Any) -> None:
         super().__init__(*given, **named)
-        self._values: dict[bytes, Region] = {}
+        self._values: OrderedDict[bytes, Region] = OrderedDict()
         self._is_lru = is_lru
 
     def lookup(self, key: bytes) -> int:
@@ -192,7 +197,7 @@ class HashMap(SimulatedMap):
         if found is None:
             return 0
         if self._is_lru:
-            self._values[key] = self._values.pop(key)
+            self._values.move_to_end(key)
         return found.address
 
     def update(self, key: bytes, value: bytes, flags: int) -> int:
@@ -217,8 +222,8 @@ class HashMap(SimulatedMap):
     def _make_room(self) -> bool:
         if not self._is_lru or not self._values:
             return False
-        oldest = next(iter(self._values))
-        self.memory.retire(self._values.pop(oldest))
+        _, oldest = self._values.popitem(last=False)
+        self.memory.retire(oldest)
         return True
 
     def delete(self, key: bytes) -> int:
@@ -231,6 +236,7 @@ class HashMap(SimulatedMap):
 
     def visit(self) -> Iterator[bytes]:
         """The keys at this moment."""
+        self.memory.work(_KEY_WORK * len(self._values))
         yield from list(self._values)
 
     def contents(self) -> dict[bytes, bytes]:
@@ -240,6 +246,11 @@ class HashMap(SimulatedMap):
 
 class TrieMap(HashMap):
     """A longest-prefix-match trie: keys are a 32-bit prefix length and data."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._n_of: Counter[int] = Counter()
+        """How many prefixes there are of each length: only these lengths are looked for."""
 
     def _cut(self, key: bytes) -> bytes:
         n_bits = int.from_bytes(key[:4], self.memory.byteorder)
@@ -254,7 +265,8 @@ class TrieMap(HashMap):
     def lookup(self, key: bytes) -> int:
         """The value of the longest prefix that matches, or 0."""
         most = int.from_bytes(key[:4], self.memory.byteorder)
-        for n_bits in range(min(most, 8 * (len(key) - 4)), -1, -1):
+        for n_bits in sorted((n for n in self._n_of if n <= most), reverse=True):
+            self.memory.work(len(key))
             prefix = n_bits.to_bytes(4, self.memory.byteorder) + key[4:]
             found = self._values.get(self._cut(prefix))
             if found is not None:
@@ -263,11 +275,23 @@ class TrieMap(HashMap):
 
     def update(self, key: bytes, value: bytes, flags: int) -> int:
         """Store a prefix's value."""
-        return super().update(self._cut(key), value, flags) if self._is_valid(key) else -EINVAL
+        if not self._is_valid(key):
+            return -EINVAL
+        n_before = len(self._values)
+        error = super().update(self._cut(key), value, flags)
+        self._n_of[int.from_bytes(key[:4], self.memory.byteorder)] += len(self._values) - n_before
+        return error
 
     def delete(self, key: bytes) -> int:
         """Forget a prefix."""
-        return super().delete(self._cut(key)) if self._is_valid(key) else -EINVAL
+        if not self._is_valid(key):
+            return -EINVAL
+        error = super().delete(self._cut(key))
+        if not error:
+            n_bits = int.from_bytes(key[:4], self.memory.byteorder)
+            self._n_of[n_bits] -= 1
+            self._n_of += Counter()  # lengths of which none is left go
+        return error
 
 
 class QueueMap(SimulatedMap):
@@ -275,7 +299,7 @@ class QueueMap(SimulatedMap):
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
-        self.values: list[bytes] = []
+        self.values: deque[bytes] = deque()
 
     def push(self, value: bytes, flags: int) -> int:
         """Put a value at the end; with BPF_EXIST the oldest gives way."""
@@ -284,7 +308,7 @@ class QueueMap(SimulatedMap):
         if len(self.values) >= self.max_entries:
             if not flags & EXIST:
                 return -E2BIG
-            self.memory.release(len(self.values.pop(0)))
+            self.memory.release(len(self.values.popleft()))
         self.memory.charge(len(value))
         self.values.append(value)
         return 0
@@ -293,11 +317,11 @@ class QueueMap(SimulatedMap):
         """The next value, or None."""
         if not self.values:
             return None
-        at = 0 if self.kind == "queue" else -1
+        is_queue = self.kind == "queue"
         if remove:
             self.memory.release(self.value_size)
-            return self.values.pop(at)
-        return self.values[at]
+            return self.values.popleft() if is_queue else self.values.pop()
+        return self.values[0 if is_queue else -1]
 
     def update(self, key: bytes, value: bytes, flags: int) -> int:
         """From Python, as from the bpf(2) syscall: push."""

@@ -235,7 +235,7 @@ class Memory:
         if data is None or size < 0 or at + size > len(data):
             raise StrayAccess(address, size, "read")
         if size > _SMALL:
-            self._move(size)
+            self.work(size)
         return bytes(data[at : at + size])
 
     def write(self, address: int, content: Bytes) -> None:
@@ -251,12 +251,16 @@ class Memory:
         if data is None or at + size > len(data):
             raise StrayAccess(address, size, "write")
         if size > _SMALL:
-            self._move(size)
+            self.work(size)
         data[at : at + size] = content
 
-    def _move(self, size: int) -> None:
-        """Count what a helper moves: a call is one instruction, however much it does."""
-        self._moved += size
+    def work(self, n_bytes: int) -> None:
+        """Count what a helper goes through: a call is one instruction, however much it does.
+
+        Raises:
+            TooMuchMoved: with all that went before it is more than a run may take.
+        """
+        self._moved += n_bytes
         if self._moved > MOVE_LIMIT:
             raise TooMuchMoved(MOVE_LIMIT)
 
@@ -279,4 +283,8 @@ class Memory:
         at = address & INSIDE
         if data is None or at >= len(data):
             raise StrayAccess(address, 1, "read")
-        return bytes(data[at : at + most]).split(b"\0", 1)[0]
+        end = data.find(b"\0", at, at + most)
+        text = bytes(data[at : at + most if end < 0 else end])
+        if len(text) > _SMALL:
+            self.work(len(text))
+        return text

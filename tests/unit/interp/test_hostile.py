@@ -20,6 +20,7 @@ MAPS = {
     4: MapDefinition("table", MapType.HASH, 4, 8, 1 << 31),
     5: MapDefinition("ring", MapType.RINGBUF, 0, 0, 1 << 31),
     6: MapDefinition("queue", MapType.QUEUE, 0, 1 << 20, 1 << 30),
+    7: MapDefinition("routes", MapType.LPM_TRIE, 260, 8, 1 << 20),
 }
 LOOKUP = (
     "*(u32 *)(r10 - 4) = 0; r1 = map[id:{}]; r2 = r10; r2 += -4; call 1; if r0 == 0 goto x; r6 = r0"
@@ -34,7 +35,7 @@ HUNGRY = {
     "r1 = map[id:4]; r2 = r10; r2 += -4; r3 = r10; r3 += -16; r4 = 0; call 2; r6 += 1; goto l",
     "records that are never submitted": "l: r1 = map[id:5]; r2 = 4096; r3 = 0; call 131; goto l",
     "a record that is too big": "r1 = map[id:5]; r2 = 0x3fffff00; r3 = 0; call 131; exit",
-    "a queue that nobody empties": LOOKUP.format(1)
+    "a queue that is never emptied": LOOKUP.format(1)
     + "; l: r1 = map[id:6]; r2 = r6; r3 = 0; call 87; goto l; x: exit",
     "records of events": LOOKUP.format(1)
     + "; l: r1 = map[id:5]; r2 = r6; r3 = 0x100000; r4 = 0; call 130; goto l; x: exit",
@@ -84,6 +85,35 @@ def test_copies_without_end(make: Make, monkeypatch: pytest.MonkeyPatch) -> None
     for _ in range(2):
         with pytest.raises(BudgetError, match="read and written more than 16777216 bytes"):
             machine.run()
+
+
+COSTLY = {
+    "texts that are compared": "; l: r1 = r6; r2 = 0x80000; r3 = r6; call 182; goto l; x: exit",
+    "numbers that are read": "; l: r1 = r6; r2 = 0x80000; r3 = 10; r4 = r10; r4 += -16; call 105; "
+    "goto l; x: exit",
+    "texts that are copied": "; l: r1 = r6; r2 = 0x80000; r3 = r6; r3 += 0x80000; call 45; goto l;"
+    " x: exit",
+    "keys that are visited": "; r7 = 0; m: *(u32 *)(r10 - 4) = r7; *(u64 *)(r10 - 16) = r7; "
+    "r1 = map[id:4]; r2 = r10; r2 += -4; r3 = r10; r3 += -16; r4 = 0; call 2; r7 += 1; "
+    "if r7 < 4000 goto m; l: r1 = map[id:4]; r2 = f ll; r3 = 0; r4 = 0; call 164; goto l; "
+    "x: exit; f: r0 = 1; exit",
+    "prefixes that are looked up": "; r7 = 0; m: *(u32 *)(r10 - 264) = r7; r1 = map[id:7]; "
+    "r2 = r10; r2 += -264; r3 = r10; r3 += -16; r4 = 0; call 2; r7 += 1; if r7 < 2048 goto m; "
+    "*(u8 *)(r10 - 260) = 255; l: *(u32 *)(r10 - 264) = 2048; r1 = map[id:7]; r2 = r10; "
+    "r2 += -264; call 1; goto l; x: exit",
+}
+"""Programs that call what takes long."""
+
+
+@pytest.mark.parametrize("name", COSTLY)
+def test_costly_helpers(make: Make, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """What a helper goes through is counted, whatever it does with it."""
+    monkeypatch.setattr("bpfpatch.interp.memory.MOVE_LIMIT", 8 << 20)
+    machine = make(LOOKUP.format(1) + COSTLY[name], **LIMITS)
+    value = machine.maps["big"].lookup(bytes(4))
+    machine.memory.write(value, b"1" * (1 << 20))
+    with pytest.raises(BudgetError, match="read and written more than 8388608 bytes"):
+        machine.run()
 
 
 @pytest.mark.parametrize(

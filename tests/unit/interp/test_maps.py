@@ -113,6 +113,11 @@ def test_trie_takes_the_longest_prefix(make: Make) -> None:
     routes.set(prefix(16, 10, 1, 99, 99), 2)
     wanted = {(10, 2, 3, 4): 1, (10, 1, 3, 4): 2, (11, 0, 0, 1): 0}
     assert {a: machine.run(mem=prefix(32, *a)).r0 for a in wanted} == wanted
+    routes.set(prefix(16, 10, 1, 0, 0), 3)  # the same prefix again
+    assert machine.run(mem=prefix(32, 10, 1, 3, 4)).r0 == 3
+    assert routes.delete(prefix(16, 10, 1, 0, 0)) == 0
+    assert machine.run(mem=prefix(32, 10, 1, 3, 4)).r0 == 1
+    assert machine.run(mem=prefix(4, 10, 1, 3, 4)).r0 == 0
 
 
 @pytest.mark.parametrize(("kind", "wanted"), [("queue", 1), ("stack", 2)])

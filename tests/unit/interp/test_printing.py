@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from bpfpatch.asm import assemble
@@ -55,6 +57,8 @@ def test_too_many_conversions_are_refused() -> None:
         (b"017", 0, 3, 15),
         (b"zz", 10, U64 + 1 - 22, 0),
         (b"99999999999999999999", 10, U64 + 1 - 34, 0),
+        (b"9" * 5000, 10, U64 + 1 - 34, 0),
+        (b"0" * 5000 + b"7x", 10, 5001, 7),
     ],
 )
 def test_strtol(text: bytes, base: int, length: int, value: int) -> None:
@@ -75,6 +79,29 @@ def test_strncmp(left: bytes, sign: int) -> None:
     result = Machine(program).run(mem=left + b"abc\0").r0
     result -= (1 << 64) if result >> 63 else 0
     assert (result > 0) - (result < 0) == sign
+
+
+def test_strncmp_is_that_of_bytes() -> None:
+    """The sign is that of comparing up to a NUL or the size, whatever follows."""
+    rng = random.Random(1)
+    machine = Machine(assemble("r2 = 6; r3 = r1; r3 += 8; call bpf_strncmp; exit"))
+    signs = set()
+    for _ in range(300):
+        left, right = (bytes(rng.choice(b"\0ab\xff") for _ in range(8)) for _ in range(2))
+        result = machine.run(mem=left + right).r0
+        result -= (1 << 64) if result >> 63 else 0
+        a, b = (text[:6].split(b"\0")[0] for text in (left, right))
+        assert (result > 0) - (result < 0) == (a > b) - (a < b), (left, right)
+        signs.add((a > b) - (a < b))
+    assert signs == {-1, 0, 1}
+
+
+def test_more_arguments_than_the_kernel_takes_are_refused() -> None:
+    """Snprintf takes twelve, in whole words."""
+    code = "r2 = 8; r3 = r1; r3 += 8; r4 = r1; r5 = {}; call bpf_snprintf; exit"
+    mem = bytes(8) + b"%d\0".ljust(120, b"\0")
+    got = {size: Machine(assemble(code.format(size))).run(mem=mem).r0 for size in (8, 96, 97, 104)}
+    assert got == {8: 2, 96: 2, 97: U64 + 1 - 22, 104: U64 + 1 - 22}
 
 
 def test_probe_read_of_nothing_clears_the_target() -> None:

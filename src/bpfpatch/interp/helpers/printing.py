@@ -21,6 +21,10 @@ _CONVERSION: Final = re.compile(
     r"%(?:%|(?P<flags>[-+ #0]*)(?P<width>\d{0,4})(?P<long>l{0,2}h{0,2}z?)"
     r"(?P<kind>[diuxXpsc])(?P<more>[A-Za-z0-9]*))"
 )
+_CONVERSION_WORK: Final = 256
+"""Bytes that one conversion counts for."""
+_MOST_ARGUMENTS: Final = 12
+"""Source: linux v6.18, include/linux/bpf.h, MAX_BPRINTF_VARARGS."""
 _POINTER_FORMS: Final = {"I4": 4, "i4": 4, "I6": 16, "i6": 16}
 
 
@@ -52,13 +56,16 @@ def snprintf(machine: Machine, target: int, size: int, text: int, data: int, dat
     return len(encoded) + 1
 
 
-def _arguments(machine: Machine, data: int, size: int) -> tuple[int, ...]:
-    content = machine.memory.read(data, size & 0xFFFF_FFFF & ~7)
+def _arguments(machine: Machine, data: int, size: int) -> tuple[int, ...] | None:
+    size &= 0xFFFF_FFFF
+    if size % 8 or size > 8 * _MOST_ARGUMENTS:
+        return None
+    content = machine.memory.read(data, size)
     order = machine.byteorder
     return tuple(int.from_bytes(content[at : at + 8], order) for at in range(0, len(content), 8))
 
 
-def _print(machine: Machine, content: bytes, arguments: Sequence[int]) -> int:
+def _print(machine: Machine, content: bytes, arguments: Sequence[int] | None) -> int:
     result = _format(machine, content, arguments)
     if result is None:
         return -EINVAL
@@ -66,9 +73,9 @@ def _print(machine: Machine, content: bytes, arguments: Sequence[int]) -> int:
     return len(result)
 
 
-def _format(machine: Machine, content: bytes, arguments: Sequence[int]) -> str | None:
+def _format(machine: Machine, content: bytes, arguments: Sequence[int] | None) -> str | None:
     """The text, or None where the kernel would refuse it."""
-    if not content.endswith(b"\0"):
+    if arguments is None or not content.endswith(b"\0"):
         return None
     text = content.split(b"\0")[0].decode("latin-1")
     given = iter(arguments)
@@ -78,6 +85,7 @@ def _format(machine: Machine, content: bytes, arguments: Sequence[int]) -> str |
         match = _CONVERSION.match(text, start)
         if match is None:
             return None
+        machine.memory.work(_CONVERSION_WORK)
         parts.append(text[at:start])
         try:
             parts.append(_convert(machine, match, given))

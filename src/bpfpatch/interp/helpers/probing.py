@@ -15,6 +15,8 @@ from ..registry import helper
 if TYPE_CHECKING:
     from ..machine import Machine
 
+_MOST_DIGITS: Final = 64
+"""Of a number of 64 bits, in any base; more are out of its range."""
 _U32: Final = 0xFFFF_FFFF
 
 
@@ -65,9 +67,9 @@ def strncmp(machine: Machine, left: int, size: int, right: int) -> int:
     size &= _U32
     a = machine.memory.read_string(left, size)
     b = machine.memory.read_string(right, size)
-    at = next((k for k in range(size) if a[k : k + 1] != b[k : k + 1] or k >= len(a)), size)
-    if at >= size:
-        return 0
+    n_bytes = max(len(a), len(b))
+    numbers = [int.from_bytes(text.ljust(n_bytes, b"\0"), "big") for text in (a, b)]
+    at = n_bytes - -(-(numbers[0] ^ numbers[1]).bit_length() // 8)  # the first byte that differs
     return int.from_bytes(a[at : at + 1], "big") - int.from_bytes(b[at : at + 1], "big")
 
 
@@ -98,10 +100,13 @@ def _convert(
     if prefix and base != 16:
         digits, prefix = b"0", None
     allowed = b"0123456789abcdef"[:base]
-    length = next((k for k, c in enumerate(digits.lower()) if c not in allowed), len(digits))
+    length = len(digits) - len(digits.lower().lstrip(allowed))
     if length == 0 or (minus and not is_signed):
         return -EINVAL
-    value = int(digits[:length], base) * (-1 if minus else 1)
+    digits = digits[:length].lstrip(b"0")
+    if len(digits) > _MOST_DIGITS:
+        return -ERANGE
+    value = int(digits or b"0", base) * (-1 if minus else 1)
     if not (-(1 << 63) <= value < 1 << 63 if is_signed else value < 1 << 64):
         return -ERANGE
     machine.memory.write_int(target, 8, value)
