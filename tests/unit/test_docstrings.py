@@ -74,6 +74,7 @@ def test_an_example_names_what_there_is(where: str, code: str) -> None:
         node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
     }
     known = {**vars(builtins), **public(where), **dict.fromkeys(own)}
+    assert nodes
     for node in nodes:
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
             assert node.id in known or node.id[0].islower() or node.id.isupper(), node.id
