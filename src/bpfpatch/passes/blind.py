@@ -46,6 +46,7 @@ class Blind(Pass):
 
     name = "blind"
     uses = (ADDRESS,)
+    knows_landing_pads = True
     seed: int | None = None
     spill: bool = True
     strict: bool = False

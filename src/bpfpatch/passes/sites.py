@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -82,6 +82,19 @@ def indirect_targets(program: Program, view: CodeView) -> Slots:
 def landing_pads(program: Program, view: CodeView) -> Slots:
     """Slots to which control comes without a jump, when the program is unwound."""
     return _named(program, view, LANDING_PAD)
+
+
+UNWOUND: Final = (
+    "its function has a landing pad, where control comes without a jump, and nothing says what a "
+    "kernel leaves in registers there"
+)
+
+
+def unwound(program: Program, view: CodeView) -> Mask:
+    """(m,) subprogs of the view that have landing pads."""
+    out = np.zeros(len(view.starts), bool)
+    out[view.subprog_of(landing_pads(program, view))] = True
+    return out
 
 
 def _named(program: Program, view: CodeView, name: str) -> Slots:

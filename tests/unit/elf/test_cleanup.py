@@ -8,6 +8,8 @@ from bpfpatch.elf import ElfObject
 from bpfpatch.elf.addresses import is_debug_name
 from bpfpatch.errors import LostRowError, UnsupportedError
 from bpfpatch.passes import Pipeline
+from bpfpatch.passes.cover.mapping import SECTION as COVER_SECTION
+from bpfpatch.passes.cover.mapping import CoverMap
 from bpfpatch.patch import Body, PatchList
 
 MOV, CALL, EXIT = 0xB7, 0x85, (0x95,)
@@ -89,8 +91,54 @@ def test_deleting_a_pad_with_nothing_behind_it_is_refused(build):
 def test_pass_that_needs_to_know_what_a_pad_reads_is_refused(build):
     """Which registers are free within a range depends on its pad, which such passes do not see."""
     obj = with_ranges(build, (1, 2, 4))
-    with pytest.raises(UnsupportedError, match=r"landing pad.*pass blind"):
-        Pipeline.parse("blind").run_object(obj)
+    with pytest.raises(UnsupportedError, match=r"landing pad.*pass zext"):
+        Pipeline.parse("zext").run_object(obj)
+
+
+CALLER = ((MOV, 6), (CALL, 0, 0, 0, 5), (0x15, 0, 0, 1, 7), (MOV,), EXIT)
+"""Another function, of which a comparison needs a register to be blinded."""
+
+
+def with_two(build):
+    """The function that has a landing pad, and one in another section that has none."""
+    build.code("tc", *CALLER)
+    build.symbols += [build.symbol("other", "tc", 0, 8 * len(CALLER), FUNC, GLOBAL)]
+    return with_ranges(build, (1, 2, 5), body=((MOV, 6), *BODY[1:3], (0x15, 0, 0, 0, 7), *BODY[3:]))
+
+
+def test_constants_in_a_function_with_a_pad_stay_where_they_need_a_register(build):
+    """Others do not, and which stay is said."""
+    obj = with_two(build)
+    new, result = Pipeline.parse("blind{seed=1}").run_object(obj)
+    assert len([one for one in result.notices if "landing pad" in one]) == 1
+    compares = [insn for insn in new.code.insns if insn["code"] == 0x15]
+    assert [int(insn["imm"]) for insn in compares] == [7]
+    with pytest.raises(UnsupportedError, match="landing pad"):
+        Pipeline.parse("blind{seed=1,strict=true}").run_object(obj)
+
+
+@pytest.mark.parametrize("options", ["", "edges=true", "count=percpu", "tree=false"])
+def test_a_function_with_a_pad_is_not_counted(build, options):
+    """How often its blocks ran is unknown, its pad's, too; all blocks of others are counted."""
+    obj = with_two(build)
+    new, result = Pipeline.parse(f"cover{{{options}}}").run_object(obj)
+    new = ElfObject.parse(new.to_bytes())
+    mapping = next(one.data for one in new.sections if one.name == COVER_SECTION)
+    other, main = CoverMap.parse(bytes(mapping)).functions
+    assert (other.name, other.why) == ("other", "")
+    assert "landing pad" in main.why
+    assert len(main.left_out()) == len(main.blocks) == 4
+    assert any("landing pad" in one for one in result.notices)
+    assert ranges_of(new) == [(1, 2, 5)]
+
+
+def test_a_function_with_a_pad_is_not_traced(build):
+    """A call of a helper destroys registers of which nothing says who reads them; others are."""
+    obj = with_two(build)
+    new, _ = Pipeline.parse("trace{at=other+2,to=ring}").run_object(obj)
+    assert len(new.code) > len(obj.code)
+    with pytest.raises(UnsupportedError, match="landing pad"):
+        Pipeline.parse("trace{at=main+2,to=ring}").run_object(obj)
 
 
 @pytest.mark.parametrize("what", ["odd", "no relocation", "end first", "another type"])

@@ -14,7 +14,14 @@ from bpfpatch.program.types import Mask, Slots, gather
 
 from ..kfuncs import arguments_taken, checked_alone
 from ..scratch import Scratch
-from ..sites import copyable_slots, indirect_targets, opaque_slots
+from ..sites import (
+    UNWOUND,
+    copyable_slots,
+    indirect_targets,
+    opaque_slots,
+    place_of,
+    unwound,
+)
 from .forms import Form, Forms, by_register, forms_of, halves, is_narrow, slots_where, with_register
 from .masks import Imms, Masks
 from .spills import Crowded, blind_crowded
@@ -41,11 +48,12 @@ def blind_loadable(patches: PatchList, masks: Masks, *, spills: bool, btf: Btf |
     forms[opaque_slots(patches, view) | _keeps(view, forms)] = Form.NONE
     in_place = _in_place(view, forms)
     through = (forms != Form.NONE) & (forms != Form.LD_IMM64) & ~in_place
-    left: list[str] = []
-    if through.any():
-        left = _through_register(
-            patches, view, forms, slots_where(through), masks, spills=spills, btf=btf
-        )
+    slots = slots_where(through)
+    is_odd = unwound(patches.program, view)[view.subprog_of(slots)]
+    left = [f"{place_of(patches, view, slot)}: {UNWOUND}" for slot in slots[is_odd].tolist()]
+    slots = slots[~is_odd]
+    if slots.size:
+        left += _through_register(patches, view, forms, slots, masks, spills=spills, btf=btf)
     for is_32 in (False, True):
         slots = slots_where(in_place & (is_narrow(forms) == is_32))
         _twice(patches, view, slots, masks, width=32 if is_32 else 64)

@@ -20,7 +20,7 @@ from ..kfuncs import arguments_taken, checked_alone
 from ..locks import held
 from ..scratch import Scratch
 from ..setting import Setting
-from ..sites import copyable_slots, opaque_slots
+from ..sites import UNWOUND, copyable_slots, opaque_slots, unwound
 from .counters import WORD
 from .flow import flows
 from .insert import Inserter, add_storage
@@ -45,6 +45,7 @@ class Cover(Pass):
     """
 
     name = "cover"
+    knows_landing_pads = True
     edges: bool = False
     count: str = "atomic"
     tree: bool = True
@@ -82,6 +83,8 @@ class Cover(Pass):
         code = CoveredCode(patches, view, blocks, scratch)
         lookups = _lookups(code) if is_percpu else {}
         refused = _no_lookup(edit.obj, code, lookups) if is_percpu else {}
+        odd = np.flatnonzero(unwound(patches.program, view))
+        refused |= dict.fromkeys(odd.tolist(), UNWOUND)
         planner = CoverPlanner(
             code,
             of_edges=self.edges,

@@ -14,7 +14,7 @@ from bpfpatch.errors import SlotError
 from bpfpatch.patch import CodeView, PatchList
 from bpfpatch.program.types import LOST, Slots
 
-from ..sites import indirect_targets, place_of
+from ..sites import indirect_targets, landing_pads, place_of
 
 OUTSIDE: Final = -1
 """Where a function is called from, and where it goes when it is done."""
@@ -26,7 +26,7 @@ class Way(IntEnum):
     FALL = 0  # to the next one
     JUMP = 1  # as the last instruction says
     INDIRECT = 2  # through a jump table
-    ENTER = 3  # a call of the function
+    ENTER = 3  # a call of the function, or what unwinds it
     LEAVE = 4  # an exit
     VANISH = 5  # a call that does not come back: a tail call, an exception
 
@@ -69,8 +69,10 @@ def flows(view: CodeView, patches: PatchList, throws: Slots) -> tuple[Blocks, li
     Raises:
         SlotError: a jump leaves its function, so that no count follows from others.
     """
-    leaves = may_vanish(view, throws)
-    blocks = Blocks.of(view, indirect_targets(patches.program, view), leaves)
+    pads = landing_pads(patches.program, view)
+    leaves = may_vanish(view, np.concatenate([throws, pads]))
+    before_pads = np.concatenate([leaves, pads - 1])
+    blocks = Blocks.of(view, indirect_targets(patches.program, view), before_pads)
     vanishes = np.isin(blocks.last, leaves)
     edges: list[list[Edge]] = [[] for _ in range(len(view.starts))]
     is_exit = isa.is_exit(view.insns)[blocks.last]
@@ -103,6 +105,8 @@ def flows(view: CodeView, patches: PatchList, throws: Slots) -> tuple[Blocks, li
             mine.append(Edge(Way.LEAVE, block, OUTSIDE))
         if vanish:
             mine.append(Edge(Way.VANISH, block, OUTSIDE))
+    for block in np.searchsorted(blocks.start, np.unique(pads)).tolist():
+        edges[subprog_of[block]].append(Edge(Way.ENTER, OUTSIDE, block))
     first = np.searchsorted(blocks.start, view.starts).tolist()
     bounds = [*first, len(blocks)]
     out = []
@@ -122,7 +126,7 @@ def may_vanish(view: CodeView, throws: Slots) -> Slots:
 
     Args:
         view: the code.
-        throws: nodes of the calls of bpf_throw.
+        throws: what there is of calls of bpf_throw and of landing pads.
     """
     insns = view.insns
     vanishes = isa.is_packet_load(insns)

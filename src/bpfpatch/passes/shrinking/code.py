@@ -19,7 +19,13 @@ from bpfpatch.patch import CodeView, PatchList
 from bpfpatch.program.types import LOST, Mask
 
 from ..setting import Setting
-from ..sites import global_functions, indirect_targets, landing_pads, opaque_slots
+from ..sites import (
+    global_functions,
+    indirect_targets,
+    landing_pads,
+    opaque_slots,
+    unwound,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +99,10 @@ class ShrinkCode:
         function that has one stays as it is; so does one that passes or takes arguments by R11.
         """
         is_open = ~np.isin(self.view.subprog, list(self.scope.skipped))
+        is_open &= ~unwound(self.patches.program, self.view)
         insns = self.view.insns
         odd = np.flatnonzero((isa.reads(insns) | isa.writes(insns)) >> isa.AX).astype(np.int32)
-        for slots in (self.pads, odd):
-            if slots.size:
-                is_open[self.view.subprog_of(slots)] = False
+        is_open[self.view.subprog_of(odd)] = False
         found: list[int] = np.flatnonzero(is_open).tolist()
         return found
 

@@ -20,7 +20,7 @@ from ..cover.flow import may_vanish
 from ..kfuncs import arguments_taken, roots_of, with_stand_ins
 from ..locks import held
 from ..scratch import fastcall_sequences
-from ..sites import indirect_targets
+from ..sites import UNWOUND, indirect_targets, landing_pads, unwound
 from .frames import Frames
 from .maybe import MaybeSet
 
@@ -54,6 +54,8 @@ class TraceState:
         self._inside = _inside_sequences(view)
         self.view = view = with_stand_ins(view, kfuncs, btf)
         throws = [slot for slot, name in kfuncs.items() if name == "bpf_throw"]
+        self._unwound = unwound(program, view)
+        throws += landing_pads(program, view).tolist()
         leaves = may_vanish(view, np.array(throws, np.int32))
         self.blocks = blocks = Blocks.of(view, indirect_targets(program, view), leaves)
         mains = np.flatnonzero(np.isin(view.node, programs)).astype(np.int32)
@@ -85,6 +87,8 @@ class TraceState:
             return "it is inside of a sequence that the kernel knows and that must stay together"
         if self._held[slot]:
             return "a lock may be held, and the kernel allows no calls of helpers then"
+        if self._unwound[self.blocks.subprog[self.block(slot)]]:
+            return UNWOUND
         if self._passing[slot]:
             return "arguments are on their way through R11, and a call would lose them"
         return ""

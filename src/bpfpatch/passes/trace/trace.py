@@ -51,6 +51,7 @@ class Trace(Pass):
     """
 
     name = "trace"
+    knows_landing_pads = True
     at: str
     regs: str = ""
     message: str = ""
