@@ -53,6 +53,7 @@ class BitFlow:
         pads: slots, starts of blocks, to which control may come from anywhere in their subprog.
         branches: whether what comparisons say counts. The verifier may know less than these: to
             it a pointer that equals 0 stays a pointer.
+        subprogs: (m,) those of the view's to look at; by default all.
 
     Attributes:
         dst: n triples, see `bpfpatch.dataflow.knownbits`, of the register in the ``dst`` field
@@ -73,7 +74,14 @@ class BitFlow:
     )
 
     def __init__(
-        self, view: CodeView, blocks: Blocks, opaque: Mask, pads: Slots, *, branches: bool = True
+        self,
+        view: CodeView,
+        blocks: Blocks,
+        opaque: Mask,
+        pads: Slots,
+        *,
+        branches: bool = True,
+        subprogs: Mask | None = None,
     ) -> None:
         insns = view.insns
         self._blocks, self._branches = blocks, branches
@@ -92,11 +100,13 @@ class BitFlow:
         self._into: list[State | None] = [None] * len(blocks)
         self._visits = [0] * len(blocks)
         self._todo: set[int] = set()
-        self._solve(view, pads)
-
-    def _solve(self, view: CodeView, pads: Slots) -> None:
-        blocks, starts = self._blocks, self._blocks.start
         entered = np.concatenate([view.starts, pads])
+        if subprogs is not None:
+            entered = entered[subprogs[view.subprog_of(entered)]]
+        self._solve(entered)
+
+    def _solve(self, entered: Slots) -> None:
+        blocks, starts = self._blocks, self._blocks.start
         for block in np.searchsorted(starts, entered).tolist():
             self._enter(block, [_FRAME if reg == isa.R10 else ANYTHING for reg in range(_N_REGS)])
         falls, jump, start = blocks.falls.tolist(), blocks.jump.tolist(), starts.tolist()

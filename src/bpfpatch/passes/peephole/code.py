@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bpfpatch import isa
-from bpfpatch.dataflow.backward import solve
+from bpfpatch.dataflow.backward import Masks, solve
 from bpfpatch.dataflow.bitflow import BitFlow
 from bpfpatch.dataflow.blocks import Blocks
 from bpfpatch.dataflow.initialized import initialized
 from bpfpatch.dataflow.liveness import Liveness, reads_64
 from bpfpatch.dataflow.segments import Segments
+from bpfpatch.isa.semantics import U64
 from bpfpatch.patch import PatchList
 from bpfpatch.program.types import Mask, Slots
 
@@ -31,15 +32,17 @@ class RuleCode:
     Args:
         patches: the list, as it is now.
         branches: whether known bits come from comparisons, too.
+        wanted: (m,) the program's subprogs to look at.
 
     Attributes:
         view: the code.
-        codes: (n,) opcodes; 0 at second slots and where a loader may change something, so that
-            no rule fits there.
+        owner: (n,) subprog of each slot, by the program's numbers.
+        codes: (n,) opcodes; 0 where no rule fits: at second slots, where a loader may change
+            something, where R11 is named, and in subprogs that are not to be looked at.
         code, dst, src, off, imm: fields by slot.
     """
 
-    def __init__(self, patches: PatchList, *, branches: bool) -> None:
+    def __init__(self, patches: PatchList, wanted: Mask, *, branches: bool) -> None:
         view = patches.view()
         insns = view.insns
         self.view = view
@@ -50,7 +53,10 @@ class RuleCode:
         # A pad starts a block as what follows a call that does not return does.
         self.blocks = Blocks.of(view, indirect_targets(patches.program, view), pads - 1)
         self.codes: NDArray[np.uint8] = insns["code"].copy()
-        self.codes[self.opaque | (view.node < 0)] = 0
+        self._wanted = wanted[view.subprog]
+        self.owner = view.subprog[view.subprog_of(np.arange(len(view), dtype=np.int32))]
+        has_ax = (isa.dst(insns) == isa.AX) | (isa.src(insns) == isa.AX)
+        self.codes[self.opaque | (view.node < 0) | has_ax | ~wanted[self.owner]] = 0
         self.code: list[int] = self.codes.tolist()
         self.dst: list[int] = isa.dst(insns).tolist()
         self.src: list[int] = isa.src(insns).tolist()
@@ -63,7 +69,7 @@ class RuleCode:
 
     @cached_property
     def block_start(self) -> list[int]:
-        """N first slots of each slot's block."""
+        """The first slot of each slot's block."""
         starts: list[int] = self.blocks.start[self._block_of].tolist()
         return starts
 
@@ -74,29 +80,33 @@ class RuleCode:
         args = initialized(self.view, self.blocks, first)
         return Liveness.of(self.view, self.blocks, args=args)
 
-    @cached_property
-    def live_after(self) -> list[int]:
-        """N masks of registers that are read after each slot."""
-        masks: list[int] = self._liveness.after.tolist()
-        return masks
+    @property
+    def live_after(self) -> Masks:
+        """(n,) masks of registers that are read after each slot."""
+        return self._liveness.after
 
     @cached_property
-    def upper_live_after(self) -> list[int]:
-        """N masks of registers whose upper half is read after each slot."""
+    def upper_live_after(self) -> Masks:
+        """(n,) masks of registers whose upper half is read after each slot."""
         insns = self.view.insns
         uses = reads_64(self.view)
         # The verifier looks at fewer arguments than a call may read, which is what counts here.
         calls = np.flatnonzero(isa.is_call(insns) & ~isa.is_subprog_call(insns))
         uses[calls] |= self._liveness.reads[calls]
         segments = Segments.of(self.view, self.blocks)
-        masks: list[int] = solve(self.view, segments, uses, self._writes).after.tolist()
-        return masks
+        return solve(self.view, segments, uses, self._writes).after
 
     @cached_property
     def bits(self) -> BitFlow:
         """Known bits."""
-        pads = self._pads
-        return BitFlow(self.view, self.blocks, self.opaque, pads, branches=self._branches)
+        return BitFlow(
+            self.view,
+            self.blocks,
+            self.opaque,
+            self._pads,
+            branches=self._branches,
+            subprogs=self._wanted,
+        )
 
     @cached_property
     def writers(self) -> list[list[int]]:
@@ -160,6 +170,11 @@ class RuleCode:
     def is_known_dst(self) -> Mask:
         """(n,) whether the value of the register in the ``dst`` field is known."""
         return np.array([not unknown for _, unknown, _ in self.bits.dst], bool)
+
+    @cached_property
+    def has_bits_dst(self) -> Mask:
+        """(n,) whether anything is known of the register in the ``dst`` field."""
+        return np.array([unknown != U64 for _, unknown, _ in self.bits.dst], bool)
 
     @cached_property
     def is_known_src(self) -> Mask:

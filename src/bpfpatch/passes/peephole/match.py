@@ -15,9 +15,10 @@ from typing import Final
 import numpy as np
 
 from bpfpatch import isa
+from bpfpatch.dataflow.backward import Masks
 from bpfpatch.dataflow.knownbits import ORIGIN_CTX, ORIGIN_STACK, Traced
 from bpfpatch.isa.semantics import U64, signed
-from bpfpatch.program.types import Slots
+from bpfpatch.program.types import Mask, Slots
 
 from .code import NONE, RuleCode, between
 from .expr import RuleExpr
@@ -98,6 +99,11 @@ class RuleMatcher:
             for consumer, register, definer in self._definers
             if consumer == n_last
         ]
+        self._last_is_dead = last.dst in rule.dead
+        self._last_is_low = last.dst in rule.low
+        self._last_is_clear = any(
+            self._first_use[register] == (n_last, True) for register, _ in rule.clear
+        )
         self._known_at_last = [
             is_dst
             for at, is_dst in (self._first_use[register] for register, _ in rule.known)
@@ -131,7 +137,13 @@ class RuleMatcher:
         for is_dst, opcode in self._definers_of_last:
             found = (code.defines_dst if is_dst else code.defines_src)[slots]
             slots = slots[(found != NONE) & (code.codes[found] == opcode)]
-        for is_dst in self._known_at_last:
+        if self._last_is_dead:
+            slots = slots[_is_free(code.live_after, insns, slots)]
+        if self._last_is_low and slots.size:
+            slots = slots[_is_free(code.upper_live_after, insns, slots)]
+        if self._last_is_clear and slots.size:
+            slots = slots[code.has_bits_dst[slots]]
+        for is_dst in self._known_at_last if slots.size else ():
             slots = slots[(code.is_known_dst if is_dst else code.is_known_src)[slots]]
         return slots
 
@@ -226,6 +238,12 @@ class RuleMatcher:
         at, is_dst = self._first_use[register]
         bits = code.bits
         return (bits.dst if is_dst else bits.src)[match.slots[at]]
+
+
+def _is_free(live: Masks, insns: isa.Insns, slots: Slots) -> Mask:
+    """(k,) whether what instructions define is not among what is read afterwards."""
+    free: Mask = live[slots] >> isa.dst(insns[slots]) & 1 == 0
+    return free
 
 
 def _definers(rule: Rule) -> list[tuple[int, int | str, int]]:

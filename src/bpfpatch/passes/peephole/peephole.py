@@ -12,13 +12,13 @@ import numpy as np
 from bpfpatch import isa
 from bpfpatch.errors import OptionError
 from bpfpatch.patch import Body, PatchList
+from bpfpatch.program.types import Mask
 
 from ..base import Pass, register
 from ..setting import Setting
-from .builtin import builtin_rules, read_rules
+from .builtin import builtin_rules, proved_rules
 from .code import RuleCode
 from .match import Match, RuleMatcher
-from .proof import check_rules
 from .rule import Rule, fields_of
 
 MOST_ROUNDS: Final = 12
@@ -59,18 +59,26 @@ class Peephole(Pass):
             OptionError: a file of rules that is none or not proved, or no such rule or subprog.
         """
         chosen = self._chosen(patches, setting)
-        subprogs = self._subprogs(len(patches.program.subprogs))
         # What saves more goes first: of what overlaps, one is taken.
         chosen.sort(key=lambda rule: -rule.saves)
         groups = [[_matcher(rule) for rule in group] for group in _groups(chosen)]
-        idle, code = 0, None
+        wanted = self._subprogs(len(patches.program.subprogs))
+        # By subprog, the turn in which it is done with, unless something is found until then.
+        ends = np.where(wanted, len(groups), 0)
+        code = None
         for turn in range(MOST_ROUNDS * len(groups)):
-            code = code or RuleCode(patches, branches=not self.safe)
-            found = self._round(patches, code, groups[turn % len(groups)], subprogs)
-            setting.counts.update(found)
-            idle, code = (0, None) if found else (idle + 1, code)
-            if idle == len(groups):
+            now = ends > turn
+            if not now.any():
                 return
+            if code is None or (now != wanted).any():
+                code, wanted = RuleCode(patches, now, branches=not self.safe), now
+            found = _places(code, groups[turn % len(groups)])
+            if not found:
+                continue
+            setting.counts.update(Counter(match.rule.name for match in found))
+            ends[code.owner[[match.slots[-1] for match in found]]] = turn + 1 + len(groups)
+            _rewrite(patches, code, found)
+            code = None
 
     def _chosen(self, patches: PatchList, setting: Setting) -> list[Rule]:
         """The rules to try."""
@@ -96,15 +104,13 @@ class Peephole(Pass):
         """The user's rules, proved."""
         if self.rules is None:
             return ()
-        rules = read_rules(self.rules)
-        check_rules(rules)
-        return rules
+        return proved_rules(self.rules)
 
-    def _subprogs(self, n_subprogs: int) -> list[bool] | None:
-        """Whether each is to be rewritten; None for all."""
+    def _subprogs(self, n_subprogs: int) -> Mask:
+        """(m,) whether each is to be rewritten."""
         if self.functions is None:
-            return None
-        out = [False] * n_subprogs
+            return np.ones(n_subprogs, bool)
+        out = np.zeros(n_subprogs, bool)
         for word in self.functions.split("+"):
             if not word.isdigit() or int(word) >= n_subprogs:
                 raise OptionError(
@@ -113,27 +119,18 @@ class Peephole(Pass):
             out[int(word)] = True
         return out
 
-    def _round(
-        self,
-        patches: PatchList,
-        code: RuleCode,
-        matchers: list[RuleMatcher],
-        subprogs: list[bool] | None,
-    ) -> Counter[str]:
-        """Find all places, and rewrite those that do not overlap; how often each rule did."""
-        taken = bytearray(len(code.view))
-        matches: list[Match] = []
-        if subprogs is not None:
-            owner = code.view.subprog[code.view.subprog_of(np.arange(len(taken), dtype=np.int32))]
-            taken = bytearray((~np.array(subprogs)[owner]).tobytes())
-        for matcher in matchers:
-            for match in matcher.find(code):
-                if not any(taken[slot] for slot in match.slots):
-                    matches.append(match)
-                    for slot in match.slots:
-                        taken[slot] = 1
-        _rewrite(patches, code, matches)
-        return Counter(match.rule.name for match in matches)
+
+def _places(code: RuleCode, matchers: list[RuleMatcher]) -> list[Match]:
+    """All places where rules fit, but for those that overlap with one before."""
+    taken = bytearray(len(code.view))
+    found: list[Match] = []
+    for matcher in matchers:
+        for match in matcher.find(code):
+            if not any(taken[slot] for slot in match.slots):
+                found.append(match)
+                for slot in match.slots:
+                    taken[slot] = 1
+    return found
 
 
 @functools.cache
