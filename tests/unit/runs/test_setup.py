@@ -9,9 +9,12 @@ import pytest
 from bpfpatch import runs
 from bpfpatch.elf import ElfObject, Setup, SetupEntry
 from bpfpatch.errors import OptionError
+from bpfpatch.facts.kinds import ProgType
 from bpfpatch.interp import Machine, Xdp
-from bpfpatch.runs import Input, open_runner
+from bpfpatch.runs import Input, action_name, open_runner
 from bpfpatch.verify import Bounds, verify_objects
+from support.inputs import packets
+from support.inputs.bpfobjects import fixture_path
 from support.inputs.configured import configured
 
 INPUT = Input(packet=bytes(64))
@@ -109,3 +112,17 @@ def test_an_lru_map_keeps_what_it_is_given(obj: ElfObject, mode: str) -> None:
     setup = Setup(entries=tuple(SetupEntry("recent", key, key + 1) for key in range(4)))
     with open_runner(obj.link("run"), mode, obj=obj, setup=setup) as runner:
         assert len(runner.maps()["recent"]) == 4
+
+
+@pytest.mark.kernel
+def test_targets_of_redirects(mode: str) -> None:
+    """A redirect goes to a device that the setup has put into a map, and else falls back."""
+    obj = ElfObject.read(str(fixture_path("redirects.clang-19.v3.el.g.o")))
+    packet = packets.tcp4("10.0.0.1", "10.0.0.2", 80)
+    route = SetupEntry("routes", {"bits": 0}, 2)
+    results = []
+    for entries in ((route,), (route, SetupEntry("ports", 2, 1))):
+        setup = Setup(entries=entries)
+        with open_runner(obj.link("route"), mode, obj=obj, setup=setup) as runner:
+            results.append(action_name(ProgType.XDP, runner.run(Input(packet=packet)).r0))
+    assert results == ["XDP_DROP", "XDP_REDIRECT"]
