@@ -90,5 +90,7 @@ def test_a_load_is_specialized_on_its_way(path: Path, tmp_path: Path) -> None:
             pin.unlink(missing_ok=True)
             shutil.rmtree(pin, ignore_errors=True)
     before, after = lines
-    assert (places(before.program), places(after.program)) == (3, 1)
-    assert {one.name for one in after.maps} < {one.name for one in before.maps}
+    # Maps, and not code: that of another form has been blinded, should others ask for that now.
+    assert len(before.maps) == 3
+    (data,) = after.maps
+    assert data.name.endswith(".data")
