@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
+import bpfpatch.cli
 from bpfpatch.text import plural, unknown
 
 
@@ -42,3 +46,20 @@ def test_many_names_are_not_all_told() -> None:
 def test_names_from_a_file_are_made_visible() -> None:
     """Neither what was asked for nor what there is can hide something on a terminal."""
     assert "\x1b" not in unknown("map", "\x1b[2J", ["\x1b[2K"])
+
+
+COUNTED = re.compile(
+    r"(?<!of )\{[^{}]*(?:len\(|\bn_)[^{}]*\} "
+    r"(?:runs|programs|inputs|packets|notes|mendings|records|loads|instructions)\b"
+)
+
+
+def test_commands_inflect_what_they_count() -> None:
+    """What the command line counts is said by `plural`: no "1 runs"."""
+    commands = Path(bpfpatch.cli.__file__).parent
+    found = [
+        f"{path.name}: {one}"
+        for path in sorted(commands.glob("*.py"))
+        for one in COUNTED.findall(path.read_text())
+    ]
+    assert found == ["counting.py: {len(names)} programs"]

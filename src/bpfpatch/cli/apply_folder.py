@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from bpfpatch.elf.files import write_all
+from bpfpatch.text import plural
 
 from .failure import Failure, blame
 from .folders import Folder, one_line, read_folder
@@ -75,7 +76,7 @@ def _one(
         tell_rewrite(name, done, with_report=True)
     elif not asked.quiet:
         n_notes = len(done.notices)
-        notes = f"; {n_notes} note{'' if n_notes == 1 else 's'}, see --report" if n_notes else ""
-        checked = "" if verdicts is None else f"; verified {len(verdicts)} programs"
+        notes = f"; {plural(n_notes, 'note')}, see --report" if n_notes else ""
+        checked = "" if verdicts is None else f"; verified {plural(len(verdicts), 'program')}"
         echo(f"{name}: {done.result.report}{checked}{notes}", err=True)
     return rewrite_json(name, None if target is None else str(target), done, verdicts)

@@ -143,7 +143,8 @@ def _summary(made: ElfObject, result: Result) -> str:
     report = result.report
     return (
         f"{cover.n_counters} counters in {cover.home} for {n_blocks} blocks of "
-        f"{len(cover.functions)} functions; {report.n_before} -> {report.n_after} instructions"
+        f"{plural(len(cover.functions), 'function')}; {report.n_before} -> "
+        f"{plural(report.n_after, 'instruction')}"
     )
 
 

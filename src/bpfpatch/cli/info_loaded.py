@@ -20,6 +20,7 @@ from bpfpatch.btf.values import read_value
 from bpfpatch.facts.kinds import MapType, map_flag_names
 from bpfpatch.report.inventory import stack_facts
 from bpfpatch.report.keys import function_name
+from bpfpatch.text import plural
 
 from .info_show import short_type, show_table
 from .screen import echo
@@ -63,7 +64,8 @@ def show_loaded(facts: dict[str, Any], *, whole_values: bool) -> None:
         f"{facts['tag']}, {licence}"
     )
     echo(
-        f"{facts['insns']} instructions in {facts['slots']} slots, {facts['jited_bytes']} bytes of "
+        f"{plural(facts['insns'], 'instruction')} in {plural(facts['slots'], 'slot')}, "
+        f"{facts['jited_bytes']} bytes of "
         f"machine code; the verifier processed {facts['verified_insns']}"
     )
     if facts["run_count"]:

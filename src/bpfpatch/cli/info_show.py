@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from bpfpatch.text import plural
+
 from .screen import echo, echo_table
 
 WIDTH: Final = 80
@@ -55,7 +57,7 @@ def _head(facts: Row) -> None:
     licence, btf, dwarf = facts["license"], facts["btf"], facts["dwarf"]
     echo(
         f"{facts['file']}: {facts['byteorder']}-endian BPF object of {facts['bytes']} bytes, "
-        f"{facts['insns']} instructions in {facts['slots']} slots"
+        f"{plural(facts['insns'], 'instruction')} in {plural(facts['slots'], 'slot')}"
     )
     echo(f"licence: {'none' if licence is None else licence}")
     echo(f"needs cpu: {facts['cpu'] or 'none'}")
@@ -89,7 +91,7 @@ def short_type(name: str | None) -> str:
 
 
 def _size(size: int | None) -> str:
-    return f"{size} byte{'' if size == 1 else 's'}" if size else ""
+    return plural(size, "byte") if size else ""
 
 
 def _plain(one: Row) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bpfpatch.errors import BpfPatchError
+from bpfpatch.text import plural
 from bpfpatch.verify import Verdict, verify_objects
 
 from .failure import Failure
@@ -63,9 +64,9 @@ class ObjectVerdict:
         bad = [one.name for one in self.verdicts if one.differs or not one.is_wholly_checked]
         n_programs = len(self.verdicts)
         parts = [
-            f"{n_programs} program{'' if n_programs == 1 else 's'}",
+            plural(n_programs, "program"),
             *([] if self.word == "same" else [f"of these {', '.join(bad)}"]),
-            f"{n_inputs} inputs",
+            plural(n_inputs, "input"),
             f"{seconds:.1f} s",
         ]
         return f"{word} ({'; '.join(parts)})"

@@ -14,7 +14,7 @@ from bpfpatch.errors import BpfPatchError, OptionError
 from bpfpatch.facts import MapDefinition
 from bpfpatch.interp.limits import limits_met
 from bpfpatch.runs import MODES
-from bpfpatch.text import unknown
+from bpfpatch.text import plural, unknown
 
 from .case import Case
 from .compare import WHAT, differences, is_inconclusive
@@ -306,7 +306,7 @@ def _notes(search: Search) -> Iterator[str]:
         )
     if 0 < search.n_errors < search.n_runs - search.n_inconclusive:
         text = next(iter(search.errors.values()))
-        yield f"{search.n_errors} inputs ended in the same error in both, such as: {text}"
+        yield f"{plural(search.n_errors, 'input')} ended in the same error in both, such as: {text}"
     yield from limits_met(sorted(search.before.machine.called | search.after.machine.called))
     lacking = search.before.machine.stand_ins | search.after.machine.stand_ins
     if lacking:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bpfpatch.elf.setup import Setup
+from bpfpatch.text import plural
 
 from .case import Case
 from .compare import Difference
@@ -127,9 +128,7 @@ class Verdict:
             return "not checked"
         word = "DIFFERENT" if self.differs else "same"
         runs = ", ".join(
-            f"{count} input{'' if count == 1 else 's'} in {mode}"
-            for mode, count in self.runs.items()
-            if count
+            f"{plural(count, 'input')} in {mode}" for mode, count in self.runs.items() if count
         )
         parts = [runs] if runs else []
         unchecked = [mode for mode, count in self.runs.items() if not count]
