@@ -116,14 +116,15 @@ LICENSE;
 """
 
 
+@pytest.mark.parametrize("pipeline", ["drop-printk", "drop-printk,dead-stores"])
 def test_printing_goes_with_what_only_it_needed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pipeline: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Calls, their arguments and formats are gone, and the program gives what it gave."""
     need_bpf()
     load_plugin(EXAMPLES / "drop_printk.py", monkeypatch)
     obj = ElfObject.read(compile_bpf(tmp_path, PRINTING))
-    quiet = rewritten(obj, "drop-printk")
+    quiet = rewritten(obj, pipeline)
     assert not isa.is_helper_call(quiet.code.insns).any()
     assert len(obj.code) - len(quiet.code) >= 7  # the call, and five arguments, one of two slots
     assert b"so far" in obj.to_bytes()

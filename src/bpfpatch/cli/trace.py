@@ -80,12 +80,21 @@ class TraceGroup(click.Group):
                 formatter.write_dl([row for row in rows if row is not None])
 
 
+class PutCommand(Command):
+    """The command whose name is left out."""
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write how it is called without its name."""
+        path = ctx.command_path.removesuffix(f" {PUT}")
+        formatter.write_usage(path, "OBJ --at PLACE [OPTIONS] -o OUT")
+
+
 @click.group("trace", cls=TraceGroup, epilog=EPILOG)
 def command() -> None:
     """Print registers at places of an object, or read what it sent."""
 
 
-@command.command(PUT, cls=Command, epilog=EPILOG, hidden=True)
+@command.command(PUT, cls=PutCommand, epilog=EPILOG, hidden=True)
 @click.argument("obj", metavar="OBJ")
 @click.option("--at", "places", metavar="PLACE", multiple=True, required=True, help="Where.")
 @click.option("--regs", metavar="REGS", default="", help="Such as r1,r6; or all.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 
 import pytest
@@ -14,6 +13,7 @@ from click.testing import CliRunner  # noqa: E402 - needs click
 from bpfpatch._version import __version__  # noqa: E402 - needs click
 from bpfpatch.cli.app import COMMANDS, cli  # noqa: E402
 from bpfpatch.cli.manpage import man_page  # noqa: E402
+from support.machine.tools import need  # noqa: E402
 
 
 def said(args: list[str], **environment: str) -> str:
@@ -74,8 +74,7 @@ def test_the_man_page_has_everything() -> None:
 
 def test_groff_has_nothing_to_say_of_the_man_page() -> None:
     """The page is sound by groff's own checks."""
-    if shutil.which("groff") is None:
-        pytest.skip("needs groff")
+    need("groff")
     command = ["groff", "-ww", "-man", "-Tutf8"]
     done = subprocess.run(command, input=man_page(), capture_output=True, text=True, check=True)
     assert done.stderr == ""
