@@ -84,8 +84,9 @@ parity-long: $(STAMP) ## 50,000 random programs against the running kernel (root
 interp-long: $(STAMP) ## 100,000 random programs, the interpreter against the running kernel (root)
 	@$(BIN)/python tests/property/long.py interp
 
-fuzz: $(STAMP) ## 20,000 mutated inputs through every command, and 200,000 through the readers
+fuzz: $(STAMP) ## 20,000 mutated inputs through every command, 5,000 to the verifier, 200,000 through the readers
 	@$(BIN)/python tests/fuzz --cases 20000
+	@$(BIN)/python tests/fuzz --kernel --cases 5000
 	@$(BIN)/python tests/fuzz --readers --cases 200000
 
 fuzz-model: $(STAMP) ## 100,000 random programs against the naive model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import mmap
 import os
 import socket
 import struct
@@ -309,3 +310,24 @@ def test_what_works_is_found() -> None:
     assert kernel.has_helper("xdp", "xdp_adjust_head")
     assert not kernel.has_helper("xdp", "bpf_skb_load_bytes")
     assert not kernel.has_helper("xdp", 9999)
+
+
+def test_a_refusal_keeps_no_room_of_its_log() -> None:
+    """The room of a log is given back when a load is refused, not when objects are collected."""
+
+    def n_bytes() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[0]) * mmap.PAGESIZE
+
+    def refuse() -> None:
+        with pytest.raises(kernel.VerifierError):
+            kernel.load(asm.assemble("r0 = r5; exit"), prog_type="socket_filter")
+
+    refuse()
+    before = n_bytes()
+    gc.disable()
+    try:
+        for _ in range(8):
+            refuse()
+        assert n_bytes() - before < 32 << 20
+    finally:
+        gc.enable()

@@ -156,6 +156,7 @@ def _with_log(
             fd, _ = bpf(Cmd.PROG_LOAD, **fields, **ask)
             return fd, _text(room)
         except OSError as error:
+            error.__traceback__ = None  # its frames hold views of the room, which would stay
             is_cut = error.errno == errno.ENOSPC
             keeps_end = bool(error.attr["log_true_size"])  # type: ignore[attr-defined]  # `bpf`
             text = _text(room)

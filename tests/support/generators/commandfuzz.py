@@ -25,7 +25,9 @@ from bpfpatch import asm
 from bpfpatch.cli.app import run
 from bpfpatch.coverage import Coverage, collect, cover_map
 from bpfpatch.elf import ElfObject
+from bpfpatch.errors import BpfPatchError
 from bpfpatch.passes import Pipeline
+from bpfpatch.passes.cover import CoverMap
 from support.generators.fuzzing import HangError, mutate, time_limit
 from support.inputs.bpfobjects import fixture_objects
 
@@ -34,7 +36,7 @@ LIMIT_S: Final = 20
 BUG: Final = 3
 _STOPPED: Final = (130, 143)
 """The harness itself was interrupted or terminated."""
-_OF_DIFF: Final = ("diff", "verify")
+_OF_DIFF: Final = ("diff", "verify", "kernel-diff")
 """Their status 1 says that there is a difference."""
 _OLD: Final = b"what was there before"
 _MOST_BYTES: Final = 1 << 16
@@ -101,6 +103,13 @@ _OBJECT: Final[dict[str, Command]] = {
     "trace": lambda rng, at: ["trace", "IN", "--at", "*:entry", "--regs", "all", "-o", "OUT"],
     "extract": lambda rng, at: ["extract", "IN", "--list"],
 }
+_LOADS: Final[dict[str, Command]] = {
+    "load": lambda rng, at: ["load", "IN", *rng.choice([[], ["--json"], ["--log"]])],
+    "why": lambda rng, at: ["load", "--why", "IN"],
+    "repair": lambda rng, at: ["repair", "IN", "-o", "OUT", "--rounds", "3"],
+    "shown": lambda rng, at: ["kernel-diff", "IN"],
+}
+"""Commands that ask the verifier. Nothing is run or attached."""
 _RAW: Final = _of_code("--format", "raw")
 _TEXT: Final = _of_code("--format", "asm")
 
@@ -136,6 +145,15 @@ class Seed:
     change: Callable[[random.Random, bytes], bytes]
     commands: dict[str, Command]
     files: tuple[tuple[str, bytes], ...] = ()
+
+
+def kernel_seeds() -> list[Seed]:
+    """The committed objects for this machine, for what loads them."""
+    return [
+        Seed(name, data, _object, _LOADS)
+        for name, data in fixture_objects()
+        if ".el." in name and len(data) <= _MOST_BYTES
+    ]
 
 
 def seeds() -> list[Seed]:
@@ -241,8 +259,28 @@ def _json(rng: random.Random, data: bytes) -> bytes:
 
 
 def _packed(rng: random.Random, data: bytes) -> bytes:
-    body = json.loads(zlib.decompress(data))
-    return zlib.compress(json.dumps(_value(rng, body)).encode())
+    """One value of a cover section, made another; half of the time its identity fits that."""
+    body = _value(rng, json.loads(zlib.decompress(data)))
+    if isinstance(body, dict) and rng.random() < 0.5:
+        body = _with_identity(body)
+    return zlib.compress(json.dumps(body).encode())
+
+
+def _with_identity(body: dict[str, Any]) -> dict[str, Any]:
+    """The section with the identity that reading it finds; as it is where it cannot be read.
+
+    Without that, hardly a case would get past the look at the identity.
+    """
+    seen: list[CoverMap] = []
+
+    class Noted(CoverMap):
+        def _check(self) -> None:
+            seen.append(self)
+            super()._check()
+
+    with contextlib.suppress(BpfPatchError):
+        Noted.parse(zlib.compress(json.dumps(body).encode()))
+    return body | {"identity": f"{seen[-1].identity:016x}"} if seen else body
 
 
 def _value(rng: random.Random, body: Any) -> Any:

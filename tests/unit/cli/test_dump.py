@@ -62,6 +62,20 @@ def test_raw_shows_the_bytes(run: Any, demo: Path) -> None:
     assert re.search(r": 95 00 00 00 00 00 00 00 +exit$", run("dump", demo, "--raw").stdout, re.M)
 
 
+@pytest.mark.parametrize("syntax", ["llvm", "xlated"])
+@pytest.mark.parametrize("more", [[], ["--raw"], ["--lines"], ["--json"]], ids=" ".join)
+def test_every_form_of_every_opcode_has_a_text(
+    run: Any, tmp_path: Path, syntax: str, more: list[str]
+) -> None:
+    """Opcodes with a source register that makes them something else print, such as e5 with 1."""
+    raw = [bytes([code, src << 4, 0, 0, 5, 0, 0, 0]) for src in range(4) for code in range(256)]
+    path = tmp_path / "all.raw"
+    path.write_bytes(b"".join(raw))
+    shown = run("dump", "--format", "raw", "--syntax", syntax, path, *more).stdout
+    assert "call_args" in shown
+    assert len(shown) > 10 * len(raw)
+
+
 def test_xlated_syntax_has_opcodes(run: Any, demo: Path) -> None:
     """The kernel's syntax starts with the opcode."""
     text = run("dump", demo, "--syntax", "xlated").stdout
