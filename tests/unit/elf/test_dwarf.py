@@ -14,6 +14,7 @@ from bpfpatch.elf.leb import leb_in, sleb_bytes, uleb_bytes
 from bpfpatch.errors import FormatError
 from bpfpatch.patch import Body, PatchList
 from support.inputs.bpfobjects import fixture_objects
+from support.inputs.compiled import compile_bpf
 from support.machine.dwarfreaders import for_llvm, line_table
 
 NOP = Body(isa.ja(0))
@@ -140,6 +141,20 @@ def test_a_call_returns_to_what_follows_it():
     for entry in new:
         at = entry.attributes["DW_AT_call_return_pc"].value
         assert any(code[name][at - 8 : at - 7] == b"\x85" for name in homes)
+
+
+@pytest.mark.parametrize("version", [4, 5])
+@pytest.mark.parametrize("kind", ["split", "single"])
+def test_split_dwarf_is_dropped_and_named(tmp_path, version, kind):
+    """Whether its other half is in another file or in the same, it goes and is called by name."""
+    text = 'SEC("xdp") int run(struct xdp_md *ctx) { return ctx->data_end - ctx->data > 9; }'
+    flags = (f"-gdwarf-{version}", f"-gsplit-dwarf={kind}")
+    obj = ElfObject.read(compile_bpf(tmp_path, text, flags=flags))
+    patches = PatchList(obj.code)
+    patches.insert_before(0, NOP)
+    out = obj.with_code(patches.linearize())
+    assert "split DWARF" in out.notices[0]
+    assert not any(one.name.startswith(".debug") for one in out.sections)
 
 
 def test_what_is_not_understood_is_dropped_with_the_reason():

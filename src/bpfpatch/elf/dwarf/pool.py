@@ -11,7 +11,7 @@ from typing import Final
 from bpfpatch.errors import UnsupportedError
 
 from .move import CodeMove, Place
-from .sections import ADDRESS_SIZE, TOMBSTONES, DebugSection
+from .sections import ADDRESS_SIZE, SPLIT, TOMBSTONES, DebugSection
 
 
 class Use(Enum):
@@ -51,6 +51,8 @@ class AddressPool:
         while cursor.pos < len(section.data):
             unit = cursor.unit()
             version, size, segment = cursor.number(2), cursor.u8(), cursor.u8()
+            if version == 0:  # before DWARF 5 there is no header
+                raise UnsupportedError(f"it is {SPLIT}")
             if (version, size, segment) != (5, ADDRESS_SIZE, 0):
                 raise UnsupportedError(
                     f"{section.name} has version {version}, addresses of {size} bytes and segments "

@@ -34,6 +34,8 @@ _ZLIB: Final = 1
 _MAX_INFLATION: Final = 64
 """Of zlib's thousandfold: what debug sections never come near."""
 
+SPLIT: Final = "split DWARF (-gsplit-dwarf), the other half of which no relocation can put right"
+
 
 class Names(NamedTuple):
     """What relocations of debug sections may name.

@@ -21,11 +21,12 @@ from .expressions import read_expression
 from .lists import Lists
 from .move import CodeMove, Place
 from .pool import AddressPool, Use, moved
-from .sections import ADDRESS_SIZE, TOMBSTONES, DebugSection
+from .sections import ADDRESS_SIZE, SPLIT, TOMBSTONES, DebugSection
 
 _TAG_GNU_CALL_SITE: Final = 0x4109
 _PLAIN_UNITS: Final = {1: 0, 3: 0, 2: 1}
 """Unit types of DWARF 5, and whether a type's signature and place follow."""
+_SPLIT_UNITS: Final = (4, 5, 6)
 
 _USES: Final = {ab.CALL_RETURN_PC: Use.RETURN, ab.CALL_PC: Use.CALL, ab.HIGH_PC: Use.END}
 
@@ -152,6 +153,8 @@ def _read_unit(reader: _Reader, cursor: Cursor, offset_size: int) -> None:
     else:
         abbrev_at = cursor.skip(offset_size)
         size = cursor.u8()
+    if kind in _SPLIT_UNITS:
+        raise UnsupportedError(f"it is {SPLIT}")
     if kind not in _PLAIN_UNITS or size != ADDRESS_SIZE:
         raise UnsupportedError(
             f"{section.name} has a unit of type {kind} with addresses of {size} bytes"

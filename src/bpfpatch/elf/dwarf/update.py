@@ -19,7 +19,7 @@ from .lines import move_lines
 from .lists import Lists
 from .move import CodeMove
 from .pool import AddressPool
-from .sections import DebugSection, Late, Names
+from .sections import SPLIT, DebugSection, Late, Names
 from .units import Tables, move_units
 
 _ABBREV: Final = ".debug_abbrev"
@@ -123,6 +123,8 @@ def _by_name(sections: Iterable[DebugSection]) -> dict[str, DebugSection]:
     for section in sections:
         if section.name in _UNMOVED and section.name != _ABBREV:
             continue
+        if section.name.endswith(".dwo"):
+            raise UnsupportedError(f"it is {SPLIT}")
         if section.name not in _MOVED and section.name != _ABBREV:
             raise UnsupportedError(f"a section {section.name} is not understood")
         if section.name in out:
