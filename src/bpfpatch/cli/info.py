@@ -18,6 +18,7 @@ from bpfpatch.report.inventory import (
     CallFact,
     MapFact,
     call_facts,
+    core_problem,
     format_facts,
     map_facts,
     stack_facts,
@@ -170,7 +171,7 @@ def info_json(shown: str, obj: ElfObject, *, whole_values: bool = False) -> dict
             "sections": len(debug),
             "bytes": sum(section.size for section in debug),
         },
-        "notices": [*obj.notices, *([problem] if problem else [])],
+        "notices": [*obj.notices, *filter(None, (problem, core_problem(obj)))],
     }
 
 

@@ -17,7 +17,7 @@ from bpfpatch.dataflow.reach import reachable
 from bpfpatch.dataflow.stackuse import StackUse
 from bpfpatch.elf import ElfObject
 from bpfpatch.elf.mapdefs import map_definitions
-from bpfpatch.elf.space import RELOC_TABLE
+from bpfpatch.elf.space import CORE_RELO, RELOC_TABLE
 from bpfpatch.errors import BpfPatchError
 from bpfpatch.facts.helpers import HELPER_PROTOS
 from bpfpatch.facts.kfuncs import kfunc_since
@@ -111,6 +111,21 @@ def map_facts(obj: ElfObject) -> tuple[tuple[MapFact, ...], str]:
     return tuple(
         _map(one.name, one.kind, known.get(one.name), obj.btf) for one in obj.maps
     ), problem
+
+
+def core_problem(obj: ElfObject) -> str:
+    """Why no loader goes by the CO-RE records of an object, or "".
+
+    Raises:
+        FormatError: the object is broken.
+    """
+    table = obj.code.tables.get(CORE_RELO)
+    if table is None or not len(table) or "kind" in (table.rows.dtype.names or ()):
+        return ""
+    return (
+        "its CO-RE records have 12 bytes, as clang 9 wrote them; libbpf ignores them and all of "
+        ".BTF.ext, so that the code is loaded as it is"
+    )
 
 
 def _map(name: str, kind: str, found: MapDefinition | None, btf: Btf | None) -> MapFact:

@@ -10,6 +10,7 @@ import pytest
 from bpfpatch.elf import ElfObject
 from bpfpatch.loader.core import apply_core
 from bpfpatch.passes import Pipeline
+from bpfpatch.report.inventory import core_problem
 from support.inputs.bpfobjects import fixture_path
 
 CORE = "core_relo"
@@ -52,6 +53,12 @@ def test_they_move_with_their_instructions(objects: tuple[ElfObject, ElfObject])
     assert tables[1].rows.dtype.names == ("type_id", "access_str_off")
     for name in ("type_id", "access_str_off"):
         assert np.array_equal(tables[1].rows[name], tables[0].rows[name])
+
+
+def test_that_they_are_ignored_is_said(objects: tuple[ElfObject, ElfObject]) -> None:
+    """Who has such an object is told, and nobody else."""
+    assert core_problem(objects[0]) == ""
+    assert "libbpf ignores them" in core_problem(objects[1])
 
 
 def test_nothing_is_adapted_by_them(objects: tuple[ElfObject, ElfObject]) -> None:
