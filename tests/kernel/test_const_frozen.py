@@ -91,6 +91,6 @@ def test_a_load_is_specialized_on_its_way(path: Path, tmp_path: Path) -> None:
             shutil.rmtree(pin, ignore_errors=True)
     before, after = lines
     # Maps, and not code: that of another form has been blinded, should others ask for that now.
-    assert len(before.maps) == 3
-    (data,) = after.maps
-    assert data.name.endswith(".data")
+    # (libbpf binds the map of .rodata to the program, whether it is used or not.)
+    gone = {one.name for one in before.maps} - {one.name for one in after.maps}
+    assert gone == {"rare"}
