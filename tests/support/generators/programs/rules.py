@@ -21,7 +21,9 @@ _NUMBERS: Final = (
     0, 1, 2, 7, 8, 31, 32, 33, 56, 63, 255, 0xFFFF, 0x7FFFFFFF, -1, -2, -256, -(1 << 31), 1 << 16,
 )  # fmt: skip
 _OTHERS: Final = ("+=", "-=", "*=", "|=", "&=", "^=", "=")
-_TRIES: Final = 300
+_FRAME, _NEAR = (-176, -128), (-16, 16)
+"""Where rules find memory: in the frame, and around an address in the packet."""
+_TRIES: Final = 1000
 
 
 def program_for(rule: Rule, seed: int) -> str | None:
@@ -61,6 +63,8 @@ class _Writer:
         ]  # fmt: skip
         # Where the value matters, both ways to get to the code bring it.
         lines += [f"r0 = *(u64 *)(r2 + {OUT})", "r9 = r2"]
+        for at in range(_FRAME[0], _FRAME[1] + 8, 8) if isa.R10 in self.bases else ():
+            lines += [f"r0 = *(u64 *)(r9 + {OUT + (at & 63)})", f"*(u64 *)(r10 - {-at}) = r0"]
         for number in sorted({*self.number.values(), *self.other}, key=lambda one: one == 9):
             lines += self._start(number, constants)
         body = [self._insn(insn, constants) for insn in rule.before]
@@ -171,7 +175,7 @@ class _Writer:
             values: dict[str, int] = {}
             for name in sorted({*names, *known}):
                 if name in names and names[name][1] == "off":
-                    values[name] = rng.randrange(-16, 16)
+                    values[name] = rng.randrange(*(_FRAME if isa.R10 in self.bases else _NEAR))
                 elif rng.random() < 0.4 and values:
                     values[name] = rng.choice(list(values.values())) + rng.randrange(-1, 2)
                 elif self._is_address(name):
@@ -200,7 +204,8 @@ class _Writer:
             is_division = insn.code & 7 in (4, 7) and insn.code & 0xF0 in (0x30, 0x90)
             if is_division and is_ours and not values[imm]:
                 return False
-            if isinstance(insn.off, str) and not -16 <= values[insn.off] <= 16:
+            low, high = _FRAME if isa.R10 in self.bases else _NEAR
+            if isinstance(insn.off, str) and not low <= values[insn.off] <= high:
                 return False
         return True
 
