@@ -14,7 +14,7 @@ from support.inputs.conformance import absent, folder
 from support.inputs.ubpfasm import Case, read_case
 
 PATHS = sorted(folder().glob("*.data"))
-PIPELINES = ("", "sprinkle", "sprinkle{every=1,seed=5}", "dce,nops")
+PIPELINES = ("", "sprinkle", "sprinkle{every=1,seed=5}", "dce,nops", "peephole{safe=false}")
 
 
 def check(case: Case, pipeline: str, engine: str) -> None:
