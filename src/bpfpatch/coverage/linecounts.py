@@ -6,9 +6,9 @@ of several blocks (``if (a && b)``) is counted once. A loop that is all on one l
 time round.
 
 Compilers mix the instructions of neighbouring lines. Coming back to a line is no second time
-where every path leads through it before, in the same round of the same loop, and nothing is
-done again that it has done: what it does are its calls, memory accesses, conditions and
-arithmetic, each told by its column and opcode.
+where every path leads through it before, in the same round of the same loop, and nothing is done
+again that an execution does once: a call, a memory access, a condition or arithmetic, each told
+by its column and opcode.
 
 Where code has no line record, that of the code in front of it holds: it is of that line only if
 control comes from there.
@@ -19,11 +19,13 @@ Source: gcc, gcov.c, accumulate_line_info().
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from itertools import pairwise
-from typing import Final, NamedTuple
+from operator import or_
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 
@@ -51,6 +53,27 @@ _ORDER: Final = (
     {0x50: 0x10} | dict.fromkeys((0x30, 0xA0, 0xB0), 0x20) | dict.fromkeys((0x70, 0xC0, 0xD0), 0x60)
 )
 """Conditions by which stands for them: jne is a jeq turned round, and so on."""
+
+
+class Done(NamedTuple):
+    """What has been done in one execution of a line.
+
+    Attributes:
+        all: operations.
+        several: those that were done several times in a row, as a macro or a comparison of many
+            bytes does: if they are done once more, that says nothing.
+    """
+
+    all: frozenset[Operation]
+    several: frozenset[Operation]
+
+    def __or__(self, other: Self) -> Self:
+        return self._replace(all=self.all | other.all, several=self.several | other.several)
+
+    def is_again(self, other: Self) -> bool:
+        """Whether some of what is done only once was done before."""
+        again = self.all & other.all
+        return bool(again) and bool(again - self.several - other.several)
 
 
 class LineRun(NamedTuple):
@@ -129,9 +152,14 @@ class LineTable:
         out: list[bool] = isa.is_uncond_jump(self._insns).tolist()
         return out
 
-    def done(self, start: int, end: int) -> frozenset[Operation]:
+    def done(self, start: int, end: int) -> Done:
         """What is done at slots from ``start`` up to ``end``."""
-        return frozenset(filter(None, self._operations[start:end]))
+        row = [one for one in self._operations[start:end] if one is not None]
+        if len(row) == len(set(row)):
+            return Done(frozenset(row), frozenset())
+        counts = Counter(row)
+        several = frozenset(one for one, count in counts.items() if count > 1)
+        return Done(frozenset(counts), several)
 
     @cached_property
     def _operations(self) -> list[Operation | None]:
@@ -196,7 +224,7 @@ class _Place:
     run: int
     count: int | None
     is_whole: bool
-    done: frozenset[Operation]
+    done: Done
 
 
 class _Function:
@@ -262,12 +290,12 @@ class _Function:
         is_whole = len(kept) == len(going_on) and all(place.is_whole for place in kept)
         if coming and count != 0:
             before = self._before(list(places.values()), run)
-            if before is not None and not before.done & own:
-                return _Place(at, 0, is_whole, done=before.done | own)
-        return _Place(at, count, is_whole, done=own.union(*(place.done for place in kept)))
+            if before is not None and not own.is_again(before.done):
+                return _Place(at, 0, is_whole, before.done | own)
+        return _Place(at, count, is_whole, reduce(or_, (place.done for place in kept), own))
 
     def _coming(
-        self, at: int, line: Line, own: frozenset[Operation], places: dict[int, _Place]
+        self, at: int, line: Line, own: Done, places: dict[int, _Place]
     ) -> tuple[list[int | None], list[int | None], list[_Place]]:
         """How often control comes to a run from elsewhere, and goes on within the line.
 
@@ -279,10 +307,13 @@ class _Function:
         if not self._is_first(at):
             return [self._function.blocks[run.block].times], [], []
         coming, going_on, kept = [], [], []
-        for source, times in self._into[run.block]:
+        into = self._into[run.block]
+        is_joined = any(self._left(source) != line for source, _ in into)
+        for source, times in into:
             before = self._last_place(source, line, places)
-            # An unrolled loop goes on to its next round without leaving the line.
-            is_again = before is not None and bool(before.done & own)
+            # From one round of an unrolled loop to the next, some paths lead over other lines.
+            # Where none does, it may as well be a comparison of many bytes, in parts.
+            is_again = is_joined and before is not None and own.is_again(before.done)
             if self._left(source) != line or is_again:
                 coming.append(times)
                 continue
@@ -346,18 +377,31 @@ class _Function:
 
     @cached_property
     def _last(self) -> list[Line | None]:
-        """By block; one without lines has those of what leads to it, if they are one."""
-        out: list[Line | None] = [None] * len(self._of_block)
-        bare = []
-        for block, runs in enumerate(self._of_block):
-            if runs:
-                out[block] = self._line(runs[-1])
-            else:
-                bare.append(block)
+        """By block; one without lines has that of what leads to it, if it is one."""
+        lines = [self._line(runs[-1]) if runs else None for runs in self._of_block]
+        bare = [block for block, runs in enumerate(self._of_block) if not runs]
+        # A block is open until something leads to it whose line is known, and then has that,
+        # until something else comes from another line.
+        is_open = dict.fromkeys(bare, True)
+        after: dict[int, list[int]] = {}
         for block in bare:
-            before = {out[source] if source >= 0 else None for source, _ in self._into[block]}
-            out[block] = before.pop() if len(before) == 1 else None
-        return out
+            for source, _ in self._into[block]:
+                after.setdefault(source, []).append(block)
+        work = bare[:]
+        while work:
+            block = work.pop()
+            known = {
+                lines[source] if source >= 0 else None
+                for source, _ in self._into[block]
+                if not is_open.get(source, False)
+            }
+            if not known:
+                continue
+            found = known.pop() if len(known) == 1 else None
+            if is_open[block] or found != lines[block]:
+                is_open[block], lines[block] = False, found
+                work += after.get(block, [])
+        return lines
 
     @cached_property
     def _into(self) -> list[list[tuple[int, int | None]]]:

@@ -131,6 +131,18 @@ def test_unrolled_rounds_are_added_up() -> None:
     assert found == {5: 18, 6: 11, 7: 9}
 
 
+def test_a_comparison_in_parts_counts_once() -> None:
+    """A memcmp of one line does the same again for each part of what it compares."""
+    found = counts(
+        "r3 = *(u64 *)(r1 + 0)\nif r3 != r4 goto L\nr3 = *(u64 *)(r1 + 8)\nif r3 != r5 goto L\n"
+        "r0 = 1\nL: exit",
+        {0: (5, 3), 4: (6, 1), 5: (7, 1)},
+        {0: 9, 2: 4, 4: 3, 5: 9},
+        [(-1, 0, 9), (0, 2, 4), (0, 5, 5), (2, 4, 3), (2, 5, 1), (4, 5, 3)],
+    )
+    assert found == {5: 9, 6: 3, 7: 9}
+
+
 def test_a_switch_counts_once() -> None:
     """Comparisons of one line with several constants are one execution."""
     found = counts(
@@ -150,6 +162,18 @@ def test_code_without_a_record_is_of_the_line_control_comes_from() -> None:
         {0: 9, 1: 4, 2: 9},
         [(-1, 0, 9), (0, 1, 4), (0, 2, 5), (1, 2, 4)],
     )
+    assert found == {5: 9, 6: 4, 7: 9}
+
+
+def test_blocks_without_a_record_pass_a_line_on() -> None:
+    """What leads from a line to itself over code without one, in any order, is no second time."""
+    found = counts(
+        "if r1 == 0 goto L\nM: goto N\nL: if r2 != 0 goto M\nN: if r3 == 0 goto O\ncall 7\nO: exit",
+        {0: (5, 3), 3: (5, 7), 4: (6, 1), 5: (7, 1)},
+        {0: 9, 1: 6, 2: 5, 3: 9, 4: 4, 5: 9},
+        [(-1, 0, 9), (0, 1, 4), (0, 2, 5), (1, 3, 6), (2, 1, 2), (2, 3, 3), (3, 4, 4), (3, 5, 5),
+         (4, 5, 4)],
+    )  # fmt: skip
     assert found == {5: 9, 6: 4, 7: 9}
 
 
