@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
+from typing import Final
 
 import numpy as np
 
@@ -26,6 +27,10 @@ from ..sites import (
     opaque_slots,
     unwound,
 )
+
+NEAR: Final = 1 << 14
+"""Slots that a 16-bit jump is made to go at most: half of what it can, as in LLVM, since the kernel
+makes what is between longer when it writes calls out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,11 @@ from bpfpatch.program.types import LOST
 from ..base import Pass, register
 from ..nops import nop_slots
 from ..setting import Setting
-from .code import Scope, ShrinkCode, run_rounds, scope_for
+from .code import NEAR, Scope, ShrinkCode, run_rounds, scope_for
 from .tails import merge_tails
 
 _JMP, _JMP32, _JSET = 0x05, 0x06, 0x40
+_GOTOL = 0x06
 _CLASS, _OPERATION = 0x07, 0xF0
 
 
@@ -104,7 +105,8 @@ def _thread(code: ShrinkCode) -> int:
             continue
         if target not in ends:
             ends[target] = jumps.end(target)
-        if ends[target] not in (target, slot):
+        is_near = jumps.codes[slot] == _GOTOL or abs(ends[target] - slot) < NEAR
+        if is_near and ends[target] not in (target, slot):
             insn = code.view.insns[slot : slot + 1]
             edits.append((int(node[slot]), Body(insn, labels={0: int(node[ends[target]])})))
     for site, body in edits:
@@ -127,7 +129,12 @@ def _turn_over(code: ShrinkCode) -> int:
         if opposite is None or not is_compare or not may[slot] or not may[over]:
             continue
         goal = jumps.target[over]
-        if goal in (slot, over) or code.opaque[slot] or code.opaque[over]:
+        if (
+            goal in (slot, over)
+            or abs(goal - slot) >= NEAR
+            or code.opaque[slot]
+            or code.opaque[over]
+        ):
             continue
         insn = view.insns[slot : slot + 1].copy()
         insn["code"] = (jumps.codes[slot] & ~_OPERATION) | opposite

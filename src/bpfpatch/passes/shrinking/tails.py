@@ -13,7 +13,7 @@ from bpfpatch.program import Anchor
 from bpfpatch.program.types import LOST
 
 from ..scratch import fastcall_sequences
-from .code import Scope, ShrinkCode, run_rounds
+from .code import NEAR, Scope, ShrinkCode, run_rounds
 
 _LONGEST: Final = 64
 """Instructions of a tail that are compared."""
@@ -79,6 +79,7 @@ class _Tails:
                 kept, left = left, kept
             n_saved = _saved(left, n_equal)
             is_worth_it = n_saved >= (1 if left.jump != LOST else 2)
+            is_worth_it &= abs(left.slots[0] - kept.slots[0]) < NEAR
             if not is_worth_it or not _may(kept, left, stays, goes):
                 continue
             stays.add(id(kept))
