@@ -26,7 +26,9 @@ from .stores import byteorder_of, merge_stores
 from .tails import merge_tails
 
 _ROUNDS: Final = 8
-_FEW: Final = 512
+_PEEPHOLE_ROUNDS: Final = 2
+"""It looks at all code each time, and finds next to nothing once others find little."""
+_FEW: Final = 256
 """One edit in so many instructions is not worth another round."""
 _ALL: Final = "*"
 UNSAFE: Final = "unsafe"
@@ -155,8 +157,9 @@ class _Driver:
 
     def run(self) -> None:
         """Go round."""
-        for _ in range(_ROUNDS):
-            n_edits = sum(self._step(name) for name in STEPS)
+        for number in range(_ROUNDS):
+            steps = [name for name in STEPS if name != "peephole" or number < _PEEPHOLE_ROUNDS]
+            n_edits = sum(self._step(name) for name in steps)
             if n_edits <= _n_slots(self.patches) // _FEW:
                 break
 
