@@ -202,6 +202,7 @@ def test_source_lines_of_many_slots():
     """Looked up together, slots have the source lines that each has alone."""
     given = with_lines([1, 3], [7, 9])
     rows = given.source_rows(np.arange(len(given)))
+    assert given.source_lines(rows[:0]) == []
     lines = given.source_lines(rows[rows >= 0])
     assert lines == [line for slot in range(len(given)) if (line := given.source(slot))]
 
