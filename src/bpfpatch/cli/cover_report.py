@@ -123,6 +123,9 @@ def command(
     quiet: bool,
 ) -> None:
     """Say which lines, branches and functions of objects ran."""
+    origin = click.get_current_context().get_parameter_source("outputs")
+    if wanted is not None and origin is click.core.ParameterSource.DEFAULT_MAP:
+        outputs = ()  # --format asks for something else than what the project has settled on
     made = _made(wanted, outputs)
     is_shown = not quiet and all(output != "-" for output, _ in made)
     if not is_shown and (lines or functions):

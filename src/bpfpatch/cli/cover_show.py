@@ -69,6 +69,6 @@ def echo_listing(lines: Iterator[tuple[Kind, str]]) -> None:
 
 
 def echo_notices(where: str, notices: tuple[str, ...]) -> None:
-    """Print what whoever looks at the numbers should know, to the standard error."""
+    """Print to the standard error what to know of the numbers."""
     for text in notices:
         echo(f"{where}: note: {text}", err=True)

@@ -23,7 +23,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
-from itertools import pairwise
+from itertools import islice, pairwise
 from operator import or_
 from typing import Final, NamedTuple, Self
 
@@ -289,7 +289,7 @@ class _Function:
             count = _rest(count, going_on, coming)
         is_whole = len(kept) == len(going_on) and all(place.is_whole for place in kept)
         if coming and count != 0:
-            before = self._before(list(places.values()), run)
+            before = self._before(places, run)
             if before is not None and not own.is_again(before.done):
                 return _Place(at, 0, is_whole, before.done | own)
         return _Place(at, count, is_whole, reduce(or_, (place.done for place in kept), own))
@@ -327,10 +327,10 @@ class _Function:
         mine = self._of_block[block] if block >= 0 else []
         return places.get(mine[-1]) if mine and self._line(mine[-1]) == line else None
 
-    def _before(self, places: list[_Place], run: LineRun) -> _Place | None:
+    def _before(self, places: dict[int, _Place], run: LineRun) -> _Place | None:
         """The nearest place of the line that all paths to a run lead through in the same round."""
         graph = self._graph
-        for place in reversed(places[-_MOST_LOOKED_AT:]):
+        for place in islice(reversed(places.values()), _MOST_LOOKED_AT):
             block = self._runs[place.run].block
             if (
                 place.is_whole

@@ -47,7 +47,7 @@ class Coverage:
         hits: the counters.
         functions: all functions of the object, in order of their slots.
         files: source files by path; none without line info.
-        notices: what whoever looks at the numbers should know.
+        notices: what to know of the numbers.
         objects: identities of the objects that were counted; none for that of ``cover`` alone.
     """
 

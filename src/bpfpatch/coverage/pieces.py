@@ -1,4 +1,4 @@
-"""Which instructions stand behind a source line."""
+"""Which instructions a source line became."""
 
 from __future__ import annotations
 

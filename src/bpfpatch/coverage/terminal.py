@@ -172,11 +172,11 @@ def _source(
             yield "text", f"{'':>14} {number:>5}  {shown}".rstrip()
             continue
         branches = file.branches.get(number, ())
-        behind = pieces.of_line.get((file.path, number), [])
-        found = state(file.lines[number], behind, branches)
+        mine = pieces.of_line.get((file.path, number), [])
+        found = state(file.lines[number], mine, branches)
         mark = "*" if found == "part" else " "
-        if number not in text and behind:
-            shown = f"; {code.text(behind[0].start)}"
+        if number not in text and mine:
+            shown = f"; {code.text(mine[0].start)}"
         head = f"{times(file.lines[number]):>13}{mark} {number:>5}  {shown}"
         yield found, f"{head}{_ways(branches, owners)}".rstrip()
 

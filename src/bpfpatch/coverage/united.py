@@ -57,7 +57,7 @@ _Key = tuple[object, ...]
 
 @dataclass(slots=True)
 class _Work:
-    """Functions one behind the other, each with its own code, lines and counters."""
+    """Functions one after the other, each with its own code, lines and counters."""
 
     functions: list[FunctionMap] = field(default_factory=list)
     lines: list[LineRow] = field(default_factory=list)

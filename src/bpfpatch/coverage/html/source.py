@@ -1,4 +1,4 @@
-"""Source files, line by line, with the instructions behind each."""
+"""Source files, line by line, with the instructions that each became."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class BranchView(NamedTuple):
 
 
 class PieceView(NamedTuple):
-    """Instructions behind a line: the function where a new one starts, whether they ran."""
+    """Instructions that a line became: the function where a new one starts, whether they ran."""
 
     function: str
     is_missing: bool
@@ -49,7 +49,7 @@ class RowView(NamedTuple):
         branches: what its jumps did.
         text: the source; of a gap how much is not shown.
         is_insn: whether the text is an instruction for lack of source.
-        pieces: instructions behind it.
+        pieces: the instructions that it became.
     """
 
     number: int
