@@ -12,7 +12,13 @@ from bpfpatch.patch import Body, PatchList
 from bpfpatch.patch.relax import Relax
 from support.inputs.bpfobjects import fixture_objects
 from support.inputs.compiled import compile_bpf
-from support.machine.dwarfreaders import complaints, listed_lines, moved_lines, wrong_lines
+from support.machine.dwarfreaders import (
+    complaints,
+    listed_lines,
+    listed_source,
+    moved_lines,
+    wrong_lines,
+)
 from support.machine.tools import need
 
 OBJECTS = dict(fixture_objects())
@@ -101,6 +107,18 @@ FORMS = (
     ("clang-22", "-gdwarf-5", "-mbig-endian", "-gdwarf64", "-fdebug-macro"),
     ("clang-22", "-gdwarf-4", "-fdebug-types-section", "-ffunction-sections"),
 )
+
+
+@pytest.mark.parametrize("clang", ["clang-14", "clang-19", "clang-22"])
+def test_objdump_prints_the_same_source(clang, tmp_path):
+    """llvm-objdump -S has the same text in front of the same instructions where nops are put in."""
+    need("llvm-objdump-22")
+    made = compile_bpf(tmp_path, SOURCE, clang=clang)
+    before = listed_source(made)
+    assert sum(line.startswith(";") for line in before) > 8
+    out, _ = Pipeline.parse("sprinkle").run_object(ElfObject.read(made))
+    (tmp_path / "sprinkled.o").write_bytes(out.to_bytes())
+    assert listed_source(tmp_path / "sprinkled.o") == before
 
 
 @pytest.mark.parametrize("form", FORMS, ids=" ".join)

@@ -143,6 +143,18 @@ def listed_lines(obj: ElfObject, path: Path) -> list[str]:
     return [line for index, line in enumerate(found) if not index or line != found[index - 1]]
 
 
+def listed_source(path: Path) -> list[str]:
+    """Source text and instructions in the order in which ``llvm-objdump -S`` prints them.
+
+    How far jumps and calls go is left out, and so are jumps to the next instruction.
+    """
+    command = ["llvm-objdump-22", "-S", "--no-show-raw-insn", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    lines = re.findall(r"^(;.*|\s+\d+:\t.*)$", done.stdout, re.MULTILINE)
+    bare = [re.sub(r"^\s+\d+:\t", "", line) for line in lines if "\tgoto +0x0 " not in line]
+    return [re.sub(r"(goto|call) [-+]?0x.*", r"\1", line) for line in bare]
+
+
 def moved_lines(before: ElfObject, after: ElfObject, site: np.ndarray, path: Path) -> list[str]:
     """As `wrong_lines`, by llvm-symbolizer: with functions, files and all that is inlined."""
     old, new = symbolized(before, path), symbolized(after, path)
