@@ -230,6 +230,15 @@ def test_jump_out_of_its_subprog():
     assert new.insns["code"][0] == isa.GOTOL
 
 
+@pytest.mark.parametrize(("n_jumps", "n_between"), [(620, 2500), (600, 6000)])
+def test_many_islands_side_by_side(n_jumps, n_between):
+    """Three jumps in ten of a reach's slots may cross one place, and go to targets of their own."""
+    jumps = "".join(f"if r1 == {k} goto t{k}\n" for k in range(n_jumps))
+    ends = "".join(f"t{k}: r0 = {k}\n" for k in range(n_jumps))
+    before = program(f"{jumps} {'r0 = 0; ' * n_between} {ends} exit")
+    assert_same_edges(before, PatchList(before).linearize(Relax("islands", 2048)))
+
+
 def test_too_many_islands():
     """Where islands push each other out of reach, the error says so and what helps."""
     jumps = "".join(f"if r1 == {k} goto t{k}\n" for k in range(40))

@@ -13,8 +13,10 @@ from bpfpatch.program.types import Mask, Slots
 
 from .plan import PATIENCE, REACH, Relaxed, RelaxedCode, RelaxPlan, StuckError, is_far
 
-_STEPS: Final = 16
-"""Places for islands are this many in a reach: more are nearer to the end of it."""
+_TRIES: Final = ((16, 2), (16, 4), (8, 4), (4, 5))
+"""How many places for islands are in a reach, and by which shift of what is needed there is more
+room than that. Many places are near to a reach's end, and much room saves rounds; where so many
+jumps cross that their islands push each other out, fewer places and less room are better."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,7 +98,17 @@ def by_islands(code: RelaxedCode, reach: int) -> RelaxPlan:
             "whose gotol reaches any target",
         )
     code = _of_long_subprogs(code, far)
-    sites = _sites(code, max(reach // _STEPS, 1))
+    for n_sites, spare in _TRIES[:-1]:
+        try:
+            return _placed(code, reach, n_sites, spare)
+        except StuckError:
+            continue
+    return _placed(code, reach, *_TRIES[-1])
+
+
+def _placed(code: RelaxedCode, reach: int, n_sites: int, spare: int) -> RelaxPlan:
+    """Put islands at so many places a reach, with a little room to spare at first."""
+    sites = _sites(code, max(reach // n_sites, 1))
     ways = (_way(code, sites, 1), _way(code, sites, -1))
     size = np.zeros(sites.slot.size, np.int64)
     n_rounds = 0
@@ -107,8 +119,8 @@ def by_islands(code: RelaxedCode, reach: int) -> RelaxPlan:
         count = counts[0] + counts[1]
         if (count <= size).all():
             return _islands(code, sites, ways, chains, room, reach)
-        # A quarter more than is needed now, since room for one island moves others.
-        needed = count + (count >> 2)
+        # More than is needed now, since room for one island moves others.
+        needed = count + (count >> spare)
         # At first room is given back, so that it is close; then it only grows, which has an end.
         size = needed if n_rounds < PATIENCE else np.maximum(size + (size >> 4), needed)
         n_rounds += 1
