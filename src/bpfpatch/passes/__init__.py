@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from .nops import Nops
     from .peephole import Peephole
     from .scratch import Scratch, ScratchPlace
+    from .shrinking.copies import Copies
+    from .shrinking.deadstores import DeadStores
+    from .shrinking.jumps import Jumps
+    from .shrinking.shrink import Shrink
+    from .shrinking.stores import Stores
     from .sprinkle import Sprinkle
     from .trace import Trace
     from .zext import Zext
@@ -47,12 +52,15 @@ __all__ = [
     "Arch",
     "Blind",
     "Const",
+    "Copies",
     "Cover",
     "CtxAccess",
     "Dce",
+    "DeadStores",
     "Fastcall",
     "FixupCalls",
     "InlineLoop",
+    "Jumps",
     "Lower",
     "Nops",
     "ObjectEdit",
@@ -65,7 +73,9 @@ __all__ = [
     "Scratch",
     "ScratchPlace",
     "Setting",
+    "Shrink",
     "Sprinkle",
+    "Stores",
     "Target",
     "Trace",
     "Zext",

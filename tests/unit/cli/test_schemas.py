@@ -98,6 +98,7 @@ CASES = [
     ("verify", ["a.s", "a.s", "--runs", "50"]),
     ("verify", ["objects", "objects", "--runs", "20", "--seconds", "0.5"]),
     ("rules", []),
+    ("shrink", ["demo.o", "-o", "small.o", "--no-kernel"]),
 ]
 
 
