@@ -89,6 +89,22 @@ def shrink(seeds: range) -> Found:
     return one_by_one(seeds, check, counts)
 
 
+def rules(seeds: range) -> Found:
+    """What rules of peephole are for, and what is around it, does what it did."""
+    from bpfpatch.passes.peephole import builtin_rules
+    from support.models.ruled import check_rule
+
+    counts: Counter[str] = Counter()
+    all_rules = builtin_rules()
+
+    def check(seed: int) -> str:
+        fitted, wrong = check_rule(all_rules[seed % len(all_rules)], seed, with_all=True)
+        counts["fitted"] += fitted
+        return wrong
+
+    return one_by_one(seeds, check, counts)
+
+
 def interp(seeds: range) -> Found:
     """The interpreter and the kernel give the same."""
     from support.models.agreement import Agreement
@@ -182,6 +198,9 @@ LAWS = {
     "values": Law(values, 100_000, 10_000, "all rules held on {cases} random cases each"),
     "shrink": Law(
         shrink, 10_000, 1_000, "{cases} programs do what they did, {before} -> {after} slots"
+    ),
+    "rules": Law(
+        rules, 20_000, 1_000, "{cases} programs do what they did; rules fitted {fitted} times"
     ),
     "crowded": Law(crowded, 10_000, 100, "{cases} programs behave and count as before", True),
     "interp": Law(
