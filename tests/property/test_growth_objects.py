@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import struct
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -123,7 +124,36 @@ def _tags(count: int) -> NewObjectParts:
     )
 
 
+def _code_sections(count: int) -> bytes:
+    """Sections of code, a function of two instructions in each."""
+    code = asm.assemble(_RETURN).to_bytes()
+    body, headers, symbols = bytearray(64), [(0,) * 10], bytearray(24)
+    names, strings = bytearray(b"\0"), bytearray(b"\0")
+
+    def text(home: bytearray, one: str) -> int:
+        home += one.encode() + b"\0"
+        return len(home) - len(one) - 1
+
+    def section(name: str, content: bytes, *form: int) -> None:
+        kind, flags, link, info, entry = form
+        at = text(names, name)
+        headers.append((at, kind, flags, 0, len(body), len(content), link, info, 8, entry))
+        body.extend(content + bytes(-len(content) % 8))
+
+    for at in range(count):
+        section(f"xdp/{at}", code, 1, 6, 0, 0, 0)
+        name = text(strings, f"f{at}" if at else "main")
+        symbols += struct.pack("<IBBHQQ", name, 0x12, 0, at + 1, 0, len(code))
+    section(".symtab", bytes(symbols), 2, 0, count + 2, 1, 24)
+    section(".strtab", bytes(strings), 3, 0, 0, 0, 0)
+    section(".shstrtab", bytes(names) + b".shstrtab\0", 3, 0, 0, 0, 0)
+    shape = (1, 247, 1, 0, 0, len(body), 0, 64, 0, 0, 64, len(headers), len(headers) - 1)
+    body[:64] = b"\x7fELF\2\1\1" + bytes(9) + struct.pack("<HHIQQQIHHHHHH", *shape)
+    return bytes(body) + b"".join(struct.pack("<IIQQQQIIQQ", *one) for one in headers)
+
+
 KINDS = {
+    "code sections": _code_sections,
     "functions": _chain,
     "calls": _calls,
     "maps": _maps,
@@ -149,7 +179,9 @@ def objects(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     out = []
     for count in (SMALL, SMALL * FACTOR):
         path = folder / f"{count}.o"
-        path.write_bytes(build_object(KINDS[request.param](count)).to_bytes())
+        made = KINDS[request.param](count)
+        data = made if isinstance(made, bytes) else build_object(made).to_bytes()
+        path.write_bytes(data)
         out.append(path)
     return out
 

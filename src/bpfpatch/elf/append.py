@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -115,18 +115,21 @@ def append(
     return _with_sections(relayout(raw, contents | strings.contents), sections, names)
 
 
-def rel_section(raw: RawElf, code_section: int, name: str) -> NewSection:
-    """An empty section of relocations for a code section."""
+def rel_sections(raw: RawElf, code_sections: Iterable[int]) -> list[NewSection]:
+    """An empty section of relocations for each of some code sections."""
     table = read_symbols(raw).section
-    return NewSection(
-        f".rel{name}",
-        SHT_REL,
-        0x40,  # SHF_INFO_LINK
-        b"",
-        link=max(table, 0),
-        info=code_section,
-        entsize=REL_SIZE,
-    )
+    return [
+        NewSection(
+            f".rel{raw.names[section]}",
+            SHT_REL,
+            0x40,  # SHF_INFO_LINK
+            b"",
+            link=max(table, 0),
+            info=section,
+            entsize=REL_SIZE,
+        )
+        for section in code_sections
+    ]
 
 
 class _Strings:

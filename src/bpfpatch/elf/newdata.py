@@ -36,7 +36,7 @@ from bpfpatch.btf import (
 from bpfpatch.errors import OptionError, UnsupportedError
 from bpfpatch.facts.maps import MapDefinition
 
-from .append import NewSection, NewSymbol, append, rel_section
+from .append import NewSection, NewSymbol, append, rel_sections
 from .contents import BTF_MAPS, LEGACY_MAPS, maps
 from .raw import SHT_NOBITS, SHT_PROGBITS, Buffer, RawElf
 from .symtab import read_relocations, read_symbols
@@ -83,7 +83,7 @@ def add_rel_sections(raw: RawElf, code_sections: tuple[int, ...]) -> RawElf:
         )
     have = {rel.target for rel in read_relocations(raw, read_symbols(raw))}
     missing = [number for number in code_sections if number not in have]
-    return append(raw, [rel_section(raw, number, raw.names[number]) for number in missing])
+    return append(raw, rel_sections(raw, missing))
 
 
 def add_global(

@@ -115,7 +115,7 @@ def check_symbol(code: ObjectCode, name: str, *, is_call: bool) -> None:
         what = unknown("function", name, [*_names(code, is_call=True), *known], helpers)
         raise OptionError(f"{what}; a kfunc is declared by with_kfunc() or add_kfunc()")
     section = int(code.symbols.rows["shndx"][index])
-    if section in code.space.sections.tolist():
+    if (code.space.sections == section).any():
         raise OptionError(
             f"{name!r} is in code, and not the name of one function alone; give its node: "
             f"asm(..., {name}=node)"
