@@ -40,7 +40,7 @@ def completed(*words: str) -> list[str]:
         (["apply", "-o", "lb"], ["file,lb"]),
         (["extract", "-o", "ou"], ["dir,ou"]),
         (["exec", "--type", "xd"], ["plain,xdp"]),
-        (["cover", "report", "--fail-und"], ["plain,--fail-under"]),
+        (["verify", "--allow-un"], ["plain,--allow-unchecked"]),
     ],
 )
 def test_words_are_completed(words: list[str], found: list[str]) -> None:
