@@ -82,7 +82,7 @@ def test_nothing_lists_the_loads() -> None:
     assert "two" in line
     assert "socket_filter" in line
     assert "2 insns   0 maps  loaded, " in line
-    assert last == "bpfpatch: 1 loads: 1 loaded"
+    assert last == "bpfpatch: 1 load: 1 loaded"
 
 
 def test_a_pipeline_and_a_log(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_the_first_commands(folder: Path) -> None:
         run(line, folder)
     assert (folder / "lb.html").read_text().startswith("<!DOCTYPE html>")
     assert [path.name for path in (folder / "objects").iterdir()] == ["two.o"]
-    assert "1 loads: 1 loaded" in (folder / "loads.txt").read_text()
+    assert "1 load: 1 loaded" in (folder / "loads.txt").read_text()
 
 
 def test_the_ci_job(folder: Path) -> None:
@@ -58,7 +58,7 @@ def test_the_ci_job(folder: Path) -> None:
     run(line, folder)
     told = (folder / "loads.txt").read_text()
     assert "no line info" in told
-    assert "1 loads: 1 rewritten" in told
+    assert "1 load: 1 rewritten" in told
 
 
 def test_the_drop_in(folder: Path) -> None:

@@ -62,7 +62,7 @@ r1 = addr_space_cast(r2, 0, 1); r1 = addr_space_cast(r2, 1, 0)
 REFUSED = [
     "r1 = be16 r2",
     "r1 = -r2",
-    "r12 = 1",
+    "r13 = 1",
     "goto 40000",
     "*(u8 *)(r1 + 32768) = 5",
     "*(u8 *)(r1) = 5",

@@ -14,6 +14,8 @@ from support.machine.asmtools import code_sections
 COMPILED = re.compile(r"(?!asm_).*\.(?:clang-\d+|gcc)\.v(\d)\.")
 # These hold instructions that their source names itself, whatever the version.
 BY_HAND = ("may_goto", "arena")
+TABLES = ".tables."
+"""In the names of objects with jump tables: gotox is of no version yet, but of newest kernels."""
 
 
 def highest(data: bytes) -> int:
@@ -28,7 +30,7 @@ def test_compiled_fixtures() -> None:
     found = {
         name: (highest(data), int(match[1]))
         for name, data, match in cases
-        if match and not name.startswith(BY_HAND)
+        if match and not name.startswith(BY_HAND) and TABLES not in name
     }
     if not found:
         pytest.skip("no fixtures are built")

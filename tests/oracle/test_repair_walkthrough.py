@@ -52,8 +52,8 @@ def test_refused_and_then_loaded(outputs: dict[str, tuple[int, str]]) -> None:
     assert "it knows of R9: 0" in outputs["bpfpatch load --why port.o"][1]
     report = outputs["bpfpatch repair port.o -o port.loads.o"][1]
     assert "nothing changes, shown by z3" in report
-    assert "1 of 1 programs loaded" in outputs["bpfpatch load port.loads.o"][1]
-    assert "1 of 1 programs loaded" in outputs["bpfpatch load port.counted.o"][1]
+    assert "1 of 1 program loaded" in outputs["bpfpatch load port.loads.o"][1]
+    assert "1 of 1 program loaded" in outputs["bpfpatch load port.counted.o"][1]
     assert "if r9 == 0x0 goto" in outputs["bpfpatch diff -U 1 port.o port.loads.o"][1]
 
 
