@@ -62,7 +62,7 @@ deps: ## Install what the skipped tests need (Debian, as root)
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 	  clang-14 clang-16 clang-19 llvm-19 clang-22 llvm-22 gcc-bpf bpftool bpftrace iproute2 \
 	  libxdp1 xdp-tools libbpf-tools libbpf-dev golang-go golang-github-cilium-ebpf-dev \
-	  lcov chromium graphviz >/dev/null
+	  lcov chromium graphviz groff-base gcc git >/dev/null
 
 bench: bench-setup ## Measure, next to the kernel and other tools, beside what was saved (BENCH="NAME" for less, BENCH=--save to save all)
 	@$(BIN)/python -m benchmarks $(BENCH)
