@@ -58,6 +58,15 @@ def test_a_jump_into_the_middle_keeps_what_is_there() -> None:
     assert "r0 += r2" in rewritten(text)
 
 
+def test_no_constant_is_stored_into_what_may_be_a_context() -> None:
+    """Kernels before 6.4 refuse that, so that only what is not safe does it."""
+    text = "r2 = 0; *(u32 *)(r1 + 8) = r2; r0 = 0; exit"
+    assert "*(u32 *)(r1 + 0x8) = r2" in rewritten(text)
+    assert "*(u32 *)(r1 + 0x8) = 0x0" in rewritten(text, "{safe=false}")
+    found = "call bpf_get_local_storage; r2 = 0; *(u32 *)(r0 + 8) = r2; r0 = 0; exit"
+    assert "*(u32 *)(r0 + 0x8) = 0x0" in rewritten(found)
+
+
 def test_unknown_rule_or_function_is_refused() -> None:
     """Names of rules and numbers of functions that there are not are errors."""
     with pytest.raises(OptionError, match="no rule nonsense"):

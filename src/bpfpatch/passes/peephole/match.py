@@ -219,8 +219,11 @@ class RuleMatcher:
             ones, unknown, _ = self._value(code, match, register)
             if (ones | unknown) & mask.run(constants) & U64:
                 return False
-        for register in rule.plain:
-            if self._value(code, match, register)[2] & (ORIGIN_CTX | ORIGIN_STACK):
+        for registers, origins in (
+            (rule.plain, ORIGIN_CTX | ORIGIN_STACK),
+            (rule.noctx, ORIGIN_CTX),
+        ):
+            if any(self._value(code, match, reg)[2] & origins for reg in registers):
                 return False
         root = match.slots[-1]
         if any(code.live_after[root] >> match.register(reg) & 1 for reg in rule.dead):

@@ -132,6 +132,7 @@ class Rule:
         known: (register, constant): the register's value is known, and the constant is it.
         clear: (register, mask): these bits of the register are known to be 0.
         plain: registers that are no address of a context or a stack frame.
+        noctx: registers that are no address of a context.
         dead: registers that hold nothing of use afterwards.
         low: registers of which only the lower 32 bits are of use afterwards.
         when: conditions on constants.
@@ -147,6 +148,7 @@ class Rule:
     known: tuple[tuple[str, str], ...] = ()
     clear: tuple[tuple[str, RuleExpr], ...] = ()
     plain: tuple[str, ...] = ()
+    noctx: tuple[str, ...] = ()
     dead: tuple[str, ...] = ()
     low: tuple[str, ...] = ()
     when: tuple[RuleExpr, ...] = ()

@@ -17,7 +17,7 @@ registers), R0 and R10. Constants are words in capitals: a number where one may 
 and in braces an expression of them in ``to``. An ``each`` makes a rule of every word, of several
 all combinations; with a name such as ``A/B`` its words are pairs. What has no ``to`` is deleted. A
 condition is of `bpfpatch.passes.peephole.expr`. See `bpfpatch.passes.peephole.rule.Rule` for what
-``known``, ``clear``, ``plain``, ``dead``, ``low``, ``unsafe`` and ``little`` say.
+``known``, ``clear``, ``plain``, ``noctx``, ``dead``, ``low``, ``unsafe`` and ``little`` say.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ _JUMP: Final = re.compile(r"\bgoto\s+([A-Z]+)\b")
 _NAME: Final = re.compile(r"[A-Z][A-Z0-9]*")
 _FIRST_STAND_IN: Final = 0x5A01
 _KEYS: Final = (
-    "each", "from", "to", "known", "clear", "plain", "dead", "low", "if", "unsafe", "little",
+    "each", "from", "to", "known", "clear", "plain", "noctx", "dead", "low", "if", "unsafe",
+    "little",
 )  # fmt: skip
 
 
@@ -161,6 +162,7 @@ def _rule(draft: _Draft, variant: str, parts: dict[str, list[str]]) -> Rule:
         known=tuple(_known(one) for one in parts.get("known", [])),
         clear=tuple(_clear(one) for one in parts.get("clear", [])),
         plain=_registers(parts, "plain"),
+        noctx=_registers(parts, "noctx"),
         dead=_registers(parts, "dead"),
         low=_registers(parts, "low"),
         when=tuple(RuleExpr.parse(one) for one in parts.get("if", [])),
@@ -274,7 +276,8 @@ def _check(rule: Rule) -> None:
 def _check_registers(rule: Rule) -> None:
     entry, written = rule.entry_reads, rule.written
     named = {
-        *(reg for reg, _ in (*rule.known, *rule.clear)), *rule.plain, *rule.dead, *rule.low,
+        *(reg for reg, _ in (*rule.known, *rule.clear)), *rule.plain, *rule.noctx,
+        *rule.dead, *rule.low,
     }  # fmt: skip
     strange = named - entry - written
     if strange:
