@@ -99,3 +99,16 @@ def test_relaxed_programs_load_and_run(name: str, how: How) -> None:
         cpu = int(isa.min_cpu(done.program.insns).max())
         assert cpu == 4 if how == "gotol" else cpu <= 3
     assert results(done.program, "jit") == expected(name)
+
+
+@pytest.mark.parametrize("how", ["gotol", "islands"])
+def test_there_is_room_for_what_the_kernel_writes_out(how: How) -> None:
+    """Divisions become several instructions after loading, and all jumps still reach."""
+    text = f"{START} r7 = 3\n if r6 > 5 goto out\n {WORK}\n out: exit"
+    work = assemble(f"{WORK}\n r0 /= r7\n {WORK}").insns
+    patches = PatchList(assemble(text))
+    at = patches.find(lambda insns: insns == work[0])
+    patches.insert_after(at, Body(np.repeat(work, [29_000, 600, 3_500])))
+    done = patches.linearize(how)
+    assert "relax" in done.remap.passes
+    assert len(results(done.program, "jit")) == len(INPUTS)

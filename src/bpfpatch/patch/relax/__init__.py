@@ -30,6 +30,8 @@ round grows faster than the one before it, so that the rounds are few whatever t
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import numpy as np
@@ -44,8 +46,12 @@ from ..view import Layout
 from .carry import carry_out
 from .gotol import by_gotol
 from .islands import by_islands
-from .plan import PASS, REACH, How, Relax, Relaxed, RelaxedCode, StuckError
+from .plan import PASS, REACH, How, Relax, Relaxed, RelaxedCode, RelaxPlan, StuckError
 
+ROOM: Final = REACH // 4
+"""Slots by which what is between a jump and its target may still grow: after loading, the kernel
+writes look-ups, loads from contexts and divisions out, and refuses a program in which that moves
+the target out of reach (linux v6.18, kernel/bpf/core.c, bpf_adj_delta_to_off())."""
 _GOTOL_SINCE: Final = isa.BY_NAME["gotol"].cpu
 
 
@@ -82,8 +88,18 @@ def relaxation(
         needed = isa.min_cpu(gather(merged.pool, layout.pool_slot).view(isa.INSN))
         level = int(needed.max(initial=0, where=needed < isa.CPU_INTERNAL))
         how = "gotol" if level >= _GOTOL_SINCE else "islands"
-    plan = by_gotol(code, relax.reach) if how == "gotol" else by_islands(code, relax.reach)
+    plan = _plan(code, by_gotol if how == "gotol" else by_islands, relax.reach)
     return carry_out(code, plan, lines), plan.relaxed
+
+
+def _plan(
+    code: RelaxedCode, plan: Callable[[RelaxedCode, int], RelaxPlan], reach: int
+) -> RelaxPlan:
+    """A plan that leaves the kernel room, if there is one, else one that just fits."""
+    if reach == REACH:
+        with suppress(StuckError):
+            return plan(code, reach - ROOM)
+    return plan(code, reach)
 
 
 __all__ = ["PASS", "REACH", "How", "Relax", "Relaxed", "StuckError", "relaxation"]
