@@ -13,7 +13,7 @@ from support.machine.tools import need_bpf
 
 pytestmark = pytest.mark.kernel
 
-N_PROGRAMS = 500
+N_PROGRAMS = 300
 """`make parity-long` takes 50,000."""
 N_BLINDED = 60
 PER_TEST = 100
