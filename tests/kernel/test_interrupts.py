@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
+import bpfpatch
 from bpfpatch.elf import ElfObject
 from support.inputs.bpfobjects import fixture_path
 
 # Processes of the command line might load programs, for all that the guard can tell.
 pytestmark = pytest.mark.kernel
 
+PACKAGE = Path(bpfpatch.__file__).parent
 OBJECT = fixture_path("xdp_balancer.clang-19.v3.el.g.o")
 SECONDS = 30
 N_MOMENTS = 6
@@ -40,7 +42,7 @@ def interrupted(command: list[str], out: Path, number: signal.Signals, after: fl
     process.send_signal(number)
     _, errors = process.communicate(timeout=SECONDS)
     # Before main() runs, an interrupt is Python's own affair.
-    seen = set(re.findall(r'/bpfpatch/([^"]*)"', errors.decode()))
+    seen = set(re.findall(re.escape(f"{PACKAGE}/") + r'([^"]*)"', errors.decode()))
     assert seen <= {"__init__.py", "__main__.py", "cli/__init__.py"}, errors.decode()
     return process.returncode
 
