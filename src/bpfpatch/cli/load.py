@@ -23,6 +23,7 @@ from bpfpatch.text import plural
 
 from .failure import Command, Failure, blame
 from .inputs import CliInput, endian_option, format_option, read_input
+from .options import Real
 from .screen import echo, echo_json, echo_table, patience
 
 EPILOG: Final = """\b
@@ -70,7 +71,7 @@ class LoadRow:
 @click.option("--baseline", metavar="FILE", help="What --json printed before, to compare with.")
 @click.option(
     "--tolerance",
-    type=click.FloatRange(min=0),
+    type=Real(min=0),
     default=10.0,
     show_default=True,
     help="By how many percent more instructions may be processed than in the baseline.",

@@ -17,7 +17,7 @@ from bpfpatch.verify import Verdict
 
 from .failure import Command, Failure, blame
 from .inputs import check_terminal, read_object, reference_names
-from .options import dwarf_option
+from .options import Real, dwarf_option
 from .screen import echo, echo_diff, echo_json, patience
 
 EPILOG: Final = """\b
@@ -53,7 +53,7 @@ Exit status: 0 all programs load, 1 some do not, 2 wrong arguments.
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Real(min=0, min_open=True),
     default=60.0,
     show_default=True,
     help="Most time for mending.",
@@ -74,7 +74,7 @@ Exit status: 0 all programs load, 1 some do not, 2 wrong arguments.
 )
 @click.option(
     "--verify-seconds",
-    type=click.FloatRange(min=0),
+    type=Real(min=0),
     default=1.0,
     show_default=True,
     help="Most time to run each mended program against what it was; 0 for not at all.",

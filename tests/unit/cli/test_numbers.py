@@ -19,6 +19,8 @@ from bpfpatch.cli import app
         ["verify", "OBJ", "OBJ", "--seconds", "nan"],
         ["verify", "OBJ", "OBJ", "--seconds", "inf"],
         ["apply", "OBJ", "-o", "-", "--verify", "--verify-seconds", "nan"],
+        ["repair", "OBJ", "--dry-run", "--seconds", "nan"],
+        ["load", "OBJ", "--tolerance", "nan"],
         ["trace", "read", "OBJ", "--id", str(1 << 32)],
         ["trace", "read", "OBJ", "--prog-id", "-1"],
     ],

@@ -10,6 +10,7 @@ import pytest
 click = pytest.importorskip("click")
 
 from bpfpatch.cli.app import cli  # noqa: E402 - needs click
+from bpfpatch.cli.options import Real  # noqa: E402
 
 SHORT = {
     "-U": "--context",
@@ -89,3 +90,14 @@ def test_every_command_has_examples() -> None:
         command = cli.get_command(click.Context(cli), name)
         assert command is not None
         assert f"bpfpatch {name}" in (command.epilog or ""), name
+
+
+def test_no_option_takes_nan() -> None:
+    """A number with a fraction is a `Real`, since NaN is in every range of click's own."""
+    numbers = [
+        (command, one)
+        for command, one in options()
+        if isinstance(one.type, click.types.FloatParamType)
+    ]
+    assert len(numbers) > 5
+    assert [(command, one.name) for command, one in numbers if not isinstance(one.type, Real)] == []
